@@ -1,0 +1,1 @@
+"""Containers: snapshots and an OCI runtime."""

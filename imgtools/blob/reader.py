@@ -1,0 +1,132 @@
+"""The verifying reader: size and digest are checked by the object that yields the bytes.
+
+No caller can forget the check: the last read raises when the bytes were wrong, and leaving
+the `with` block before the end is an error unless `abandon` says that it was meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from types import TracebackType
+from typing import Protocol
+
+from imgtools.errors import DigestMismatch, SizeMismatch, Unverified
+from imgtools.spec.digest import Digest
+
+CHUNK = 256 * 1024
+"""Bytes per read: large enough that hashing and sockets, not Python, are the cost."""
+
+
+class Readable(Protocol):
+    """The least that we ask of a stream: `read(n)` gives at most n bytes, b"" at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class BlobReader:
+    """Reads a blob whose digest (and size in bytes, when known) are known beforehand."""
+
+    def __init__(
+        self,
+        raw: Readable,
+        digest: Digest,
+        size: int | None = None,
+        *,
+        what: str = "blob",
+        close: Callable[[], object] | None = None,
+    ) -> None:
+        self.digest = digest
+        self.size = size
+        self._raw = raw
+        self._hasher = digest.hasher()
+        self._what = what
+        self._count = 0
+        self._verified = False
+        self._abandoned = False
+        self._on_close = close
+
+    @classmethod
+    def of(cls, content: bytes, digest: Digest | None = None) -> BlobReader:
+        """A reader over bytes in memory; without `digest` their own is used."""
+        return cls(BytesIO(content), digest or Digest.of(content), len(content))
+
+    @property
+    def verified(self) -> bool:
+        """Whether the end was reached and everything agreed."""
+        return self._verified
+
+    @property
+    def position(self) -> int:
+        """Bytes read so far."""
+        return self._count
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes (all when negative), b"" at the verified end.
+
+        Raises SizeMismatch or DigestMismatch, and whatever the carrier raises.
+        """
+        if size < 0:
+            return self._read_all()
+        data = self._raw.read(size)
+        if data:
+            self._take(data)
+        elif size:
+            self._end()
+        return data
+
+    def abandon(self) -> None:
+        """Say that leaving before the end is meant; what was read stays unverified."""
+        self._abandoned = True
+
+    def close(self) -> None:
+        """Release the carrier; safe to call twice."""
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()
+
+    def __enter__(self) -> BlobReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None and not self._verified and not self._abandoned:
+                self._finish_or_fail()
+        finally:
+            self.close()
+
+    def _read_all(self) -> bytes:
+        parts = []
+        while data := self.read(CHUNK):
+            parts.append(data)
+        return b"".join(parts)
+
+    def _take(self, data: bytes) -> None:
+        self._hasher.update(data)
+        self._count += len(data)
+        if self.size is not None and self._count > self.size:
+            raise SizeMismatch(self._name(), expected=self.size, actual=self._count)
+
+    def _end(self) -> None:
+        if self._verified:
+            return
+        if self.size is not None and self._count != self.size:
+            raise SizeMismatch(self._name(), expected=self.size, actual=self._count)
+        actual = Digest(self.digest.algorithm, self._hasher.hexdigest())
+        if actual != self.digest:
+            raise DigestMismatch(self._what, expected=str(self.digest), actual=str(actual))
+        self._verified = True
+
+    def _finish_or_fail(self) -> None:
+        """A reader that stopped exactly at the size has one read left: the one that verifies."""
+        if self.size is not None and self._count == self.size and not self.read(1):
+            return
+        raise Unverified(f"{self._name()} was left after {self._count} bytes, before its end")
+
+    def _name(self) -> str:
+        return f"{self._what} {self.digest}"

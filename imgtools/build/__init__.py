@@ -1,0 +1,1 @@
+"""Containerfiles to images."""

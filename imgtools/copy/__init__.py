@@ -1,0 +1,1 @@
+"""Copying images between any two transports: survey, plan, execute."""

@@ -1,0 +1,1 @@
+"""Looking at images where they are: summaries, platforms, layers, files, differences."""

@@ -1,0 +1,1 @@
+"""Signatures and the policy that decides which images are admitted."""

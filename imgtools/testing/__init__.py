@@ -1,0 +1,1 @@
+"""What tests need: a scriptable registry, random images, the transport contract suite."""

@@ -1,0 +1,1 @@
+"""Where images live: registries, layouts, archives and directories, each both ways."""

@@ -1,0 +1,167 @@
+"""The table of transports: a name such as `oci:dir:tag` to an open source or destination.
+
+A transport's module is imported when a name first needs it. One `Transports` lives as long
+as a command and owns the registry sessions, so that everything in it shares connections,
+challenges and tokens.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from imgtools.errors import Unsupported
+from imgtools.spec.reference import ImageName, Reference
+from imgtools.transport.base import Destination, Source
+from imgtools.transport.options import DestinationOptions, SourceOptions
+
+if TYPE_CHECKING:
+    from imgtools.transport.registry.pool import SessionPool
+
+TRANSPORTS = (
+    "docker",
+    "oci",
+    "oci-archive",
+    "docker-archive",
+    "dir",
+    "tarball",
+    "containers-storage",
+    "docker-daemon",
+)
+"""Every transport whose names we understand; the last two are not there yet."""
+
+
+class Transports:
+    """Opens sources and destinations, and closes the registry sessions behind them."""
+
+    def __init__(self) -> None:
+        self._sessions: SessionPool | None = None
+
+    def open_source(self, name: str | ImageName, options: SourceOptions) -> Source:
+        """The source that `name` means; raises InvalidReference, Unsupported or NotFound."""
+        parsed = name if isinstance(name, ImageName) else parse_name(name)
+        match parsed.transport:
+            case "docker":
+                from imgtools.transport.registry.source import RegistrySource
+
+                reference = registry_reference(parsed)
+                session = self.sessions.session(reference.registry, options.registry)
+                return RegistrySource(session, reference)
+            case "oci":
+                from imgtools.transport.oci_layout import LayoutSource
+
+                return LayoutSource.open(parsed.rest, shared_blob_dir=options.shared_blob_dir)
+            case "oci-archive":
+                from imgtools.transport.oci_archive import OciArchiveSource
+
+                return OciArchiveSource.open(parsed.rest, tmpdir=options.tmpdir)
+            case "docker-archive":
+                from imgtools.transport.docker_archive import DockerArchiveSource
+
+                return DockerArchiveSource.open(parsed.rest, tmpdir=options.tmpdir)
+            case "dir":
+                from imgtools.transport.directory import DirectorySource
+
+                return DirectorySource(parsed.rest)
+            case "tarball":
+                from imgtools.transport.tarball import TarballSource
+
+                return TarballSource.open(parsed.rest, tmpdir=options.tmpdir)
+        raise _unsupported(parsed)
+
+    def open_destination(self, name: str | ImageName, options: DestinationOptions) -> Destination:
+        """The destination that `name` means; raises InvalidReference, Unsupported, Conflict
+        or StorageError. Nothing is written before the first `put_blob`."""
+        parsed = name if isinstance(name, ImageName) else parse_name(name)
+        match parsed.transport:
+            case "docker":
+                from imgtools.transport.registry.destination import RegistryDestination
+
+                reference = registry_reference(parsed)
+                session = self.sessions.session(reference.registry, options.registry)
+                return RegistryDestination(
+                    session, reference, additional_tags=options.additional_tags
+                )
+            case "oci":
+                from imgtools.transport.oci_layout import LayoutDestination
+
+                _no_additional_tags(parsed, options)
+                return LayoutDestination.open(
+                    parsed.rest,
+                    shared_blob_dir=options.shared_blob_dir,
+                    accept_uncompressed=options.accept_uncompressed,
+                )
+            case "oci-archive":
+                from imgtools.transport.oci_archive import OciArchiveDestination
+
+                _no_additional_tags(parsed, options)
+                return OciArchiveDestination.open(
+                    parsed.rest,
+                    tmpdir=options.tmpdir,
+                    accept_uncompressed=options.accept_uncompressed,
+                )
+            case "docker-archive":
+                from imgtools.transport.docker_archive import DockerArchiveDestination
+
+                return DockerArchiveDestination.open(
+                    parsed.rest, additional_tags=options.additional_tags, tmpdir=options.tmpdir
+                )
+            case "dir":
+                from imgtools.transport.directory import DirectoryDestination
+
+                _no_additional_tags(parsed, options)
+                return DirectoryDestination(parsed.rest)
+            case "tarball":
+                raise Unsupported("tarball: can only be read, not written")
+        raise _unsupported(parsed)
+
+    @property
+    def sessions(self) -> SessionPool:
+        """The registry sessions of this command."""
+        if self._sessions is None:
+            from imgtools.transport.registry.pool import SessionPool
+
+            self._sessions = SessionPool()
+        return self._sessions
+
+    def close(self) -> None:
+        """Close all connections; safe to call twice."""
+        sessions, self._sessions = self._sessions, None
+        if sessions is not None:
+            sessions.close()
+
+    def __enter__(self) -> Transports:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def parse_name(text: str) -> ImageName:
+    """`transport:rest`; raises InvalidReference."""
+    return ImageName.parse(text, TRANSPORTS)
+
+
+def registry_reference(name: ImageName) -> Reference:
+    """The reference of a `docker://` name; raises InvalidReference."""
+    from imgtools.errors import InvalidReference
+
+    if not name.rest.startswith("//"):
+        raise InvalidReference(
+            str(name), "docker: names begin with //", hint=f"did you mean docker://{name.rest}?"
+        )
+    return Reference.parse(name.rest[2:])
+
+
+def _no_additional_tags(name: ImageName, options: DestinationOptions) -> None:
+    if options.additional_tags:
+        raise Unsupported(f"{name.transport}: does not take additional tags")
+
+
+def _unsupported(name: ImageName) -> Unsupported:
+    return Unsupported(f"the transport {name.transport}: is not supported by this version")
