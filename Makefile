@@ -1,0 +1,45 @@
+# `make test` and `make demo` start from a bare Debian 12 with git, make and python3.11.
+
+PYTHON = .venv/bin/python
+# Two workers, whole files each: module fixtures (registries, images) are made once per worker.
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+# Start-up times are only real when Python may keep its compiled files.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help test demo lint interop bench clean bootstrap
+
+help:
+	@echo "make test     everything CI runs"
+	@echo "make demo     a tour of the commands on local files"
+	@echo "make lint     formatter, linter, types and import contract only"
+	@echo "make interop  compare with the other tools installed here"
+	@echo "make bench    time this project beside its peers"
+	@echo "make clean    remove what the targets above made"
+
+bootstrap:
+	@scripts/bootstrap dev
+
+test: bootstrap
+	@$(PYTHON) -m pytest $(PYTEST_ARGS) tests
+
+demo:
+	@scripts/bootstrap demo
+	@scripts/demo
+
+lint: bootstrap
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports --no-cache
+
+interop: bootstrap
+	@scripts/interop
+
+bench: bootstrap
+	@$(PYTHON) -m bench
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
