@@ -1,0 +1,191 @@
+"""The entry point: verbs loaded when they are used, errors to one line and an exit code.
+
+Exit codes are skopeo's: 0 success, 1 failure or wrong usage, 2 image not found; 130 and 143
+after Ctrl-C and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from imgtools.cli.command import GoBool, global_options, normalise_args
+from imgtools.cli.settings import Settings
+from imgtools.cli.state import Cli
+from imgtools.errors import Cancelled, Error, ImageNotFound, SeveralErrors
+
+_VERBS = {
+    "copy": "Copy an image from one place to another.",
+    "diff": "Show what differs between two images.",
+    "inspect": "Look at an image where it is.",
+    "list-tags": "List the tags of a repository.",
+    "manifest-digest": "Compute the digest of a manifest file.",
+    "serve": "Offer a folder of OCI layouts as a registry.",
+}
+
+
+class VerbGroup(click.Group):
+    """The verbs of `_VERBS`; a verb's module is imported when it is invoked."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the verbs, in order."""
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command of a verb, or None."""
+        if name not in _VERBS:
+            return None
+        import importlib
+
+        module = importlib.import_module(f"imgtools.cli.verbs.{name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of verbs, from the table, so that --help imports none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Cobra's rules for the options before the verb."""
+        if not args:
+            raise click.UsageError("missing command; try 'imgtools --help'")
+        split = _verb_position(self.get_params(ctx), args)
+        head = normalise_args(self.get_params(ctx), args[:split])
+        return super().parse_args(ctx, head + args[split:])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that is meant; an unknown one is a usage error with a suggestion."""
+        if args and args[0] not in _VERBS:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], _VERBS, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else "; try 'imgtools --help'"
+            raise click.UsageError(f"unknown command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+
+def _verb_position(params: list[click.Parameter], args: list[str]) -> int:
+    """The index of the first word that is neither an option nor an option's value."""
+    by_name = {name: p for p in params if isinstance(p, click.Option) for name in p.opts}
+    position = 0
+    while position < len(args) and args[position].startswith("-"):
+        word = args[position]
+        option = by_name.get(word)
+        position += 1
+        if option is not None and not option.is_flag and not isinstance(option, GoBool):
+            position += 1
+    return min(position, len(args))
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        from imgtools import __version__
+
+        click.echo(f"imgtools version {__version__}")
+        ctx.exit()
+
+
+def _start(ctx: click.Context, **values: Any) -> None:
+    ctx.obj = ctx.obj.with_globals({k: v for k, v in values.items() if v not in (None, False)})
+
+
+app = VerbGroup(
+    "imgtools",
+    help="Move, inspect, build and sign container images: no daemon, no root.",
+    callback=click.pass_context(_start),
+    params=[
+        *global_options(),
+        click.Option(
+            ["--version", "-v"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_print_version,
+            help="Show the version.",
+        ),
+    ],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    code = run(args, Cli(settings=Settings.from_environment(os.environ)))
+    _flush()
+    sys.exit(code)
+
+
+def run(args: list[str], cli: Cli) -> int:
+    """Run one command line; the exit code. Prints errors to stderr, one line each."""
+    stop = _Stop(cli)
+    signal.signal(signal.SIGTERM, stop.handle)
+    try:
+        result = app.main(args, prog_name="imgtools", standalone_mode=False, obj=cli)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as e:
+        return e.exit_code
+    except click.ClickException as e:
+        _complain(e.format_message())
+        return e.exit_code if isinstance(e, click.FileError) else 1
+    except (KeyboardInterrupt, click.Abort):
+        cli.cancel.cancel("interrupted")
+        _complain("interrupted")
+        return 143 if stop.terminated else 130
+    except Cancelled as e:
+        _complain(e.message)
+        return 143 if stop.terminated else 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; that is their decision, not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Error as e:
+        _report(e)
+        return 2 if isinstance(e, ImageNotFound) else 1
+
+
+class _Stop:
+    """SIGTERM made an interrupt, so that everything is cleaned up as after Ctrl-C."""
+
+    def __init__(self, cli: Cli) -> None:
+        self._cli = cli
+        self.terminated = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Cancel the work and unwind the main thread."""
+        self.terminated = True
+        self._cli.cancel.cancel("terminated")
+        raise KeyboardInterrupt
+
+
+def _report(error: Error) -> None:
+    errors = error.errors if isinstance(error, SeveralErrors) else (error,)
+    for e in errors:
+        _complain(e.message + (f" ({e.hint})" if e.hint else ""))
+
+
+def _complain(text: str) -> None:
+    """One line on stderr; control characters cannot reach the terminal."""
+    line = " ".join(text.split())
+    safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    click.echo(f"imgtools: {safe}", err=True)
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

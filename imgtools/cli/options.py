@@ -1,0 +1,140 @@
+"""Option groups that several verbs share, and their translation to transport options.
+
+`registry_flags("src-", "source ")` adds `--src-creds` and its kin to a verb, and
+`registry_options(cli, "src_", kwargs)` takes the parsed values out of its keyword arguments.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from imgtools.cli.command import go_bool
+from imgtools.cli.state import Cli
+from imgtools.errors import InvalidInput, NotFound, Unsupported
+from imgtools.transport.options import (
+    Credentials,
+    DestinationOptions,
+    RegistryOptions,
+    SourceOptions,
+)
+
+_NAMES = (
+    "authfile",
+    "creds",
+    "username",
+    "password",
+    "registry_token",
+    "no_creds",
+    "cert_dir",
+    "tls_verify",
+    "daemon_host",
+)
+
+
+def registry_flags(prefix: str = "", whose: str = "") -> Callable[[Any], Any]:
+    """A decorator that adds skopeo's credential and TLS options with `prefix` ("src-")."""
+
+    def decorate(function: Any) -> Any:
+        p = f"--{prefix}"
+        decorators = (
+            click.option(f"{p}authfile", type=click.Path(), metavar="PATH",
+                         help=f"Credentials file for the {whose}registry."),
+            click.option(f"{p}creds", metavar="USER[:PASSWORD]",
+                         help=f"Credentials for the {whose}registry."),
+            click.option(f"{p}username", metavar="USER", help=f"User at the {whose}registry."),
+            click.option(f"{p}password", metavar="PASSWORD",
+                         help=f"Password at the {whose}registry."),
+            click.option(f"{p}registry-token", metavar="TOKEN",
+                         help=f"Bearer token for the {whose}registry."),
+            go_bool(f"{p}no-creds", help=f"Access the {whose}registry anonymously."),
+            click.option(f"{p}cert-dir", type=click.Path(), metavar="DIR",
+                         help="Directory of *.crt, *.cert and *.key files to use."),
+            go_bool(f"{p}tls-verify", default=None,
+                    help="Require https and verify certificates (default true)."),
+            click.option(f"{p}daemon-host", hidden=True, metavar="HOST"),
+        )  # fmt: skip
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def registry_options(
+    cli: Cli, prefix: str, kwargs: dict[str, Any], *, authfile: str | None = None
+) -> RegistryOptions:
+    """Take the values of `registry_flags` out of `kwargs`; `prefix` is "", "src_" or "dest_".
+
+    `authfile` is the verb's common --authfile, for verbs that have one. Raises InvalidInput
+    when options contradict each other.
+    """
+    values = {name: kwargs.pop(prefix + name) for name in _NAMES}
+    flag = "--" + prefix.replace("_", "-")
+    if values["daemon_host"]:
+        raise Unsupported(f"{flag}daemon-host: the docker-daemon transport is not supported")
+    if values["no_creds"] and (values["creds"] or values["username"]):
+        raise InvalidInput(f"{flag}creds and {flag}no-creds cannot be given together")
+    if values["creds"] and (values["username"] or values["password"]):
+        raise InvalidInput(f"{flag}creds and {flag}username/password cannot be given together")
+    if bool(values["username"]) != bool(values["password"]):
+        raise InvalidInput(f"{flag}username and {flag}password must be given together")
+    chosen = values["authfile"] or authfile
+    if chosen and not os.path.exists(chosen):
+        raise NotFound(f"credentials file {chosen} does not exist")
+    if values["cert_dir"] and not os.path.isdir(values["cert_dir"]):
+        raise NotFound(f"certificate directory {values['cert_dir']} does not exist")
+    from imgtools import __version__
+
+    return RegistryOptions(
+        tls_verify=values["tls_verify"] is not False,
+        cert_dir=values["cert_dir"],
+        credentials=_credentials(values),
+        anonymous=values["no_creds"],
+        auth_files=(chosen,) if chosen else cli.settings.auth_files,
+        challenge_cache=cli.challenge_cache(),
+        user_agent=f"imgtools/{__version__}",
+    )
+
+
+def source_options(
+    cli: Cli, registry: RegistryOptions, *, shared_blob_dir: str | None = None
+) -> SourceOptions:
+    """The options for opening a source."""
+    return SourceOptions(registry=registry, tmpdir=cli.tmpdir, shared_blob_dir=shared_blob_dir)
+
+
+def destination_options(
+    cli: Cli,
+    registry: RegistryOptions,
+    *,
+    shared_blob_dir: str | None = None,
+    additional_tags: tuple[str, ...] = (),
+    accept_uncompressed: bool = False,
+) -> DestinationOptions:
+    """The options for opening a destination."""
+    return DestinationOptions(
+        registry=registry,
+        tmpdir=cli.tmpdir,
+        shared_blob_dir=shared_blob_dir,
+        additional_tags=additional_tags,
+        accept_uncompressed=accept_uncompressed,
+    )
+
+
+def _credentials(values: dict[str, Any]) -> Credentials | None:
+    if values["registry_token"]:
+        return Credentials(registry_token=values["registry_token"])
+    if values["creds"]:
+        username, colon, password = values["creds"].partition(":")
+        if not username:
+            raise InvalidInput("credentials have no user name: expected USER[:PASSWORD]")
+        if not colon:
+            password = click.prompt("Password", hide_input=True, err=True)
+        return Credentials(username=username, password=password)
+    if values["username"]:
+        return Credentials(username=values["username"], password=values["password"])
+    return None

@@ -1,0 +1,85 @@
+"""The environment and the host as frozen values; no other file of imgtools reads them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from imgtools.spec.platform import Platform, from_machine
+
+DEFAULT_TMPDIR = "/var/tmp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment says, with the search orders of containers/image resolved."""
+
+    auth_files: tuple[str, ...] = ()
+    tmpdir: str = DEFAULT_TMPDIR
+    cache_dir: str | None = None
+    policy_files: tuple[str, ...] = ()
+    certs_dirs: tuple[str, ...] = ()
+    host: Platform = field(default_factory=Platform)
+    proxies: tuple[tuple[str, str], ...] = ()
+    no_proxy: str = ""
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str], uid: int | None = None) -> Settings:
+        """The settings that `env` (as os.environ) and the host imply for user `uid`."""
+        uid = os.getuid() if uid is None else uid
+        home = env.get("HOME", "")
+        config = env.get("XDG_CONFIG_HOME") or (os.path.join(home, ".config") if home else "")
+        cache = env.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home else "")
+        host = os.uname()
+        containers = os.path.join(config, "containers") if config else ""
+        return cls(
+            auth_files=_auth_files(env, home, config, uid),
+            tmpdir=env.get("TMPDIR") or DEFAULT_TMPDIR,
+            cache_dir=os.path.join(cache, "imgtools") if cache else None,
+            policy_files=_named(
+                os.path.join(containers, "policy.json") if containers else "",
+                "/etc/containers/policy.json",
+            ),
+            certs_dirs=_named(
+                os.path.join(containers, "certs.d") if containers else "",
+                "/etc/containers/certs.d",
+                "/etc/docker/certs.d",
+            ),
+            host=from_machine(host.sysname.lower(), host.machine),
+            proxies=_proxies(env),
+            no_proxy=env.get("no_proxy") or env.get("NO_PROXY") or "",
+        )
+
+
+def _auth_files(env: Mapping[str, str], home: str, config: str, uid: int) -> tuple[str, ...]:
+    """containers-auth.json(5): REGISTRY_AUTH_FILE alone, else the run-time directory, the
+    configuration directory, and docker's files."""
+    override = env.get("REGISTRY_AUTH_FILE")
+    if override:
+        return (override,)
+    runtime = env.get("XDG_RUNTIME_DIR") or f"/run/containers/{uid}"
+    runtime_file = "containers/auth.json" if env.get("XDG_RUNTIME_DIR") else "auth.json"
+    docker = env.get("DOCKER_CONFIG") or (os.path.join(home, ".docker") if home else "")
+    return _named(
+        os.path.join(runtime, runtime_file),
+        os.path.join(config, "containers/auth.json") if config else "",
+        os.path.join(docker, "config.json") if docker else "",
+        os.path.join(home, ".dockercfg") if home else "",
+    )
+
+
+def _named(*paths: str) -> tuple[str, ...]:
+    return tuple(path for path in paths if path)
+
+
+def _proxies(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """(scheme, proxy URL) pairs; HTTP_PROXY in capitals is ignored under CGI, as in Go."""
+    found = []
+    for scheme in ("http", "https"):
+        value = env.get(f"{scheme}_proxy")
+        if not value and not (scheme == "http" and "REQUEST_METHOD" in env):
+            value = env.get(f"{scheme.upper()}_PROXY")
+        if value:
+            found.append((scheme, value))
+    return tuple(found)

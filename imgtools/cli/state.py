@@ -1,0 +1,76 @@
+"""What a verb is given: the settings, the global options, and how to make from them the
+frozen options of the layers below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from imgtools.cli.settings import Settings
+from imgtools.errors import InvalidInput, Unsupported
+from imgtools.spec.platform import Platform
+from imgtools.task import CancelToken, Progress, Task, ignore
+
+__all__ = ["Cli"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cli:
+    """One invocation of the command line; verbs get it as `ctx.obj`."""
+
+    settings: Settings
+    values: Mapping[str, Any] = field(default_factory=dict)
+    cancel: CancelToken = field(default_factory=CancelToken)
+
+    def with_globals(self, found: Mapping[str, Any]) -> Cli:
+        """The same invocation with the global options `found` set too."""
+        merged = {**self.values, **found}
+        if merged.get("registries_d"):
+            raise Unsupported("--registries.d is not supported by this version")
+        return replace(self, values=merged)
+
+    @property
+    def debug(self) -> bool:
+        """Whether --debug was given."""
+        return bool(self.values.get("debug"))
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds of --command-timeout, None without."""
+        return self.values.get("command_timeout")
+
+    @property
+    def tmpdir(self) -> str:
+        """Where temporary files go."""
+        return self.values.get("tmpdir") or self.settings.tmpdir
+
+    def platform(self) -> Platform:
+        """The platform to choose instances for: the host's, as overridden."""
+        host = self.settings.host
+        os_name, arch, variant = (
+            self.values.get(f"override_{part}") or "" for part in ("os", "arch", "variant")
+        )
+        if arch and not variant:
+            return Platform(os=os_name or host.os, architecture=arch).normalised()
+        return Platform(
+            os=os_name or host.os,
+            architecture=arch or host.architecture,
+            variant=variant or ("" if arch else host.variant),
+        ).normalised()
+
+    def task(self, progress: Progress = ignore, *, jobs: int | None = None) -> Task:
+        """A task that the user's Ctrl-C cancels."""
+        wanted = jobs or self.values.get("jobs") or 6
+        return Task(jobs=wanted, cancel=self.cancel, progress=progress)
+
+    def challenge_cache(self) -> str | None:
+        """The file that remembers registries' schemes and token realms."""
+        directory = self.settings.cache_dir
+        return f"{directory}/registries.json" if directory else None
+
+
+def require(condition: object, message: str, *, hint: str | None = None) -> None:
+    """Raise InvalidInput unless `condition` holds."""
+    if not condition:
+        raise InvalidInput(message, hint=hint)
