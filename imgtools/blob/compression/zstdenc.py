@@ -1,0 +1,68 @@
+"""zstd encoding (RFC 8878): one frame with a checksum, the same bytes on every machine.
+
+libzstd cuts the input into jobs whose size does not depend on the number of its worker
+threads, provided there is at least one; so there always is. Unlike gzip the result is
+the same on all processors for one version of the library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+# Every decoder must support 8 MiB windows (RFC 8878 section 3.1.1.1.2); levels 20 to 22
+# would ask for up to 128 MiB from whoever pulls the image.
+_MAX_WINDOW_LOG = 23
+_JOB = 8 * 1024 * 1024
+# libzstd sees the content in pieces of this size whatever the caller writes.
+_FEED = 256 * 1024
+
+
+class ZstdEncoder:
+    """Pieces of content in, pieces of one zstd frame out.
+
+    `level` is 1 to 22; `threads` is the number of libzstd's workers.
+    """
+
+    def __init__(self, level: int, threads: int) -> None:
+        import zstandard
+
+        defaults = zstandard.ZstdCompressionParameters.from_level(level)
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            level,
+            window_log=min(defaults.window_log, _MAX_WINDOW_LOG),
+            threads=threads,
+            job_size=_JOB,
+            write_checksum=True,
+        )
+        self._encoder = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        self._pending = bytearray()
+
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
+        """Take `data` whole; yields what is ready. Must be iterated to its end."""
+        view = memoryview(data).cast("B")
+        if self._pending:
+            missing = _FEED - len(self._pending)
+            self._pending += view[:missing]
+            view = view[missing:]
+            if len(self._pending) < _FEED:
+                return
+            yield from self._compress(self._pending)
+            self._pending = bytearray()
+        while len(view) >= _FEED:
+            yield from self._compress(view[:_FEED])
+            view = view[_FEED:]
+        self._pending += view
+
+    def finish(self) -> Iterator[bytes]:
+        """The rest of the frame."""
+        yield from self._compress(self._pending)
+        self._pending = bytearray()
+        yield self._encoder.flush()
+
+    def close(self) -> None:
+        """Drop what was not asked for; libzstd's workers end with this object."""
+        self._pending = bytearray()
+
+    def _compress(self, data: bytearray | memoryview) -> Iterator[bytes]:
+        if out := self._encoder.compress(data):
+            yield out
