@@ -7,7 +7,8 @@ threads and processes included, when its block ends.
 from __future__ import annotations
 
 from tests.rig.cli import RunCli
-from tests.rig.proxy import Exchange, Head, LoggingProxy, Reply
+from tests.rig.messages import Head, Reply
+from tests.rig.proxy import Exchange, LoggingProxy
 from tests.rig.registry import Answer, RegistryServer
 from tests.rig.testdata import REPOSITORY, make_certificates, make_images
 from tests.rig.tokens import TokenRequest, TokenServer

@@ -12,75 +12,14 @@ import contextlib
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-CHUNK = 256 * 1024
+from tests.rig.messages import CHUNK, Head, Reply, body_of, read_head
+
 HEAD_LIMIT = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """The head of a request or a response: its first line, and the headers in their order."""
-
-    line: str
-    headers: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def parse(cls, data: bytes) -> Head:
-        """Take a head apart, the empty line at its end included."""
-        line, *rest = data.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
-        pairs = (text.partition(":") for text in rest)
-        return cls(line=line, headers=tuple((name, value.strip()) for name, _, value in pairs))
-
-    def encode(self) -> bytes:
-        """As it goes over the wire."""
-        lines = [self.line, *(f"{name}: {value}" for name, value in self.headers)]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-    def get(self, name: str) -> str:
-        """The first value of a header, empty if there is none."""
-        return next((v for n, v in self.headers if n.lower() == name.lower()), "")
-
-    def without(self, name: str) -> Head:
-        """A copy less every header of that name."""
-        kept = tuple(pair for pair in self.headers if pair[0].lower() != name.lower())
-        return replace(self, headers=kept)
-
-    def with_header(self, name: str, value: str) -> Head:
-        """A copy with that header, and no other of its name."""
-        return replace(self, headers=(*self.without(name).headers, (name, value)))
-
-    @property
-    def method(self) -> str:
-        """Of a request."""
-        return self.line.split(" ")[0]
-
-    @property
-    def target(self) -> str:
-        """Of a request."""
-        return self.line.split(" ")[1]
-
-    @property
-    def status(self) -> int:
-        """Of a response."""
-        return int(self.line.split(" ")[1])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """An answer that the proxy gives itself; Content-Length is added."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
-
-    def head(self) -> Head:
-        """Its head."""
-        length = ("Content-Length", str(len(self.body)))
-        return Head(line=f"HTTP/1.1 {self.status} Proxy", headers=(*self.headers, length))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -257,7 +196,7 @@ class LoggingProxy:
     async def _requests(self, link: _Link) -> None:
         """Client to registry."""
         try:
-            while raw := await _read_head(link.client_reader):
+            while raw := await read_head(link.client_reader):
                 if not raw[:1].isalpha():
                     await self._tunnel(link, raw)
                     return
@@ -274,13 +213,13 @@ class LoggingProxy:
                     await asyncio.sleep(self.latency)
                 hooked = self.on_request(head) if self.on_request else None
                 if isinstance(hooked, Reply):
-                    async for piece in _body(link.client_reader, head, at_eof=False):
+                    async for piece in body_of(link.client_reader, head, at_eof=False):
                         exchange.request_bytes += len(piece)
                     link.pending.put_nowait((exchange, hooked))
                     continue
                 link.pending.put_nowait((exchange, None))
                 link.server_writer.write(hooked.encode() if hooked else raw)
-                async for piece in _body(link.client_reader, head, at_eof=False):
+                async for piece in body_of(link.client_reader, head, at_eof=False):
                     exchange.request_bytes += len(piece)
                     link.server_writer.write(piece)
                     await link.server_writer.drain()
@@ -329,7 +268,7 @@ class LoggingProxy:
     async def _response(self, link: _Link, exchange: Exchange) -> bool:
         """Pass one response on; whether another may follow on this connection."""
         while True:
-            raw = await _read_head(link.server_reader)
+            raw = await read_head(link.server_reader)
             if not raw:
                 return False
             head = Head.parse(raw)
@@ -343,7 +282,7 @@ class LoggingProxy:
         link.client_writer.write(hooked.encode() if hooked else raw)
         until_eof = not (head.get("Content-Length") or head.get("Transfer-Encoding"))
         if exchange.method != "HEAD" and head.status not in (204, 304):
-            async for piece in _body(link.server_reader, head, at_eof=True):
+            async for piece in body_of(link.server_reader, head, at_eof=True):
                 exchange.response_bytes += len(piece)
                 exchange.ended = time.monotonic()
                 link.client_writer.write(piece)
@@ -352,57 +291,6 @@ class LoggingProxy:
             until_eof = False
         await link.client_writer.drain()
         return not until_eof and head.get("Connection").lower() != "close"
-
-
-async def _read_head(reader: asyncio.StreamReader) -> bytes:
-    """A head with its empty line; nothing if the stream ends before one begins.
-
-    Something that does not begin like HTTP is returned as soon as it is there.
-    """
-    first = await reader.read(1)
-    if not first.isalpha():
-        return first
-    try:
-        return first + await reader.readuntil(b"\r\n\r\n")
-    except asyncio.LimitOverrunError as e:
-        raise asyncio.IncompleteReadError(first, None) from e
-
-
-async def _body(reader: asyncio.StreamReader, head: Head, *, at_eof: bool) -> AsyncIterator[bytes]:
-    """The body that follows a head, in pieces as they come, framing included.
-
-    Without length or chunks there is none, or with `at_eof` it lasts to the end of the stream.
-    """
-    if "chunked" in head.get("Transfer-Encoding").lower():
-        size = 1
-        while size:
-            line = await reader.readuntil(b"\r\n")
-            yield line
-            size = int(line.split(b";")[0], 16)
-            async for piece in _exactly(reader, size):
-                yield piece
-            if size:
-                yield await reader.readexactly(2)
-        # Trailers, then an empty line.
-        while (line := await reader.readuntil(b"\r\n")) != b"\r\n":
-            yield line
-        yield line
-    elif length := head.get("Content-Length"):
-        async for piece in _exactly(reader, int(length)):
-            yield piece
-    elif at_eof:
-        while piece := await reader.read(CHUNK):
-            yield piece
-
-
-async def _exactly(reader: asyncio.StreamReader, size: int) -> AsyncIterator[bytes]:
-    """`size` bytes in pieces."""
-    while size:
-        piece = await reader.read(min(size, CHUNK))
-        if not piece:
-            raise asyncio.IncompleteReadError(b"", size)
-        size -= len(piece)
-        yield piece
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
