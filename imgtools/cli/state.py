@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from imgtools.cli.settings import Settings
-from imgtools.errors import InvalidInput, Unsupported
+from imgtools.errors import Unsupported
 from imgtools.spec.platform import Platform
+from imgtools.spec.reference import ImageName
 from imgtools.task import CancelToken, Progress, Task, ignore
-
-__all__ = ["Cli"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +63,22 @@ class Cli:
         wanted = jobs or self.values.get("jobs") or 6
         return Task(jobs=wanted, cancel=self.cancel, progress=progress)
 
+    def check_policy(self, name: ImageName) -> None:
+        """Raise Rejected unless the policy in force admits the image called `name`.
+
+        --insecure-policy admits all; without a file all are admitted too, unless
+        --require-policy was given. Raises InvalidInput for a bad file.
+        """
+        if self.values.get("insecure_policy"):
+            return
+        from imgtools.sign import policy
+
+        chosen = self.values.get("policy")
+        files = (chosen,) if chosen else self.settings.policy_files
+        required = bool(chosen or self.values.get("require_policy"))
+        policy.check(policy.load(files, required=required), name)
+
     def challenge_cache(self) -> str | None:
         """The file that remembers registries' schemes and token realms."""
         directory = self.settings.cache_dir
         return f"{directory}/registries.json" if directory else None
-
-
-def require(condition: object, message: str, *, hint: str | None = None) -> None:
-    """Raise InvalidInput unless `condition` holds."""
-    if not condition:
-        raise InvalidInput(message, hint=hint)

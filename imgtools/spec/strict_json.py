@@ -60,13 +60,13 @@ def loads_object(
 def dumps(value: object) -> bytes:
     """Compact JSON as Go's json.Marshal writes it: UTF-8, with <, >, & and U+2028/9 escaped."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return _escape_like_go(text).encode("utf-8", "surrogatepass")
+    return _LONE_SURROGATE.sub("\ufffd", _escape_like_go(text)).encode()
 
 
 def dumps_indented(value: object, indent: str = "    ") -> str:
     """Indented JSON as Go's json.MarshalIndent writes it (empty objects and lists on one line)."""
     text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
-    return _escape_like_go(text)
+    return _LONE_SURROGATE.sub("\ufffd", _escape_like_go(text))
 
 
 def _escape_like_go(text: str) -> str:
@@ -76,6 +76,8 @@ def _escape_like_go(text: str) -> str:
     return text
 
 
+# json.loads keeps an escaped half of a pair; Go writes the replacement character for it.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _GO_ESCAPES = (
     ("<", "\\u003c"),
     (">", "\\u003e"),
