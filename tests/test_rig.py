@@ -302,6 +302,24 @@ def test_proxy_hooks_answer_and_edit(registry_plain: RegistryServer, make_proxy:
     assert version.response.get("x-seen") == "/v2/"
 
 
+def test_proxy_can_cut_a_body_short(
+    registry_plain: RegistryServer, repository: str, make_proxy: MakeProxy
+) -> None:
+    """The client gets the bytes up to there and no more; the next connection is whole again."""
+    content = bytes(range(256)) * 5000
+    path = f"/v2/{repository}/blobs/{registry_plain.put_blob(repository, content)}"
+
+    def cut_first(exchange: Exchange, head: Head) -> None:
+        exchange.cut_after = 1000 if exchange.connection == 1 else None
+
+    proxy = make_proxy(registry_plain, on_response=cut_first)
+    with pytest.raises(http.client.IncompleteRead) as caught:
+        fetch(proxy, path)
+    assert caught.value.partial == content[:1000]
+    assert fetch(proxy, path) == [(200, content)]
+    assert [e.response_bytes for e in proxy.take()] == [1000, len(content)]
+
+
 def test_proxy_latency_comes_before_the_request_goes_on(
     registry_plain: RegistryServer, make_proxy: MakeProxy
 ) -> None:

@@ -24,7 +24,10 @@ HEAD_LIMIT = 1024 * 1024
 
 @dataclass(slots=True, kw_only=True)
 class Exchange:
-    """A request and what came back; sizes are those of the bodies, with chunk framing if any."""
+    """A request and what came back; sizes are those of the bodies, with chunk framing if any.
+
+    An on_response hook may set `cut_after`: the connection ends after so many bytes of the body.
+    """
 
     connection: int
     method: str
@@ -36,6 +39,7 @@ class Exchange:
     request_bytes: int = 0
     response_bytes: int = 0
     ended: float = 0.0
+    cut_after: int | None = None
 
 
 OnRequest = Callable[[Head], Head | Reply | None]
@@ -283,10 +287,14 @@ class LoggingProxy:
         until_eof = not (head.get("Content-Length") or head.get("Transfer-Encoding"))
         if exchange.method != "HEAD" and head.status not in (204, 304):
             async for piece in body_of(link.server_reader, head, at_eof=True):
+                if exchange.cut_after is not None:
+                    piece = piece[: exchange.cut_after - exchange.response_bytes]
                 exchange.response_bytes += len(piece)
                 exchange.ended = time.monotonic()
                 link.client_writer.write(piece)
                 await link.client_writer.drain()
+                if exchange.response_bytes == exchange.cut_after:
+                    return False
         else:
             until_eof = False
         await link.client_writer.drain()
