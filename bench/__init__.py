@@ -1,0 +1,5 @@
+"""Measurements beside the peer: every case runs both programs alternately in one session.
+
+The result is the median of the ratios of neighbouring runs, which a slow moment of the
+machine disturbs least. Nothing here is a test; nothing in the tests is timed.
+"""
