@@ -12,9 +12,9 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make test     everything CI runs"
-	@echo "make demo     a tour of the commands on local files"
+	@echo "make demo     a real image through two registries, with every command shown"
 	@echo "make lint     formatter, linter, types and import contract only"
-	@echo "make interop  compare with the other tools installed here"
+	@echo "make interop  exchange images with crane, regctl, oras and zot (needs go)"
 	@echo "make bench    time this project beside its peers"
 	@echo "make clean    remove what the targets above made"
 
@@ -26,7 +26,7 @@ test: bootstrap
 
 demo:
 	@scripts/bootstrap demo
-	@scripts/demo
+	@$(PYTHON) scripts/demo
 
 lint: bootstrap
 	$(PYTHON) -m ruff check .
