@@ -2,7 +2,8 @@
 
 The same entry always gives the same bytes. Choices that POSIX leaves open (when a name is
 split, that text other than ASCII goes into a record, zeroed metadata of the extended header)
-are those of Go's archive/tar.
+are those of Go's archive/tar. So is that names which are not UTF-8 go into a record as they
+are, without POSIX's hdrcharset: every reader takes them, and GNU tar warns of that keyword.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def _name_fields(path: bytes, records: list[Record]) -> tuple[bytes, bytes]:
     split = split_name(path) if path.isascii() else None
     if split is not None:
         return split
-    _add_text(b"path", path, records)
+    records.append((b"path", path))
     return b"", _ascii(path)[:NAME_MAX].rstrip(b"/") or b"_"
 
 
@@ -149,18 +150,8 @@ def _text(key: bytes, text: str, limit: int, records: list[Record]) -> bytes:
     raw = fields.to_bytes(text)
     if raw.isascii() and len(raw) <= limit:
         return raw
-    _add_text(key, raw, records)
-    return _ascii(raw)[:limit]
-
-
-def _add_text(key: bytes, raw: bytes, records: list[Record]) -> None:
     records.append((key, raw))
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError:
-        # POSIX pax: values are UTF-8 unless the header says otherwise
-        if (b"hdrcharset", b"BINARY") not in records:
-            records.append((b"hdrcharset", b"BINARY"))
+    return _ascii(raw)[:limit]
 
 
 def _ascii(raw: bytes) -> bytes:

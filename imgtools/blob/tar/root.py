@@ -103,7 +103,10 @@ class Root:
 
     def at(self, real: bytes) -> Directory | None:
         """The directory at real path `real`, None if it is gone or no directory any more."""
-        return self._walk(real.split(b"/") if real else [], create=False, follow=False)
+        try:
+            return self._walk(real.split(b"/") if real else [], create=False, follow=False)
+        except InvalidArchive:
+            return None
 
     def _parts(self, raw: bytes) -> list[bytes]:
         if len(raw) > self._limits.path_bytes:
@@ -172,7 +175,10 @@ class Root:
         if locked is not None:
             self._unlocked(path, locked)
         while len(self._dirs) >= CACHED:
-            os.close(self._dirs.pop(next(iter(self._dirs))).fd)
+            oldest = self._dirs.pop(next(iter(self._dirs)))
+            if oldest is self._last:
+                self._last_raw = None
+            os.close(oldest.fd)
         found = self._dirs[path] = Directory(fd, path)
         return found
 
