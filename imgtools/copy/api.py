@@ -1,0 +1,94 @@
+"""One copy from beginning to end: survey, plan, execute, over open transports or by name.
+
+Sibling tags such as cosign's `sha256-<hex>.sig` are not among a Source's methods; who copies
+them lists the tags of the repository and copies each as an image of its own, with these
+functions.
+"""
+
+from __future__ import annotations
+
+from imgtools.copy.actions import CopyPlan
+from imgtools.copy.execute import CopyResult, execute
+from imgtools.copy.options import CopyOptions
+from imgtools.copy.plan import plan_copy
+from imgtools.copy.survey import Admit, survey
+from imgtools.errors import Cancelled, Error
+from imgtools.task import Task
+from imgtools.transport.base import Destination, Source
+from imgtools.transport.options import DestinationOptions, SourceOptions
+from imgtools.transport.table import Transports
+
+
+def prepare(
+    source: Source,
+    destination: Destination,
+    options: CopyOptions | None = None,
+    *,
+    admit: Admit | None = None,
+    task: Task,
+) -> CopyPlan:
+    """The plan of a copy, with nothing written; raises as `copy_image` does."""
+    options = options or CopyOptions()
+    return plan_copy(survey(source, destination, options, admit, task=task), options)
+
+
+def copy_image(
+    source: Source,
+    destination: Destination,
+    options: CopyOptions | None = None,
+    *,
+    admit: Admit | None = None,
+    task: Task,
+) -> CopyResult:
+    """Copy what `source` names to where `destination` does, and commit it.
+
+    `admit` is called with the source's top manifest before anything of it is parsed and
+    raises Rejected to refuse it. Both ends stay open. Raises ImageNotFound, Unsupported,
+    DigestWouldChange, the other errors of the transports, and Cancelled; all but the last
+    say which copy failed.
+    """
+    try:
+        plan = prepare(source, destination, options, admit=admit, task=task)
+        return execute(plan, source, destination, task=task)
+    except Cancelled:
+        raise
+    except Error as e:
+        e.with_context(f"copy {source.origin.name} to {destination.origin.name}")
+        raise
+
+
+def copy_by_name(
+    source: str,
+    destination: str,
+    options: CopyOptions | None = None,
+    *,
+    source_options: SourceOptions | None = None,
+    destination_options: DestinationOptions | None = None,
+    transports: Transports | None = None,
+    admit: Admit | None = None,
+    task: Task | None = None,
+) -> CopyResult:
+    """`copy_image` for names such as `docker://busybox` and `oci:dir:tag`, which are opened
+    and closed here; also raises InvalidReference.
+
+    With `transports` connections are shared with other calls; else they are this call's.
+    """
+    if transports is None:
+        with Transports() as own:
+            return copy_by_name(
+                source,
+                destination,
+                options,
+                source_options=source_options,
+                destination_options=destination_options,
+                transports=own,
+                admit=admit,
+                task=task,
+            )
+    with (
+        transports.open_source(source, source_options or SourceOptions()) as opened,
+        transports.open_destination(
+            destination, destination_options or DestinationOptions()
+        ) as target,
+    ):
+        return copy_image(opened, target, options, admit=admit, task=task or Task())
