@@ -1,0 +1,54 @@
+"""Standard output and the notes beside it, for verbs that print documents.
+
+What cannot be written is an error of ours; a reader that went away is not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+import click
+
+from imgtools.blob.files import storage_error
+from imgtools.task import Event, Note
+
+
+def write_bytes(data: bytes) -> None:
+    """Write bytes as they are; raises StorageError, or BrokenPipeError for a closed pipe."""
+    try:
+        sys.stdout.buffer.write(data)
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        raise storage_error(e, "standard output") from e
+
+
+def write_text(text: str) -> None:
+    """Write text as UTF-8, whatever the locale; raises as `write_bytes`."""
+    write_bytes(text.encode("utf-8", "replace"))
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Write lines, each with its end; raises as `write_bytes`."""
+    for line in lines:
+        write_text(line + "\n")
+    flush()
+
+
+def flush() -> None:
+    """Have everything written by now really written; raises as `write_bytes`."""
+    try:
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        raise storage_error(e, "standard output") from e
+
+
+def notes(event: Event) -> None:
+    """A listener that shows notes on stderr, one line each, and ignores progress."""
+    if isinstance(event, Note):
+        line = " ".join(event.text.split())
+        safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        click.echo(f"imgtools: {event.level}: {safe}", err=True)

@@ -1,0 +1,137 @@
+"""What is read to look at an image: its manifest, the instance for a platform, its config.
+
+The list of tags of the repository, which only a registry has, is read at the same time; its
+failure is a warning, because many registries refuse it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from imgtools.errors import Cancelled, Error, InvalidManifest, LimitExceeded, NotFound
+from imgtools.image.model import Image
+from imgtools.image.select import choose_instance
+from imgtools.spec import media_type as mt
+from imgtools.spec.config import Config
+from imgtools.spec.descriptor import Descriptor
+from imgtools.spec.manifest import Index, Manifest, RawManifest, parse
+from imgtools.spec.platform import Platform
+from imgtools.spec.strict_json import MANIFEST_LIMIT
+from imgtools.task import Task
+from imgtools.transport.base import Source
+
+INDEX_DEPTH = 8
+"""Indexes within indexes that are followed."""
+
+TagLister = Callable[[], Sequence[str]]
+"""Reads all tags of the repository; called in a thread of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """An image, and the tags of its repository (empty where there are none to know)."""
+
+    image: Image
+    tags: tuple[str, ...] = ()
+
+
+def survey(
+    source: Source, platform: Platform, *, task: Task, list_tags: TagLister | None = None
+) -> Survey:
+    """Read the image for `platform`, and its tags if `list_tags` is given, at the same time.
+
+    A list of tags that cannot be had is warned about and left empty. Raises what
+    `read_image` raises.
+    """
+    if list_tags is None:
+        return Survey(image=read_image(source, platform))
+    from imgtools.task import WorkerPool
+
+    lister = list_tags
+
+    def tags() -> tuple[str, ...]:
+        try:
+            return tuple(lister())
+        except Cancelled:
+            raise
+        except Error as e:
+            task.warn(f"the tags of the repository cannot be listed: {e.message}")
+            return ()
+
+    with WorkerPool(task) as pool:
+        listing = pool.submit(tags)
+        image = read_image(source, platform)
+        return Survey(image=image, tags=listing.get())
+
+
+def read_image(source: Source, platform: Platform, *, config: bool = True) -> Image:
+    """The image that `source` holds for `platform`; artifacts are read without their config.
+
+    `config` False leaves the config unread. Raises ImageNotFound, NotFound when an index has
+    nothing for the platform (naming what it has), and what a malformed manifest raises.
+    """
+    top = source.top()
+    parsed = parse(top)
+    instance: Descriptor | None = None
+    raw = top
+    if isinstance(parsed, Index):
+        instance = _instance(source, parsed, platform, INDEX_DEPTH)
+        raw = source.manifest(instance)
+        parsed = parse(raw)
+        if isinstance(parsed, Index):
+            raise InvalidManifest(f"index entry {instance.digest} is an index after all")
+    image = Image(top=top, raw=raw, manifest=parsed, instance=instance)
+    if not config or not isinstance(parsed, Manifest) or image.is_artifact:
+        return image
+    content = read_config(source, parsed.config)
+    return Image(
+        top=top,
+        raw=raw,
+        manifest=parsed,
+        instance=instance,
+        config=Config.parse(content),
+        config_bytes=content,
+    )
+
+
+def read_config(source: Source, descriptor: Descriptor) -> bytes:
+    """The verified bytes of a config; raises BlobNotFound, LimitExceeded, DigestMismatch."""
+    if descriptor.data is not None:
+        return descriptor.data
+    if descriptor.size > MANIFEST_LIMIT:
+        raise LimitExceeded(f"config {descriptor.digest}", MANIFEST_LIMIT)
+    with source.open_blob(descriptor) as reader:
+        return reader.read()
+
+
+def _instance(source: Source, index: Index, platform: Platform, depth: int) -> Descriptor:
+    """The manifest for `platform` in `index` or in an index that it names."""
+    refusal: NotFound | None = None
+    try:
+        chosen = choose_instance(index, platform)
+        if mt.kind(chosen.media_type) != "index":
+            return chosen
+        nested = [chosen]
+    except NotFound as e:
+        refusal = e
+        nested = [d for d in index.manifests if mt.kind(d.media_type) == "index"]
+    for descriptor in nested:
+        if depth <= 0:
+            raise LimitExceeded("nesting of indexes", INDEX_DEPTH, unit="levels")
+        inner = parse(source.manifest(descriptor))
+        if not isinstance(inner, Index):
+            raise InvalidManifest(f"index entry {descriptor.digest} is no index, as it says it is")
+        try:
+            return _instance(source, inner, platform, depth - 1)
+        except NotFound as e:
+            refusal = refusal or e
+    raise refusal or NotFound(f"no image for {platform} in the index")
+
+
+def top_platforms(raw: RawManifest) -> tuple[str, ...]:
+    """The platforms that an index names, in its order; empty for anything else."""
+    parsed = parse(raw)
+    if not isinstance(parsed, Index):
+        return ()
+    return tuple(str(d.platform) for d in parsed.manifests if d.platform is not None)
