@@ -25,7 +25,10 @@ class Readable(Protocol):
 
 
 class BlobReader:
-    """Reads a blob whose digest (and size in bytes, when known) are known beforehand."""
+    """Reads a blob whose digest (and size in bytes, when known) are known beforehand.
+
+    A negative size is unknown too: schema 1 manifests have no sizes.
+    """
 
     def __init__(
         self,
@@ -37,7 +40,7 @@ class BlobReader:
         close: Callable[[], object] | None = None,
     ) -> None:
         self.digest = digest
-        self.size = size
+        self.size = size if size is None or size >= 0 else None
         self._raw = raw
         self._hasher = digest.hasher()
         self._what = what
