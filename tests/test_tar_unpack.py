@@ -131,6 +131,7 @@ REFUSED = {
     "block device": ([other("d", EntryType.BLOCK)], Unsupported),
     "whiteout of nothing": ([file("a/.wh.", "")], InvalidArchive),
     "whiteout of parent": ([directory("a"), file("a/.wh...", "")], InvalidArchive),
+    "inside a whiteout": ([file("a/.wh.b/c")], InvalidArchive),
     "symlink without target": ([symlink("s", "")], InvalidArchive),
 }
 
@@ -373,6 +374,7 @@ WHITEOUTS = {
     "directory": ([file(".wh.d", "")], ("d", "d/a", "d/e", "d/e/b"), {}),
     "missing": ([file(".wh.nothing", ""), file("no/.wh.x", "")], (), {}),
     "metadata": ([file(".wh..wh.plnk", "")], (), {}),
+    "inside metadata": ([file(".wh..wh.plnk/1.2")], (), {}),
     "opaque": ([file("d/.wh..wh..opq", "")], ("d/a", "d/e", "d/e/b"), {}),
     "opaque root": ([file(".wh..wh..opq", "")], tuple(LOWER), {}),
     "opaque spares what this layer made, in any order": (
@@ -423,6 +425,15 @@ def test_whiteouts_kept_or_refused(root: Path) -> None:
     assert shape(root) == {".wh.f": "x"}
     with pytest.raises(InvalidArchive, match="whiteout"):
         unpack(root, file(".wh.f", ""), options=UnpackOptions(whiteouts=Whiteouts.REFUSE))
+
+
+def test_directory_that_is_closed_to_its_owner(root: Path) -> None:
+    """Without privileges a layer below with mode 0555 or 0 must not stop the next one."""
+    unpack(root, directory("d/e", mode=0), directory("d", mode=0o555), directory("r/x", mode=0o500))
+    unpack(root, file("d/e/f"), file("d/g"), file(".wh.r", ""))
+    assert [stat.S_IMODE((root / n).stat().st_mode) for n in ("d", "d/e")] == [0o555, 0]
+    unpack(root, directory("d"), directory("d/e"))
+    assert shape(root) == {"d": "dir", "d/e": "dir", "d/e/f": "new", "d/g": "new"}
 
 
 def test_stale_metadata_of_a_replaced_directory(root: Path) -> None:

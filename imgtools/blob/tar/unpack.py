@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 WHITEOUT = whiteout.PREFIX.encode()
+INSIDE_WHITEOUT = b"/" + WHITEOUT
 MAX_TIME = (1 << 40) * 1_000_000_000
 MAX_ID = (1 << 32) - 2
 REFUSED_XATTR = (errno.ENOTSUP, errno.EPERM, errno.EINVAL)
@@ -157,6 +158,8 @@ class _Unpacker:
             name = parts.pop()
             parent = b"/".join(parts)
         if name[:4] == WHITEOUT and self._whiteout(entry, parent, name):
+            return
+        if INSIDE_WHITEOUT in b"/" + parent and self._inside_whiteout(entry):
             return
         directory = self._root.get(parent)
         if kind is EntryType.FILE:
@@ -350,6 +353,15 @@ class _Unpacker:
             except FileNotFoundError:
                 log.debug("whiteout %r hides nothing", entry.path)
         return True
+
+    def _inside_whiteout(self, entry: Entry) -> bool:
+        """Whether `entry`, below a directory with a whiteout's name, is to be passed over."""
+        if self._options.whiteouts is Whiteouts.KEEP:
+            return False
+        if "/" + whiteout.META_PREFIX in "/" + entry.path:
+            log.debug("whiteout metadata %r skipped", entry.path)
+            return True
+        raise InvalidArchive(f"{entry.path!r} is inside a whiteout")
 
     def _remove(self, directory: Directory, name: bytes) -> None:
         self._directories.pop(directory.child(name), None)
