@@ -30,12 +30,15 @@ class Origin:
 
     `name` is what people and policies know it by (`docker://host/repo:tag`); registry and
     repository are empty outside registries and decide whether a blob can be mounted.
+    `synthesised`: the manifest was made by the transport, not stored, so its digest says
+    nothing about what was once pushed.
     """
 
     transport: str
     name: str
     registry: str = ""
     repository: str = ""
+    synthesised: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,7 +83,7 @@ class Transports:
                     session, reference, additional_tags=options.additional_tags
                 )
             case "oci":
-                from imgtools.transport.oci_layout import LayoutDestination
+                from imgtools.transport.oci_layout_writer import LayoutDestination
 
                 _no_additional_tags(parsed, options)
                 return LayoutDestination.open(
@@ -101,13 +101,13 @@ class Transports:
                     accept_uncompressed=options.accept_uncompressed,
                 )
             case "docker-archive":
-                from imgtools.transport.docker_archive import DockerArchiveDestination
+                from imgtools.transport.docker_archive_writer import DockerArchiveDestination
 
                 return DockerArchiveDestination.open(
                     parsed.rest, additional_tags=options.additional_tags, tmpdir=options.tmpdir
                 )
             case "dir":
-                from imgtools.transport.directory import DirectoryDestination
+                from imgtools.transport.directory_writer import DirectoryDestination
 
                 _no_additional_tags(parsed, options)
                 return DirectoryDestination(parsed.rest)

@@ -1,0 +1,462 @@
+"""What every destination and the source that reads it back have to do, as one list of cases.
+
+A case is given an `Endpoint` and raises AssertionError. Where a destination's capabilities
+exclude what a case writes, the case holds that it is refused with a typed error instead.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import NoReturn
+
+from imgtools.blob.reader import BlobReader
+from imgtools.errors import (
+    BlobNotFound,
+    Denied,
+    DigestMismatch,
+    Error,
+    ImageNotFound,
+    NotFound,
+    SizeMismatch,
+    Unsupported,
+)
+from imgtools.spec import manifest as mf
+from imgtools.spec import media_type as mt
+from imgtools.spec.descriptor import Descriptor
+from imgtools.spec.digest import Digest
+from imgtools.spec.manifest import RawManifest
+from imgtools.task import Advanced, Event, Task, WorkerPool
+from imgtools.testing import images
+from imgtools.testing.images import Sample
+from imgtools.transport.base import BlobOpener, Capabilities, Destination, Source
+
+OpenDestination = Callable[[], Destination]
+OpenSource = Callable[[], Source]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One name in one transport, opened to be written and, after commit, to be read.
+
+    Both functions may be called often; the name starts out empty.
+    """
+
+    destination: OpenDestination
+    source: OpenSource
+
+
+Case = Callable[[Endpoint], None]
+
+
+def opener(content: bytes, digest: Digest | None = None) -> BlobOpener:
+    """A BlobOpener over bytes; another `digest` than theirs makes it fail at the end."""
+    return lambda: BlobReader.of(content, digest)
+
+
+def put(destination: Destination, sample: Sample, *, task: Task | None = None) -> None:
+    """Write a sample as a copy does: blobs, children, top; without commit."""
+    task = task or Task()
+    for descriptor, content in sample.blobs.items():
+        destination.put_blob(descriptor, opener(content), task=task)
+    for raw in sample.manifests:
+        destination.put_manifest(raw, top=False)
+    destination.put_manifest(sample.top, top=True)
+
+
+def write(endpoint: Endpoint, sample: Sample) -> None:
+    """Write and commit a sample."""
+    with endpoint.destination() as destination:
+        put(destination, sample)
+        destination.commit()
+
+
+def suitable(
+    capabilities: Capabilities, seed: object = 0, *, layers: int = 2, size: int = 1000
+) -> Sample:
+    """A single image of a kind that the destination takes."""
+    types, compressions = capabilities.manifest_types, capabilities.layer_compressions
+    return images.random_image(
+        seed,
+        layers=layers,
+        size=size,
+        docker=types is not None and mt.OCI_MANIFEST not in types,
+        compression="gzip" if compressions is None or "gzip" in compressions else "none",
+    )
+
+
+def takes(capabilities: Capabilities, sample: Sample) -> bool:
+    """Whether the capabilities admit every manifest of the sample."""
+    types = capabilities.manifest_types
+    for raw in (sample.top, *sample.manifests):
+        if types is not None and raw.media_type not in types:
+            return False
+        view = mf.parse(raw)
+        if isinstance(view, mf.Index) and not capabilities.indexes:
+            return False
+        if isinstance(view, mf.Manifest) and view.is_artifact and not capabilities.artifacts:
+            return False
+    return True
+
+
+def check_same(source: Source, sample: Sample) -> None:
+    """Assert that the source holds the sample, byte for byte."""
+    with source:
+        found = source.top()
+        assert found.digest == source.resolve().digest
+        if source.origin.synthesised:
+            _check_same_image(source, found, sample)
+            return
+        assert found.content == sample.top.content
+        assert found.media_type == sample.top.media_type
+        for raw in sample.manifests:
+            assert source.manifest(raw.descriptor()).content == raw.content
+        for descriptor, content in sample.blobs.items():
+            with source.open_blob(descriptor) as reader:
+                assert reader.read() == content
+            part = source.read_range(descriptor, 3, 20)
+            assert part is None or part == content[3:23]
+
+
+def _check_same_image(source: Source, found: RawManifest, sample: Sample) -> None:
+    """The same config and layers under another manifest."""
+    view, wanted = mf.parse(found), mf.parse(sample.top)
+    assert isinstance(view, mf.Manifest)
+    assert isinstance(wanted, mf.Manifest)
+    assert [d.digest for d in view.blobs()] == [d.digest for d in wanted.blobs()]
+    for descriptor in view.blobs():
+        with source.open_blob(descriptor) as reader:
+            assert reader.read() == sample.content(descriptor.digest)
+
+
+def round_trip(endpoint: Endpoint, sample: Sample) -> None:
+    """The sample comes back as it was, or is refused where the capabilities exclude it."""
+    with endpoint.destination() as destination:
+        if not takes(destination.capabilities, sample):
+            with expected(Unsupported):
+                put(destination, sample)
+            return
+        put(destination, sample)
+        destination.commit()
+    check_same(endpoint.source(), sample)
+
+
+def single(endpoint: Endpoint) -> None:
+    with endpoint.destination() as destination:
+        sample = suitable(destination.capabilities)
+    round_trip(endpoint, sample)
+
+
+def no_layers(endpoint: Endpoint) -> None:
+    with endpoint.destination() as destination:
+        sample = suitable(destination.capabilities, layers=0)
+    round_trip(endpoint, sample)
+
+
+def oci_image(endpoint: Endpoint) -> None:
+    round_trip(endpoint, images.random_image("oci"))
+
+
+def docker_image(endpoint: Endpoint) -> None:
+    round_trip(endpoint, images.random_image("docker", docker=True, compression="none"))
+
+
+def index_of_four(endpoint: Endpoint) -> None:
+    round_trip(endpoint, images.random_index("index"))
+
+
+def manifest_list(endpoint: Endpoint) -> None:
+    round_trip(endpoint, images.random_index("list", docker=True))
+
+
+def nested_index(endpoint: Endpoint) -> None:
+    inner = images.random_index("inner", platforms=images.PLATFORMS[:2])
+    round_trip(endpoint, images.index_of([inner, images.random_image("beside")]))
+
+
+def artifact(endpoint: Endpoint) -> None:
+    round_trip(endpoint, images.random_artifact("artifact"))
+
+
+def annotated(endpoint: Endpoint) -> None:
+    round_trip(endpoint, images.random_image("notes", annotations={"org.example.ö": "<&>"}))
+
+
+def missing_image(endpoint: Endpoint) -> None:
+    with expected(ImageNotFound), endpoint.source() as source:
+        source.resolve()
+    with expected(ImageNotFound), endpoint.source() as source:
+        source.top()
+
+
+def missing_parts(endpoint: Endpoint) -> None:
+    sample = _write_suitable(endpoint)
+    absent = Descriptor(media_type=mt.OCI_LAYER, digest=Digest.of(b"absent"), size=6)
+    with endpoint.source() as source:
+        with expected(BlobNotFound), source.open_blob(absent) as reader:
+            reader.read()
+        with expected(NotFound):
+            source.manifest(Descriptor(media_type=mt.OCI_MANIFEST, digest=absent.digest, size=6))
+        assert list(source.referrers(sample.top.digest)) == []
+
+
+def wrong_bytes(endpoint: Endpoint) -> None:
+    """A blob that is not what its digest says is refused, and does not count as there."""
+    with endpoint.destination() as destination:
+        right = b"what the digest says"
+        descriptor = Descriptor(media_type=mt.OCI_LAYER, digest=Digest.of(right), size=len(right))
+        wrong = b"something else, as is"[: len(right)]
+        with expected(DigestMismatch):
+            destination.put_blob(descriptor, opener(wrong, descriptor.digest), task=Task())
+        assert not destination.has_blob(descriptor)
+        with expected(SizeMismatch):
+            destination.put_blob(descriptor, _sized(right[:-1], descriptor), task=Task())
+        with expected(SizeMismatch):
+            destination.put_blob(descriptor, _sized(right + b"!", descriptor), task=Task())
+        assert not destination.has_blob(descriptor)
+        # The failed attempts leave no trace in what is committed.
+        sample = suitable(destination.capabilities, "after failure")
+        put(destination, sample)
+        destination.commit()
+    check_same(endpoint.source(), sample)
+
+
+def failing_source(endpoint: Endpoint) -> None:
+    """What a blob's reader raises comes out as it is; a second attempt succeeds."""
+    with endpoint.destination() as destination:
+        sample = suitable(destination.capabilities, "failing", size=600_000)
+        descriptor, content = max(sample.blobs.items(), key=lambda item: item[0].size)
+
+        def fail() -> BlobReader:
+            return BlobReader(_Failing(content[:-10]), descriptor.digest, descriptor.size)
+
+        with expected(Denied):
+            destination.put_blob(descriptor, fail, task=Task())
+        assert not destination.has_blob(descriptor)
+        put(destination, sample)
+        destination.commit()
+    check_same(endpoint.source(), sample)
+
+
+def closed_without_commit(endpoint: Endpoint) -> None:
+    """Nothing that a reader takes for an image is left (in a registry, as long as its tag
+    was not put)."""
+    with endpoint.destination() as destination:
+        sample = suitable(destination.capabilities, "abandoned")
+        if destination.capabilities.remote:
+            for descriptor, content in sample.blobs.items():
+                destination.put_blob(descriptor, opener(content), task=Task())
+        else:
+            put(destination, sample)
+    destination.close()
+    missing_image(endpoint)
+
+
+def abandoned_change(endpoint: Endpoint) -> None:
+    """Closing without commit leaves what was there before."""
+    try:
+        before = _write_suitable(endpoint)
+        with endpoint.destination() as destination:
+            other = suitable(destination.capabilities, "other", size=2000)
+            for descriptor, content in other.blobs.items():
+                destination.put_blob(descriptor, opener(content), task=Task())
+            if not destination.capabilities.remote:
+                destination.put_manifest(other.top, top=True)
+    except Unsupported:
+        pass  # a transport may refuse to touch what exists
+    check_same(endpoint.source(), before)
+
+
+def replaced(endpoint: Endpoint) -> None:
+    """Writing again replaces the image, or is refused and leaves it."""
+    before = _write_suitable(endpoint)
+    after = before
+    try:
+        with endpoint.destination() as destination:
+            other = suitable(destination.capabilities, "other", size=2000)
+            put(destination, other)
+            destination.commit()
+            after = other
+    except Unsupported:
+        pass
+    check_same(endpoint.source(), after)
+
+
+def concurrent_blobs(endpoint: Endpoint) -> None:
+    """Blobs put by several threads, many of them at the same time, all arrive."""
+    with endpoint.destination() as destination:
+        sample = suitable(destination.capabilities, "many", layers=12, size=70_000)
+        events: list[Event] = []
+        task = Task(jobs=6, progress=events.append)
+        with WorkerPool(task) as pool:
+            for descriptor, content in sample.blobs.items():
+                pool.submit(
+                    lambda d=descriptor, c=content: destination.put_blob(  # type: ignore[misc]
+                        d, opener(c), task=task
+                    )
+                )
+        destination.put_manifest(sample.top, top=True)
+        destination.commit()
+    check_same(endpoint.source(), sample)
+    done = sum(e.amount for e in events if isinstance(e, Advanced))
+    assert done == sum(descriptor.size for descriptor in sample.blobs)
+
+
+def same_blob_at_once(endpoint: Endpoint) -> None:
+    """One blob put by six threads at the same time is there once, whole."""
+    with endpoint.destination() as destination:
+        sample = suitable(destination.capabilities, "same", layers=1, size=300_000)
+        descriptor, content = max(sample.blobs.items(), key=lambda item: item[0].size)
+        barrier = threading.Barrier(6)
+        outcomes: list[str] = []
+
+        def job() -> None:
+            barrier.wait()
+            outcomes.append(destination.put_blob(descriptor, opener(content), task=Task()))
+
+        with WorkerPool(Task(jobs=6)) as pool:
+            for _ in range(6):
+                pool.submit(job)
+        assert len(outcomes) == 6
+        assert "stored" in outcomes
+        put(destination, sample)
+        destination.commit()
+    check_same(endpoint.source(), sample)
+
+
+def asked_before_and_after(endpoint: Endpoint) -> None:
+    """has_blob, has_manifest and current answer for what was put and committed."""
+    with endpoint.destination() as destination:
+        sample = suitable(destination.capabilities, "asked")
+        assert destination.current() is None
+        for descriptor, content in sample.blobs.items():
+            assert not destination.has_blob(descriptor)
+            assert destination.put_blob(descriptor, opener(content), task=Task()) == "stored"
+            assert destination.has_blob(descriptor)
+            again = destination.put_blob(descriptor, opener(content), task=Task())
+            assert again == "present"
+        destination.put_manifest(sample.top, top=True)
+        destination.commit()
+    try:
+        with endpoint.destination() as destination:
+            found = destination.current()
+            assert found is None or found.digest == sample.top.digest
+    except Unsupported:
+        return
+    absent = Descriptor(media_type=mt.OCI_MANIFEST, digest=Digest.of(b"absent"), size=6)
+    with endpoint.destination() as destination:
+        assert not destination.has_manifest(absent)
+        assert not destination.has_blob(absent)
+
+
+def referrers(endpoint: Endpoint) -> None:
+    """Referrers put beside an image stay findable where the capabilities say so."""
+    with endpoint.destination() as destination:
+        sample = suitable(destination.capabilities, "subject")
+        report = images.random_artifact("report", subject=sample.top.descriptor())
+        if not destination.capabilities.referrers:
+            return
+        for descriptor, content in {**sample.blobs, **report.blobs}.items():
+            destination.put_blob(descriptor, opener(content), task=Task())
+        destination.put_manifest(report.top, top=False)
+        destination.put_manifest(sample.top, top=True)
+        destination.commit()
+    with endpoint.source() as source:
+        (found,) = source.referrers(sample.top.digest)
+        assert found.digest == report.top.digest
+        assert found.artifact_type == "application/vnd.example.report"
+        assert found.annotations == {"org.example.seed": "report"}
+        assert source.manifest(found).content == report.top.content
+        assert list(source.referrers(report.top.digest)) == []
+    check_same(endpoint.source(), sample)
+
+
+def read_in_parallel(endpoint: Endpoint) -> None:
+    """One source is read by several threads at once."""
+    with endpoint.destination() as destination:
+        sample = suitable(destination.capabilities, "parallel", layers=8, size=100_000)
+    write(endpoint, sample)
+    with endpoint.source() as source:
+        view = mf.parse(source.top())
+        assert isinstance(view, mf.Manifest)
+
+        def read(descriptor: Descriptor) -> bytes:
+            with source.open_blob(descriptor) as reader:
+                return reader.read()
+
+        with WorkerPool(Task(jobs=6)) as pool:
+            found = pool.map(read, view.blobs())
+        assert found == [sample.content(d.digest) for d in view.blobs()]
+
+
+CASES: tuple[Case, ...] = (
+    single,
+    no_layers,
+    oci_image,
+    docker_image,
+    index_of_four,
+    manifest_list,
+    nested_index,
+    artifact,
+    annotated,
+    missing_image,
+    missing_parts,
+    wrong_bytes,
+    failing_source,
+    closed_without_commit,
+    abandoned_change,
+    replaced,
+    concurrent_blobs,
+    same_blob_at_once,
+    asked_before_and_after,
+    referrers,
+    read_in_parallel,
+)
+"""Every case; a test runs each over each transport."""
+
+
+def _write_suitable(endpoint: Endpoint) -> Sample:
+    with endpoint.destination() as destination:
+        sample = suitable(destination.capabilities)
+        put(destination, sample)
+        destination.commit()
+    return sample
+
+
+def _sized(content: bytes, descriptor: Descriptor) -> BlobOpener:
+    return lambda: BlobReader(BytesIO(content), descriptor.digest, descriptor.size)
+
+
+class _Failing:
+    """Gives some bytes and then fails as a carrier does."""
+
+    def __init__(self, content: bytes) -> None:
+        self._rest = BytesIO(content)
+
+    def read(self, size: int, /) -> bytes:
+        return self._rest.read(size) or _deny()
+
+
+def _deny() -> NoReturn:
+    raise Denied("the carrier refuses to go on", host="registry.example")
+
+
+class expected:  # noqa: N801 - reads as a statement
+    """The block must raise `kind`; anything else passes through."""
+
+    def __init__(self, kind: type[Error]) -> None:
+        self._kind = kind
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        assert kind is not None, f"{self._kind.__name__} was not raised"
+        return issubclass(kind, self._kind)
+
+
+def names(cases: Iterable[Case]) -> list[str]:
+    """The names of cases, for test reports."""
+    return [case.__name__ for case in cases]

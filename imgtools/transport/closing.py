@@ -1,0 +1,25 @@
+"""What every local source and destination shares: being a context manager that closes."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+
+class Closing:
+    """`with` closes at the end; subclasses say what closing means."""
+
+    def close(self) -> None:
+        """Release what is held; safe to call twice."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
