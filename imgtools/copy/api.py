@@ -12,7 +12,7 @@ from imgtools.copy.execute import CopyResult, execute
 from imgtools.copy.options import CopyOptions
 from imgtools.copy.plan import plan_copy
 from imgtools.copy.survey import Admit, survey
-from imgtools.errors import Cancelled, Error
+from imgtools.errors import Cancelled, Error, SeveralErrors
 from imgtools.task import Task
 from imgtools.transport.base import Destination, Source
 from imgtools.transport.options import DestinationOptions, SourceOptions
@@ -53,7 +53,10 @@ def copy_image(
     except Cancelled:
         raise
     except Error as e:
-        e.with_context(f"copy {source.origin.name} to {destination.origin.name}")
+        where = f"copy {source.origin.name} to {destination.origin.name}"
+        for each in e.errors if isinstance(e, SeveralErrors) else ():
+            each.with_context(where)
+        e.with_context(where)
         raise
 
 

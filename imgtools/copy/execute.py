@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 from imgtools.blob.reader import BlobReader
@@ -88,7 +89,9 @@ def execute(plan: CopyPlan, source: Source, destination: Destination, *, task: T
     run = _Run(plan, source, destination)
     if not plan.up_to_date:
         with WorkerPool(task) as pool:
-            pool.map(lambda action: run.blob(action, pool.task), plan.blobs)
+            # Not map, which waits and so would report the first error only.
+            for action in plan.blobs:
+                pool.submit(partial(run.blob, action, pool.task))
         run.manifests(task)
         task.cancel.check()
         destination.commit()
@@ -211,10 +214,9 @@ class _Run:
         rest = [action for action in self.plan.manifests if not action.top]
         for level in sorted({action.level for action in rest}):
             with WorkerPool(task) as pool:
-                pool.map(
-                    lambda action: self._manifest(action, pool.task),
-                    [action for action in rest if action.level == level],
-                )
+                for action in rest:
+                    if action.level == level:
+                        pool.submit(partial(self._manifest, action, pool.task))
         for action in self.plan.manifests:
             if action.top:
                 self._manifest(action, task)
