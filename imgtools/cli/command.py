@@ -8,11 +8,14 @@ means "image not found".
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from imgtools.cli.running import running
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -126,14 +129,16 @@ def _split_cluster(by_name: dict[str, click.Option], word: str, out: list[str]) 
     return False
 
 
-def go_bool(*names: str, help: str, default: bool | None = False, hidden: bool = False) -> Any:
+def go_bool(
+    *names: str, help: str, default: bool | None = False, hidden: bool = False
+) -> Callable[[F], F]:
     """A decorator for a boolean option; `default` None tells "not given" from false."""
     return click.option(
         *names, cls=GoBool, type=bool, default=default, help=help, hidden=hidden, metavar=""
     )
 
 
-def verb(name: str, **kwargs: Any) -> Any:
+def verb(name: str, **kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
     """A decorator that makes a verb; keyword arguments are those of click.command."""
     settings = kwargs.pop("context_settings", {})
     settings.setdefault("help_option_names", ["-h", "--help"])
