@@ -9,20 +9,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from imgtools.blob.tar.data import EntryData, Readable
 from imgtools.blob.tar.entry import BLOCK, Entry, EntryType, TarLimits, clean_path
-from imgtools.blob.tar.reader import EntryData, TarReader, index_tar
+from imgtools.blob.tar.index import index_tar
+from imgtools.blob.tar.reader import TarReader
 from imgtools.blob.tar.writer import TarWriter
 
 if TYPE_CHECKING:
-    from imgtools.blob.tar.pack import PackOptions, PackResult, pack_tree
-    from imgtools.blob.tar.unpack import (
+    from imgtools.blob.tar.options import (
         Devices,
+        PackOptions,
+        PackResult,
         UnpackOptions,
         UnpackResult,
         Whiteouts,
         Xattrs,
-        unpack_tree,
     )
+    from imgtools.blob.tar.pack import pack_tree
+    from imgtools.blob.tar.unpack import unpack_tree
 
 __all__ = [
     "BLOCK",
@@ -32,6 +36,7 @@ __all__ = [
     "EntryType",
     "PackOptions",
     "PackResult",
+    "Readable",
     "TarLimits",
     "TarReader",
     "TarWriter",
@@ -47,12 +52,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in ("pack_tree", "PackOptions", "PackResult"):
-        from imgtools.blob.tar import pack
+    if name == "pack_tree":
+        from imgtools.blob.tar.pack import pack_tree
 
-        return getattr(pack, name)
+        return pack_tree
+    if name == "unpack_tree":
+        from imgtools.blob.tar.unpack import unpack_tree
+
+        return unpack_tree
     if name in __all__:
-        from imgtools.blob.tar import unpack
+        from imgtools.blob.tar import options
 
-        return getattr(unpack, name)
+        return getattr(options, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,6 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NoReturn
 from zlib import adler32
 
@@ -20,6 +19,7 @@ from imgtools.blob import whiteout
 from imgtools.blob.tar import attributes, fields, header
 from imgtools.blob.tar.entry import BLOCK, Entry, EntryType
 from imgtools.blob.tar.header import ID_MAX, NAME_MAX, SIZE_MAX
+from imgtools.blob.tar.options import PackOptions, PackResult
 from imgtools.blob.tar.writer import TarWriter
 from imgtools.errors import Conflict, InvalidInput, SizeMismatch, StorageError
 
@@ -48,43 +48,6 @@ SPECIAL = {
     stat.S_IFBLK: EntryType.BLOCK,
     stat.S_IFIFO: EntryType.FIFO,
 }
-
-OwnerMap = Callable[[int, int], tuple[int, int]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackOptions:
-    """How a tree becomes a layer.
-
-    `mtime` sets every modification time, `mtime_clamp` (SOURCE_DATE_EPOCH) lowers later ones;
-    both in seconds. `subsecond` keeps fractions. `map_owner` turns (uid, gid) of the file into
-    those of the layer, `uid` and `gid` then override. `numeric_only` leaves user and group
-    names empty; otherwise they are this host's. `exclude` gets the path in the layer (no
-    trailing slash) and leaves out what it is true for, directories with their content.
-    `root_entry` adds an entry "./" for the tree's root. `xattrs` false leaves extended
-    attributes out. `whiteouts` takes files with whiteout names as markers instead of refusing.
-    """
-
-    mtime: int | None = None
-    mtime_clamp: int | None = None
-    subsecond: bool = False
-    uid: int | None = None
-    gid: int | None = None
-    map_owner: OwnerMap | None = None
-    numeric_only: bool = True
-    exclude: Callable[[str], bool] | None = None
-    root_entry: bool = False
-    xattrs: bool = True
-    whiteouts: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackResult:
-    """What was packed: `entries` members, `size` bytes of archive, sockets left out."""
-
-    entries: int
-    size: int
-    sockets: int
 
 
 def pack_tree(

@@ -1,33 +1,18 @@
 """Streaming reader of tar archives in every format that layers come in.
 
 `TarReader` turns any object with `read(n)` into entries and their data, without seeking and
-with a bounded buffer; `index_tar` lists a seekable archive by skipping over the data. End of
-archive and tolerance of damage are those of Go's archive/tar, which container runtimes use.
+with a bounded buffer. End of archive and tolerance of damage are those of Go's archive/tar,
+which container runtimes use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from imgtools.blob.tar import fields, member, pax, sparse
+from imgtools.blob.tar.data import CHUNK, EntryData, Readable
 from imgtools.blob.tar.entry import BLOCK, Entry, EntryType, TarLimits
-from imgtools.errors import InvalidArchive, LimitExceeded, StorageError
-
-CHUNK = 256 * 1024
-INDEX_CHUNK = 32 * 1024
-
-
-class Readable(Protocol):
-    """What a reader needs: `read(n)` gives at most n bytes, b"" only at the end."""
-
-    def read(self, n: int, /) -> bytes: ...
-
-
-class Seekable(Readable, Protocol):
-    """A readable that can be positioned, such as an open file."""
-
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+from imgtools.errors import InvalidArchive, LimitExceeded
 
 
 class TarReader:
@@ -59,7 +44,8 @@ class TarReader:
         self._base = 0
         self._left = 0
         self._pad = 0
-        self._count = 0
+        self.count = 0
+        """Members begun so far."""
         self._done = False
 
     def __iter__(self) -> Iterator[tuple[Entry, EntryData]]:
@@ -80,8 +66,8 @@ class TarReader:
         block = self._header()
         if block is None:
             return None
-        self._count += 1
-        if self._count > self._limits.entries:
+        self.count += 1
+        if self.count > self._limits.entries:
             raise LimitExceeded("number of tar entries", self._limits.entries, unit="entries")
         if block[156] in b"xgLKV":
             return self._extended(block, start)
@@ -388,69 +374,3 @@ class TarReader:
             if limit is not None and trailing > limit:
                 raise LimitExceeded("data after the end of a tar archive", limit)
         return trailing
-
-
-class EntryData:
-    """The data of one member, read once and in order; holes of a sparse file are zeros."""
-
-    __slots__ = ("_at", "_entry", "_reader", "_runs", "_serial")
-
-    def __init__(self, reader: TarReader, entry: Entry) -> None:
-        self._reader = reader
-        self._entry = entry
-        self._serial = reader._count
-        self._at = 0
-        self._runs = list(entry.sparse) if entry.sparse is not None else None
-        if self._runs is not None:
-            self._runs.reverse()
-
-    def read(self, n: int = -1, /) -> bytes:
-        """At most `n` bytes, all that is left for n < 0, b"" at the end.
-
-        Raises InvalidArchive if the archive is cut; ValueError once the reader has moved on.
-        """
-        reader = self._reader
-        if reader._count != self._serial:
-            raise ValueError("the reader has moved on to another entry")
-        if n < 0:
-            parts = []
-            while data := self.read(CHUNK):
-                parts.append(data)
-            return b"".join(parts)
-        if self._runs is None:
-            return reader.read_stored(n)
-        return self._read_sparse(self._runs, n)
-
-    def _read_sparse(self, runs: list[tuple[int, int]], n: int) -> bytes:
-        while runs and self._at >= sum(runs[-1]):
-            runs.pop()
-        start, end = (runs[-1][0], sum(runs[-1])) if runs else (self._entry.size,) * 2
-        if self._at < start:
-            data = bytes(min(n, start - self._at, CHUNK))
-        else:
-            data = self._reader.read_stored(min(n, end - self._at))
-        self._at += len(data)
-        return data
-
-
-def index_tar(file: Seekable, *, limits: TarLimits | None = None) -> list[tuple[Entry, int]]:
-    """All members of the archive in `file` with the offsets of their stored data.
-
-    Seeks over data, so the time depends on the number of members only. The offset counts from
-    the start of `file`, which is left at an unspecified position. Raises as TarReader does,
-    InvalidArchive too when the data of a member would lie past the end of the file, and
-    StorageError when reading fails.
-    """
-    try:
-        total = file.seek(0, 2)
-        file.seek(0)
-        reader = TarReader(file, limits=limits, chunk=INDEX_CHUNK, seek=file.seek)
-        found = []
-        while (entry := reader.next()) is not None:
-            if entry.data_offset + entry.stored_size > total:
-                raise InvalidArchive(f"tar archive is cut within the data of {entry.path!r}")
-            found.append((entry, entry.data_offset))
-    except OSError as e:
-        path = str(getattr(file, "name", "archive"))
-        raise StorageError(f"cannot read {path}: {e.strerror or e}", path=path) from e
-    return found

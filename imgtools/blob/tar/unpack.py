@@ -8,18 +8,17 @@ whiteouts act on what was there before this archive only (OCI image-spec layer.m
 
 from __future__ import annotations
 
-import enum
 import errno
 import logging
 import os
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from imgtools.blob import whiteout
 from imgtools.blob.tar import attributes
-from imgtools.blob.tar.entry import Entry, EntryType, TarLimits
-from imgtools.blob.tar.reader import CHUNK, EntryData, Readable, TarReader
+from imgtools.blob.tar.data import CHUNK, EntryData, Readable
+from imgtools.blob.tar.entry import Entry, EntryType
+from imgtools.blob.tar.options import Devices, UnpackOptions, UnpackResult, Whiteouts, Xattrs
+from imgtools.blob.tar.reader import TarReader
 from imgtools.blob.tar.root import DIR_FLAGS, Directory, Root, split
 from imgtools.errors import InvalidArchive, LimitExceeded, StorageError, Unsupported
 
@@ -32,59 +31,6 @@ MAX_TIME = (1 << 40) * 1_000_000_000
 MAX_ID = (1 << 32) - 2
 REFUSED_XATTR = (errno.ENOTSUP, errno.EPERM, errno.EINVAL)
 BAD_NAME = (errno.ENAMETOOLONG, errno.EILSEQ)
-
-OwnerMap = Callable[[int, int], tuple[int, int]]
-
-
-class Devices(enum.Enum):
-    """What to do with device nodes."""
-
-    REFUSE = "refuse"
-    SKIP = "skip"
-    ALLOW = "allow"
-
-
-class Whiteouts(enum.Enum):
-    """What a name that begins with `.wh.` means: a removal, a mistake, or an ordinary file."""
-
-    APPLY = "apply"
-    REFUSE = "refuse"
-    KEEP = "keep"
-
-
-class Xattrs(enum.Enum):
-    """Extended attributes: not at all, where the file system and privileges allow, or always."""
-
-    NONE = "none"
-    TRY = "try"
-    REQUIRE = "require"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnpackOptions:
-    """How an archive becomes a tree.
-
-    `owner` sets owners as recorded (None: for the superuser only), after `map_owner` turned
-    (uid, gid) of the layer into those of the file. Only attributes that `attributes.kept`
-    admits are ever set.
-    """
-
-    whiteouts: Whiteouts = Whiteouts.APPLY
-    devices: Devices = Devices.REFUSE
-    xattrs: Xattrs = Xattrs.TRY
-    owner: bool | None = None
-    map_owner: OwnerMap | None = None
-    limits: TarLimits = field(default_factory=TarLimits)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnpackResult:
-    """What was unpacked: `entries` members, `size` bytes of files; what had to be left out."""
-
-    entries: int
-    size: int
-    devices_skipped: int
-    xattrs_skipped: int
 
 
 def unpack_tree(

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from imgtools.blob.tar import header
+from imgtools.blob.tar.data import Readable
 from imgtools.blob.tar.entry import BLOCK, Entry, EntryType
-from imgtools.blob.tar.reader import Readable
 from imgtools.errors import SizeMismatch
 
 BUFFER = 256 * 1024
