@@ -182,19 +182,12 @@ class _Packer:
             if not owner or not 0 <= mtime <= SIZE_MAX:
                 self._add(self._entry(path, EntryType.FILE, st), data)
                 continue
-            head = b"%b%b%011o\0%011o\0" % (  # as in _short, without the call
-                path.ljust(NAME_MAX, b"\0"),
-                owner,
-                size,
-                int(mtime),
-            )
+            field = path.ljust(NAME_MAX, b"\0")
+            head = b"%b%b%011o\0%011o\0" % (field, owner, size, int(mtime))  # as in _short
             block = b"%b%06o%b" % (head, (sum_of(head) & 0xFFFF) + TAIL_SUM, TAIL)
             self.entries += 1
-            if size:
-                padding = PADDING[size % BLOCK]
-                add([block, data, padding], BLOCK + size + len(padding))
-            else:
-                add([block], BLOCK)
+            padding = PADDING[size % BLOCK]
+            add([block, data, padding], BLOCK + size + len(padding))
         return None
 
     def _directory(self, path: bytes, name: bytes, dir_fd: int, xattrs: bool) -> _Level:
