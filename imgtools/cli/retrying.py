@@ -13,7 +13,7 @@ import click
 
 from imgtools.cli.command import Duration
 from imgtools.cli.state import Cli
-from imgtools.errors import ConnectionFailed, Error, RegistryError
+from imgtools.errors import ConnectionFailed, Error, RegistryError, SeveralErrors
 
 T = TypeVar("T")
 
@@ -65,4 +65,6 @@ def retrying(cli: Cli, kwargs: dict[str, Any]) -> Callable[[Callable[[], T]], T]
 def _may_pass(error: Error) -> bool:
     if isinstance(error, RegistryError):
         return error.status == 429 or error.status >= 500
+    if isinstance(error, SeveralErrors):
+        return all(_may_pass(each) for each in error.errors)
     return isinstance(error, ConnectionFailed)

@@ -9,7 +9,7 @@ For more control open a Source and a Destination and call `copy_image`, or `prep
 from __future__ import annotations
 
 from imgtools.copy.actions import CopyPlan
-from imgtools.copy.api import copy_by_name, copy_image, prepare
+from imgtools.copy.api import copy_by_name, copy_image, failures_named, prepare
 from imgtools.copy.execute import CopiedManifest, CopyResult, execute
 from imgtools.copy.options import CopyOptions, Selection
 from imgtools.copy.plan import plan_copy
@@ -26,6 +26,7 @@ __all__ = [
     "copy_by_name",
     "copy_image",
     "execute",
+    "failures_named",
     "plan_copy",
     "prepare",
     "render",

@@ -7,6 +7,9 @@ functions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from imgtools.copy.actions import CopyPlan
 from imgtools.copy.execute import CopyResult, execute
 from imgtools.copy.options import CopyOptions
@@ -29,7 +32,8 @@ def prepare(
 ) -> CopyPlan:
     """The plan of a copy, with nothing written; raises as `copy_image` does."""
     options = options or CopyOptions()
-    return plan_copy(survey(source, destination, options, admit, task=task), options)
+    with failures_named(source, destination):
+        return plan_copy(survey(source, destination, options, admit, task=task), options)
 
 
 def copy_image(
@@ -47,9 +51,16 @@ def copy_image(
     DigestWouldChange, the other errors of the transports, and Cancelled; all but the last
     say which copy failed.
     """
-    try:
-        plan = prepare(source, destination, options, admit=admit, task=task)
+    plan = prepare(source, destination, options, admit=admit, task=task)
+    with failures_named(source, destination):
         return execute(plan, source, destination, task=task)
+
+
+@contextmanager
+def failures_named(source: Source, destination: Destination) -> Iterator[None]:
+    """Make every error of the block say which copy failed, but for Cancelled."""
+    try:
+        yield
     except Cancelled:
         raise
     except Error as e:

@@ -24,6 +24,7 @@ from imgtools.copy.actions import (
     Tag,
     Transfer,
 )
+from imgtools.copy.execute import CopyResult
 from imgtools.spec.descriptor import Descriptor
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -202,4 +203,39 @@ def _descriptor_json(descriptor: Descriptor) -> dict[str, Any]:
         "digest": str(descriptor.digest),
         "mediaType": descriptor.media_type,
         "size": descriptor.size if descriptor.size >= 0 else None,
+    }
+
+
+def result_text(result: CopyResult) -> str:
+    """What a copy did, in one line."""
+    where = f"{result.source} -> {result.destination}  {result.top.digest}"
+    if result.up_to_date:
+        return f"up to date: {where}"
+    total = sum(result.blobs.values())
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(result.blobs.items()))
+    blobs = f"{_number(total, 'blob')}: {outcomes}" if total else "no blobs"
+    return f"copied {where}  {blobs}; {size_text(result.bytes_moved)} moved"
+
+
+def result_json(result: CopyResult) -> dict[str, Any]:
+    """What a copy did, as an object of plain values; sizes are in bytes."""
+    return {
+        "source": result.source,
+        "destination": result.destination,
+        "upToDate": result.up_to_date,
+        **_descriptor_json(result.top),
+        "manifests": [
+            {
+                "oldDigest": str(done.old),
+                **_descriptor_json(done.new),
+                "platform": done.platform,
+                "outcome": done.outcome,
+                "changes": list(done.changes),
+                "referrer": done.referrer,
+            }
+            for done in result.manifests
+        ],
+        "blobs": dict(result.blobs),
+        "bytesMoved": result.bytes_moved,
+        "warnings": list(result.warnings),
     }

@@ -1,0 +1,300 @@
+"""`imgtools copy`: copy an image from one place to another.
+
+Takes the options of `skopeo copy`. Nothing is printed on standard output but for --json and
+--dry-run; progress goes to standard error, and only on a terminal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgtools.cli.command import go_bool, verb
+from imgtools.cli.options import (
+    destination_options,
+    registry_flags,
+    registry_options,
+    source_options,
+)
+from imgtools.cli.output import flush, write_text
+from imgtools.cli.retrying import retry_flags, retrying
+from imgtools.cli.state import Cli
+from imgtools.errors import InvalidInput, Unsupported
+from imgtools.spec.platform import Platform
+from imgtools.transport.table import Transports, parse_name
+
+if TYPE_CHECKING:
+    from imgtools.cli.progress import Quiet
+    from imgtools.copy import CopyOptions, CopyPlan, CopyResult, Selection
+    from imgtools.spec.reference import ImageName
+    from imgtools.transport.options import DestinationOptions, SourceOptions
+
+_NOT_YET = {
+    "encrypt_layer": "--encrypt-layer",
+    "encryption_key": "--encryption-key",
+    "decryption_key": "--decryption-key",
+    "sign_by": "--sign-by",
+    "sign_by_sigstore": "--sign-by-sigstore",
+    "sign_by_sigstore_private_key": "--sign-by-sigstore-private-key",
+    "sign_by_sq_fingerprint": "--sign-by-sq-fingerprint",
+    "sign_identity": "--sign-identity",
+    "sign_passphrase_file": "--sign-passphrase-file",
+}
+
+
+def _unsupported_flags(function: Any) -> Any:
+    for name, flag in _NOT_YET.items():
+        function = click.option(flag, name, multiple=True, hidden=True)(function)
+    return function
+
+
+@verb("copy", short_help="Copy an image from one place to another.")
+@click.argument("source", metavar="SOURCE-IMAGE")
+@click.argument("destination", metavar="DESTINATION-IMAGE")
+@go_bool("--all", "-a", help="Copy all images if SOURCE-IMAGE is an index.")
+@click.option(
+    "--multi-arch",
+    metavar="WHICH",
+    help="Of an index copy: system (the image for this machine), all, index-only, or the "
+    "images for a list of platforms such as linux/amd64,linux/arm64.",
+)
+@click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="OS/ARCH[/VARIANT]",
+    help="Copy the image for this platform; given more than once, an index of several.",
+)
+@go_bool("--sparse", help="With a list of platforms: keep the index as it is, byte for byte.")
+@click.option(
+    "--format",
+    "-f",
+    type=click.Choice(["oci", "v2s2", "v2s1"]),
+    help="Convert manifests to this format (default: keep them).",
+)
+@go_bool("--preserve-digests", help="Fail rather than change a manifest.")
+@click.option("--digestfile", type=click.Path(), metavar="FILE", help="Write the digest to FILE.")
+@click.option(
+    "--additional-tag",
+    "additional_tags",
+    multiple=True,
+    metavar="TAG",
+    help="Another tag for the copy (docker:// and docker-archive:).",
+)
+@go_bool("--referrers", help="Copy what refers to the image too, such as signatures.")
+@go_bool("--remove-signatures", help="Do not copy signatures kept beside SOURCE-IMAGE.")
+@go_bool("--dest-compress", help="Compress layers (dir: only).")
+@go_bool("--dest-decompress", help="Decompress layers (dir: only).")
+@click.option("--dest-compress-format", metavar="FORMAT", help="Compress layers with gzip or zstd.")
+@click.option("--dest-compress-level", type=int, metavar="N", help="Level of compression.")
+@go_bool(
+    "--dest-force-compress-format",
+    help="Recompress also layers that the destination has in another format.",
+)
+@go_bool(
+    "--dest-oci-accept-uncompressed-layers",
+    "accept_uncompressed",
+    help="Keep uncompressed layers of archives as they are.",
+)
+@go_bool("--dest-precompute-digests", hidden=True, help="Always done where it is of use.")
+@click.option(
+    "--src-shared-blob-dir",
+    type=click.Path(),
+    metavar="DIR",
+    help="Blobs shared by OCI layouts, to read.",
+)
+@click.option(
+    "--dest-shared-blob-dir",
+    type=click.Path(),
+    metavar="DIR",
+    help="Blobs shared by OCI layouts, to write.",
+)
+@click.option(
+    "--image-parallel-copies",
+    type=click.IntRange(0, 64),
+    default=0,
+    metavar="N",
+    help="Transfers at a time (default 6).",
+)
+@go_bool("--dry-run", help="Show what would be done, and do nothing.")
+@go_bool("--json", "as_json", help="Print events and the result as lines of JSON.")
+@go_bool("--quiet", "-q", help="Print nothing but warnings and errors.")
+@click.option(
+    "--authfile", type=click.Path(), metavar="PATH", help="Credentials file for both registries."
+)
+@registry_flags("src-", "source ")
+@registry_flags("dest-", "destination ")
+@retry_flags
+@_unsupported_flags
+@click.pass_obj
+def command(cli: Cli, /, **kwargs: Any) -> None:
+    """Copy SOURCE-IMAGE to DESTINATION-IMAGE.
+
+    Both are named transport:reference, for example docker://busybox or oci:dir:tag. The
+    bytes of manifests and layers are kept unless an option asks for a change or the
+    destination needs one; every change of a digest is printed.
+    """  # fmt: skip
+    for name, flag in _NOT_YET.items():
+        if kwargs.pop(name):
+            raise Unsupported(f"{flag} is not supported by this version")
+    retry = retrying(cli, kwargs)
+    authfile = kwargs.pop("authfile")
+    source_registry = registry_options(cli, "src_", kwargs, authfile=authfile)
+    destination_registry = registry_options(cli, "dest_", kwargs, authfile=authfile)
+    options = _copy_options(cli, kwargs)
+    names = parse_name(kwargs["source"]), parse_name(kwargs["destination"])
+    if kwargs["dry_run"] and kwargs["digestfile"]:
+        raise InvalidInput("--digestfile and --dry-run cannot be given together")
+    cli.check_policy(names[0])
+    ends = _Ends(
+        names,
+        source_options(cli, source_registry, shared_blob_dir=kwargs["src_shared_blob_dir"]),
+        destination_options(
+            cli,
+            destination_registry,
+            shared_blob_dir=kwargs["dest_shared_blob_dir"],
+            additional_tags=options.additional_tags,
+            accept_uncompressed=options.accept_uncompressed,
+        ),
+    )
+    with Transports() as transports:
+        done = retry(lambda: _run(cli, transports, ends, options, kwargs))
+    if done is not None and kwargs["digestfile"]:
+        from imgtools.blob.files import write_file
+
+        write_file(kwargs["digestfile"], str(done.top.digest).encode())
+
+
+class _Ends:
+    """Both names with the options for opening them."""
+
+    def __init__(
+        self,
+        names: tuple[ImageName, ImageName],
+        source: SourceOptions,
+        destination: DestinationOptions,
+    ) -> None:
+        self.names, self.source, self.destination = names, source, destination
+
+
+def _run(
+    cli: Cli, transports: Transports, ends: _Ends, options: CopyOptions, kwargs: dict[str, Any]
+) -> CopyResult | None:
+    from imgtools.cli.progress import listener
+    from imgtools.copy import execute, failures_named, prepare
+
+    quiet, as_json, dry_run = kwargs["quiet"], kwargs["as_json"], kwargs["dry_run"]
+    with (
+        transports.open_source(ends.names[0], ends.source) as source,
+        transports.open_destination(ends.names[1], ends.destination) as destination,
+    ):
+        with listener(quiet=quiet, as_json=as_json and not dry_run) as show:
+            task = cli.task(show, jobs=kwargs["image_parallel_copies"] or None)
+            plan = prepare(source, destination, options, task=task)
+            if not dry_run:
+                _expect(show, plan)
+                with failures_named(source, destination):
+                    result = execute(plan, source, destination, task=task)
+        if dry_run:
+            _show_plan(plan, as_json=as_json)
+            return None
+    _show_result(result, quiet=quiet, as_json=as_json)
+    return result
+
+
+def _expect(show: Quiet, plan: CopyPlan) -> None:
+    from imgtools.copy.actions import Reuse, Skip
+
+    moved = [action for action in plan.blobs if not isinstance(action, Reuse | Skip)]
+    show.expect(len(moved), sum(max(0, action.blob.size) for action in moved))
+
+
+def _show_plan(plan: CopyPlan, *, as_json: bool) -> None:
+    from imgtools.copy import render, to_json
+
+    if as_json:
+        import json
+
+        write_text(json.dumps(to_json(plan)) + "\n")
+    else:
+        write_text(render(plan))
+    flush()
+
+
+def _show_result(result: CopyResult, *, quiet: bool, as_json: bool) -> None:
+    from imgtools.copy.render import result_json, result_text
+
+    if as_json:
+        import json
+
+        write_text(json.dumps({"event": "result", **result_json(result)}) + "\n")
+        flush()
+    elif not quiet:
+        from imgtools.cli.progress import printable
+
+        click.echo(printable(result_text(result)), err=True)
+
+
+def _copy_options(cli: Cli, kwargs: dict[str, Any]) -> CopyOptions:
+    from imgtools.copy import CopyOptions
+
+    compression: Any = kwargs["dest_compress_format"] or ""
+    if compression == "zstd:chunked":
+        raise Unsupported("--dest-compress-format zstd:chunked is not supported", hint="use zstd")
+    if compression not in ("", "gzip", "zstd"):
+        raise InvalidInput(f"unknown compression format {compression!r}: use gzip or zstd")
+    if kwargs["dest_compress"] and kwargs["dest_decompress"]:
+        raise InvalidInput("--dest-compress and --dest-decompress cannot be given together")
+    if kwargs["dest_force_compress_format"] and not compression:
+        raise InvalidInput("--dest-force-compress-format needs --dest-compress-format")
+    return CopyOptions(
+        selection=_selection(cli, kwargs),
+        format=kwargs["format"] or "",
+        compression=compression,
+        compression_level=kwargs["dest_compress_level"],
+        force_compression=kwargs["dest_force_compress_format"],
+        compress=kwargs["dest_compress"],
+        decompress=kwargs["dest_decompress"],
+        accept_uncompressed=kwargs["accept_uncompressed"],
+        preserve_digests=kwargs["preserve_digests"],
+        additional_tags=_split(kwargs["additional_tags"]),
+        referrers=kwargs["referrers"],
+        remove_signatures=kwargs["remove_signatures"],
+        tmpdir=cli.tmpdir,
+    )
+
+
+def _split(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Values that may be given one by one or with commas, as cobra has it."""
+    return tuple(part for value in values for part in value.split(","))
+
+
+def _selection(cli: Cli, kwargs: dict[str, Any]) -> Selection:
+    from imgtools.copy import Selection
+
+    which, platforms = kwargs["multi_arch"], _split(kwargs["platforms"])
+    given = [
+        flag
+        for flag, value in (
+            ("--all", kwargs["all"]),
+            ("--multi-arch", which is not None),
+            ("--platform", platforms),
+        )
+        if value
+    ]
+    if len(given) > 1:
+        raise InvalidInput(f"{given[0]} and {given[1]} cannot be given together")
+    if which == "all" or kwargs["all"]:
+        selection = Selection(mode="all")
+    elif which == "index-only":
+        selection = Selection(mode="index-only")
+    elif which in (None, "system") and len(platforms) < 2:
+        one = Platform.parse(platforms[0]) if platforms else cli.platform()
+        selection = Selection(platform=one)
+    else:
+        wanted = tuple(Platform.parse(text) for text in platforms or _split((which,)))
+        return Selection(mode="platforms", platforms=wanted, sparse=kwargs["sparse"])
+    if kwargs["sparse"]:
+        raise InvalidInput("--sparse needs a list of platforms")
+    return selection
