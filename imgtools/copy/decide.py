@@ -103,7 +103,7 @@ def family(rules: Rules, media_type: str) -> Family | None:
     )
 
 
-_FAMILIES: tuple[Family, ...] = ("docker", "oci")
+_FAMILIES: tuple[Family, ...] = ("oci", "docker")
 
 
 def _type_in(media_type: str, family: Family) -> str:
@@ -126,17 +126,18 @@ def layer_target(rules: Rules, layer: Descriptor, *, present: bool) -> Target | 
 def compression_target(rules: Rules, now: str | None, *, present: bool, what: str) -> Target | None:
     """Like `layer_target`, of a layer whose compression is `now` (None: not known)."""
     options, allowed = rules.options, rules.capabilities.layer_compressions
-    if allowed is not None and now != "none" and now not in allowed:
-        if now is None:
+    if now is None:
+        # An attestation's statement, say; only what has to be uncompressed is in its way.
+        if not _takes_compressed(rules.capabilities):
             raise Unsupported(
                 f"{rules.destination.transport}: cannot hold the layer {what}",
                 hint="its compression is not known from its media type",
             )
+        return None
+    if allowed is not None and now != "none" and now not in allowed:
         if options.compression and options.compression in allowed:
             return options.compression
         return "none" if "none" in allowed else "gzip"
-    if now is None:
-        return None
     if rules.destination.transport == "dir":
         return _for_directory(options, now)
     wanted = options.compression
@@ -164,12 +165,30 @@ def _for_directory(options: CopyOptions, now: str) -> Target | None:
 
 
 def may_change_layers(rules: Rules, view: Manifest | Index | Schema1) -> bool:
-    """Whether layers of a manifest could be recompressed, so that its config is needed."""
+    """Whether layers of a manifest could be recompressed, so that its config is needed.
+
+    It always is for a manifest that the source made up, whose layer types may be wrong.
+    """
     if not isinstance(view, Manifest) or view.is_artifact:
         return False
+    if rules.source.synthesised:
+        return bool(view.layers)
     return any(
         layer_target(rules, layer, present=False) is not None and not is_left(rules, layer)
         for layer in view.layers
+    )
+
+
+def corrects_types(rules: Rules) -> bool:
+    """Whether wrong layer types of a made-up manifest are put right.
+
+    dir: keeps every byte, and an archive of plain layers does not keep the manifest.
+    """
+    return (
+        rules.source.synthesised
+        and rules.destination.transport != "dir"
+        and _takes_compressed(rules.capabilities)
+        and not rules.options.preserve_digests
     )
 
 

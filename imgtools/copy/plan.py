@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import NoReturn
 
 from imgtools.copy.actions import (
     AnyManifestAction,
@@ -26,6 +27,7 @@ from imgtools.copy.decide import (
     Family,
     Rules,
     compression_target,
+    corrects_types,
     family,
     is_left,
     layer_target,
@@ -39,6 +41,7 @@ from imgtools.copy.rewrite import (
     converted,
     fill_index,
     fill_manifest,
+    honest,
     recompressed,
 )
 from imgtools.copy.survey import Survey
@@ -185,9 +188,19 @@ class _Planner:
                 f"{self.rules.destination.transport}: cannot hold an artifact "
                 f"(config type {manifest.config.media_type or 'unknown'})"
             )
+        said, diff_ids = manifest, self._diff_ids(manifest)
+        if self.rules.source.synthesised and not frozen:
+            manifest = honest(manifest, diff_ids)
         targets = {} if frozen else self._targets(manifest)
+        if targets and not diff_ids:
+            self._refuse_diff_ids(manifest)
         becomes = None if frozen else self._family(manifest, targets)
         changes = image_changes(manifest, targets, becomes)
+        if corrects_types(self.rules) and any(
+            new != old and new.digest not in targets
+            for new, old in zip(manifest.layers, said.layers, strict=True)
+        ):
+            changes += ("layer types corrected",)
         draft = ManifestDraft(
             manifest=manifest,
             family=becomes,
@@ -200,7 +213,6 @@ class _Planner:
             for x in manifest.layers
         )
         converted(replace(manifest, layers=layers), becomes)
-        diff_ids = self._diff_ids(manifest) if targets else {}
         self.needs.add(manifest.config, "config", label)
         for layer in manifest.layers:
             self.needs.add(
@@ -241,16 +253,27 @@ class _Planner:
         return "oci" if manifest.is_docker else None
 
     def _diff_ids(self, manifest: Manifest) -> dict[Digest, Digest]:
-        config = Config.parse(self.survey.configs[manifest.config.digest])
+        """The diff_id of each layer; nothing where the config was not needed or does not fit.
+
+        Raises InvalidManifest or InvalidJSON for a config that is malformed.
+        """
+        content = self.survey.configs.get(manifest.config.digest)
+        if content is None:
+            return {}
+        config = Config.parse(content)
         if len(config.diff_ids) != len(manifest.layers):
-            raise InvalidManifest(
-                f"config {manifest.config.digest} has {len(config.diff_ids)} diff_ids "
-                f"for {len(manifest.layers)} layers, so they cannot be recompressed"
-            )
+            return {}
         return {
             layer.digest: diff_id
             for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
         }
+
+    def _refuse_diff_ids(self, manifest: Manifest) -> NoReturn:
+        config = Config.parse(self.survey.configs[manifest.config.digest])
+        raise InvalidManifest(
+            f"config {manifest.config.digest} has {len(config.diff_ids)} diff_ids "
+            f"for {len(manifest.layers)} layers, so they cannot be recompressed"
+        )
 
     def _schema1(
         self, node: Node, manifest: Schema1, old: Descriptor, label: str, frozen: bool

@@ -208,13 +208,13 @@ def _descriptor_json(descriptor: Descriptor) -> dict[str, Any]:
 
 def result_text(result: CopyResult) -> str:
     """What a copy did, in one line."""
-    where = f"{result.source} -> {result.destination}  {result.top.digest}"
+    where = f"{result.source} -> {result.destination}: {result.top.digest}"
     if result.up_to_date:
         return f"up to date: {where}"
     total = sum(result.blobs.values())
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(result.blobs.items()))
     blobs = f"{_number(total, 'blob')}: {outcomes}" if total else "no blobs"
-    return f"copied {where}  {blobs}; {size_text(result.bytes_moved)} moved"
+    return f"copied {where} ({blobs}; {size_text(result.bytes_moved)} moved)"
 
 
 def result_json(result: CopyResult) -> dict[str, Any]:

@@ -111,6 +111,22 @@ def fill_manifest(draft: ManifestDraft, written: Mapping[Key, Written]) -> RawMa
     )
 
 
+def honest(manifest: Manifest, diff_ids: Mapping[Digest, Digest]) -> Manifest:
+    """The manifest with each layer that is its own diff_id typed as uncompressed.
+
+    A docker-archive: says gzip of layers that it has uncompressed, as containers/image does.
+    """
+    return replace(
+        manifest,
+        layers=tuple(
+            layer.with_media_type(mt.with_compression(layer.media_type, "none") or layer.media_type)
+            if diff_ids.get(layer.digest) == layer.digest
+            else layer
+            for layer in manifest.layers
+        ),
+    )
+
+
 def recompressed(layer: Descriptor, target: str) -> Descriptor:
     """The descriptor of a layer under another compression, its digest and size yet to come.
 
