@@ -29,6 +29,16 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proxies:
+    """The proxies of HTTP_PROXY and HTTPS_PROXY ("" for none, may hold a password) and the
+    rules of NO_PROXY."""
+
+    http: str = field(default="", repr=False)
+    https: str = field(default="", repr=False)
+    no_proxy: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryOptions:
     """How registries are reached.
 
@@ -37,7 +47,8 @@ class RegistryOptions:
     `ca_file` is one further PEM file of CAs. `credentials` wins over `auth_files` (containers
     auth.json or docker config.json, first match wins); `anonymous` uses none at all.
     `challenge_cache` is a file that remembers, per host, scheme and token realm; None keeps
-    nothing. `user_agent` is sent with every request.
+    nothing. `user_agent` is sent with every request. `max_connections` is how many idle
+    connections are kept per host.
     """
 
     tls_verify: bool = True
@@ -50,6 +61,7 @@ class RegistryOptions:
     user_agent: str = "imgtools"
     timeouts: Timeouts = field(default_factory=Timeouts)
     max_connections: int = 16
+    proxies: Proxies = field(default_factory=Proxies)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

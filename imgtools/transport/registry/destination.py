@@ -1,0 +1,201 @@
+"""Writes an image to a registry: blobs, then manifests by digest, then the name and tags.
+
+A registry shows manifests as they are put, so `commit` has nothing to publish; it only
+records subjects under fallback tags where the registry did not acknowledge them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from imgtools.errors import DigestMismatch, ImageNotFound
+from imgtools.spec import media_type as mt
+from imgtools.spec.descriptor import Descriptor
+from imgtools.spec.digest import Digest
+from imgtools.spec.manifest import RawManifest
+from imgtools.spec.reference import Reference
+from imgtools.task import Task
+from imgtools.transport.base import BlobOpener, BlobOutcome, Capabilities, Origin
+from imgtools.transport.registry import upload
+from imgtools.transport.registry.api import Repository, content_digest
+from imgtools.transport.registry.manifests import get_manifest, head_manifest
+from imgtools.transport.registry.session import Session
+
+log = logging.getLogger(__name__)
+
+_CAPABILITIES = Capabilities(referrers=True, foreign_layers_by_url=True, remote=True)
+_STORED = (201, 200, 202)
+_UNSET = object()
+
+
+class RegistryDestination:
+    """A `Destination` in a registry; the session stays open when it is closed."""
+
+    def __init__(
+        self, session: Session, reference: Reference, *, additional_tags: Sequence[str] = ()
+    ) -> None:
+        """Raises InvalidReference for a malformed additional tag."""
+        self.reference = reference
+        self._session = session
+        self._repository = Repository(session, reference.repository, push=True)
+        self._tags = tuple(reference.with_tag(tag).tag for tag in additional_tags)
+        self._lock = threading.Lock()
+        self._current: object = _UNSET
+        self._unacknowledged: list[tuple[Digest, RawManifest]] = []
+
+    @property
+    def origin(self) -> Origin:
+        """`docker://` and the normalised reference."""
+        return Origin(
+            transport="docker",
+            name=f"docker://{self.reference}",
+            registry=self.reference.registry,
+            repository=self.reference.repository,
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Anything, with referrers; foreign layers stay where they are."""
+        return _CAPABILITIES
+
+    def current(self) -> Descriptor | None:
+        """What the name points at, by HEAD (GET where HEAD does not tell); None for nothing.
+
+        Raises Denied, ConnectionFailed, RegistryError.
+        """
+        try:
+            found = head_manifest(self._repository, self.reference.target, None)
+            if found is None:
+                found = get_manifest(self._repository, self.reference.target, None).descriptor()
+        except ImageNotFound:
+            found = None
+        with self._lock:
+            self._current = found
+        return found
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """Whether the repository has the blob, by HEAD; raises like `current`."""
+        return upload.is_stored(self._repository, descriptor.digest)
+
+    def has_manifest(self, descriptor: Descriptor) -> bool:
+        """Whether the repository has the manifest, by HEAD; raises like `current`."""
+        response = self._repository.manifest("HEAD", str(descriptor.digest))
+        with response:
+            if response.status == 200:
+                return True
+            if response.status == 404:
+                return False
+        raise self._repository.failure(response)
+
+    def put_blob(
+        self,
+        descriptor: Descriptor,
+        open_blob: BlobOpener,
+        *,
+        mount_from: Sequence[Origin] = (),
+        task: Task,
+    ) -> BlobOutcome:
+        """Mount the blob from a repository of the same registry, or upload it.
+
+        Foreign layers are left where their URLs say. Raises what reading the blob raises,
+        Denied, ConnectionFailed, RegistryError, Cancelled.
+        """
+        if descriptor.urls and mt.is_foreign(descriptor.media_type):
+            return "present"
+        sources = list(
+            dict.fromkeys(
+                origin.repository
+                for origin in mount_from
+                if origin.registry == self.reference.registry and origin.repository
+            )
+        )
+        own = self.reference.repository
+        if own in sources:
+            sources.remove(own)
+            if self.has_blob(descriptor):
+                return "present"
+        started = upload.start(self._repository, descriptor.digest, sources, task=task)
+        if started == "mounted":
+            return "mounted"
+        upload.put(self._repository, descriptor, open_blob, task=task, session=started)
+        return "stored"
+
+    def put_manifest(self, raw: RawManifest, *, top: bool) -> None:
+        """PUT a manifest by digest or, the top one, by name and additional tags.
+
+        A name that `current` found to hold the same digest is left alone. Raises
+        DigestMismatch, Denied, ConnectionFailed, RegistryError.
+        """
+        if not top:
+            self._put(str(raw.digest), raw)
+            return
+        pinned = self.reference.digest
+        if pinned is not None and pinned.algorithm == raw.digest.algorithm and pinned != raw.digest:
+            raise DigestMismatch(
+                f"destination {self.reference}", expected=str(pinned), actual=str(raw.digest)
+            )
+        if not self._holds(raw.digest):
+            self._put(self.reference.tag or str(raw.digest), raw)
+        for tag in self._tags:
+            if tag != self.reference.tag:
+                self._put(tag, raw)
+
+    def commit(self) -> None:
+        """Add what was pushed with a subject to fallback tags where the registry does not
+        keep referrers itself; raises Conflict, Denied, ConnectionFailed, RegistryError."""
+        with self._lock:
+            pending, self._unacknowledged = self._unacknowledged, []
+        for subject, raw in pending:
+            from imgtools.transport.registry.referrers import add_to_fallback, referrer_descriptor
+
+            add_to_fallback(self._repository, subject, referrer_descriptor(raw))
+
+    def close(self) -> None:
+        """Nothing: connections belong to the session."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _holds(self, digest: Digest) -> bool:
+        with self._lock:
+            current = self._current
+        return isinstance(current, Descriptor) and current.digest == digest
+
+    def _put(self, target: str, raw: RawManifest) -> None:
+        response = self._repository.put_manifest(target, raw)
+        with response:
+            if response.status not in _STORED:
+                raise self._repository.failure(response)
+            said = content_digest(response)
+            acknowledged = response.header("OCI-Subject")
+            response.drain()
+        if said is not None and said.algorithm == raw.digest.algorithm and said != raw.digest:
+            raise DigestMismatch(
+                f"manifest stored by {self._session.host}",
+                expected=str(raw.digest),
+                actual=str(said),
+            )
+        if not acknowledged and b'"subject"' in raw.content:
+            self._remember_subject(raw)
+
+    def _remember_subject(self, raw: RawManifest) -> None:
+        from imgtools.transport.registry.referrers import subject_of
+
+        subject = subject_of(raw)
+        if subject is None:
+            return
+        with self._lock:
+            if (subject, raw) not in self._unacknowledged:
+                self._unacknowledged.append((subject, raw))

@@ -1,0 +1,358 @@
+"""HTTP/1.1 connections, kept alive per origin, and one exchange at a time on each.
+
+The only file that imports urllib3, of which it uses the connection classes; requests, which
+sits on top, costs 25 ms more at import, and a warm copy has no such 25 ms to give. Redirects,
+credentials and retries are decided above; bodies are never decoded, because digests are of
+the bytes on the wire.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from http.client import HTTPException
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+from urllib3.response import HTTPResponse
+
+from imgtools.blob.reader import CHUNK
+from imgtools.errors import Error, LimitExceeded
+from imgtools.transport.options import RegistryOptions
+from imgtools.transport.registry.exchange import Body, Stage
+from imgtools.transport.registry.network import network_failure
+from imgtools.transport.registry.proxies import proxy_for, proxy_headers
+from imgtools.transport.registry.url import Origin, redact, target_of
+
+if TYPE_CHECKING:
+    import ssl
+
+log = logging.getLogger(__name__)
+
+_DRAIN_LIMIT = 64 * 1024
+_TRANSPORT_ERRORS = (HTTPError, HTTPException, OSError, ValueError)
+
+
+class Response:
+    """Status and headers, and a body that is read as it came over the wire.
+
+    The connection goes back to its pool when the body is at its end; closing earlier gives
+    the connection up.
+    """
+
+    def __init__(
+        self, client: HttpClient, method: str, url: str, lease: _Lease, raw: HTTPResponse
+    ) -> None:
+        self.method = method
+        self.url = url
+        self.status: int = raw.status
+        self._client = client
+        self._lease: _Lease | None = lease
+        self._raw = raw
+        if self._raw.length_remaining == 0:
+            self._finish()
+
+    @property
+    def origin(self) -> Origin:
+        """Whose answer this is."""
+        return Origin.of(self.url)
+
+    def header(self, name: str) -> str:
+        """The value of a header, several joined by commas, "" when absent."""
+        return self._raw.headers.get(name, "")
+
+    def header_list(self, name: str) -> list[str]:
+        """Every line of a header that may come several times."""
+        return self._raw.headers.getlist(name)
+
+    @property
+    def content_length(self) -> int | None:
+        """Bytes the headers announce (of a HEAD: what GET would give), None if unknown."""
+        text = self.header("Content-Length")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes, fewer only at the end; raises ExchangeFailed when cut."""
+        if self._lease is None:
+            return b""
+        try:
+            data = self._raw.read(size, decode_content=False)
+        except _TRANSPORT_ERRORS as e:
+            lease, self._lease = self._lease, None
+            self._client._discard(lease)
+            raise network_failure(e, lease.origin, "receive") from e
+        if not data or self._raw.length_remaining == 0:
+            self._finish()
+        return data
+
+    def body(self, limit: int, what: str) -> bytes:
+        """The whole body; raises LimitExceeded (naming `what`) beyond `limit` bytes."""
+        parts = []
+        left = limit + 1
+        while left and (data := self.read(min(left, CHUNK))):
+            parts.append(data)
+            left -= len(data)
+        if not left:
+            self.close()
+            raise LimitExceeded(what, limit)
+        return b"".join(parts)
+
+    def drain(self) -> None:
+        """Read a small rest so that the connection can be used again, else give it up."""
+        with suppress(Error):
+            self.read(_DRAIN_LIMIT)
+            self.read(1)
+        self.close()
+
+    def abort(self) -> None:
+        """End a read that another thread is waiting in; safe at any time."""
+        lease = self._lease
+        if lease is not None:
+            lease.abort()
+
+    def close(self) -> None:
+        """Give up what was not read; safe to call twice."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            self._client._discard(lease)
+
+    def __enter__(self) -> Response:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _finish(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            with suppress(*_TRANSPORT_ERRORS):
+                # The end of an empty body is only seen by reading it.
+                self._raw.read(1, decode_content=False)
+            self._client._release(lease)
+
+
+class _Lease:
+    """A connection while one exchange uses it."""
+
+    def __init__(self, connection: HTTPConnection, origin: Origin) -> None:
+        self.connection = connection
+        self.origin = origin
+        self.forwarded = False
+        self.used = connection.sock is not None
+        self._socket: socket.socket | None = None
+
+    def connect(self) -> None:
+        if self.connection.sock is None:
+            self.connection.connect()
+        self._socket = self.connection.sock
+
+    def timeout(self, seconds: float) -> None:
+        """Seconds until the socket's next operation fails; kept by what reads after us."""
+        self.connection.timeout = seconds
+        if self._socket is not None:
+            self._socket.settimeout(seconds)
+
+    def abort(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class HttpClient:
+    """Connections under one set of options; used from any number of threads."""
+
+    def __init__(self, options: RegistryOptions, *, registry_host: str = "") -> None:
+        """`registry_host` is the only host that is shown client certificates."""
+        self._options = options
+        self._registry_host = registry_host
+        self._lock = threading.Lock()
+        self._idle: dict[Origin, list[HTTPConnection]] = {}
+        self._contexts: dict[bool, ssl.SSLContext] = {}
+        self._closed = False
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Body | None = None,
+    ) -> Response:
+        """Send one request and return the answer to it, whatever its status.
+
+        Raises ExchangeFailed, and what opening or reading `body` raises.
+        """
+        origin = Origin.of(url)
+        lease = self._take(origin)
+        try:
+            self._connect(lease)
+            self._send(lease, method, url, headers, body)
+            return self._receive(lease, method, url)
+        except BaseException:
+            self._discard(lease)
+            raise
+
+    def connect(self, origin: Origin, *, patience: float) -> None:
+        """Make sure that `origin` can be reached, TLS included, and keep the connection.
+
+        Raises ExchangeFailed, after `patience` seconds at the latest.
+        """
+        lease = self._take(origin)
+        lease.connection.timeout = min(patience, self._options.timeouts.connect)
+        try:
+            self._connect(lease)
+        except BaseException:
+            self._discard(lease)
+            raise
+        self._release(lease)
+
+    def close(self) -> None:
+        """Close idle connections; those in use close when they are given back."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            for connection in connections:
+                connection.close()
+
+    def _take(self, origin: Origin) -> _Lease:
+        while True:
+            with self._lock:
+                kept = self._idle.get(origin)
+                connection = kept.pop() if kept else None
+            if connection is None:
+                return self._new(origin)
+            if connection.is_connected:
+                lease = _Lease(connection, origin)
+                lease.forwarded = connection.proxy_is_forwarding
+                return lease
+            connection.close()
+
+    def _new(self, origin: Origin) -> _Lease:
+        proxy = proxy_for(origin, self._options.proxies)
+        through = Origin.of(proxy) if proxy else origin
+        timeout = self._options.timeouts.connect
+        connection: HTTPConnection
+        if origin.scheme == "https":
+            connection = HTTPSConnection(
+                through.host,
+                through.port,
+                timeout=timeout,
+                blocksize=CHUNK,
+                ssl_context=self._context(origin),
+            )
+        else:
+            connection = HTTPConnection(
+                through.host, through.port, timeout=timeout, blocksize=CHUNK
+            )
+        lease = _Lease(connection, origin)
+        if proxy and origin.scheme == "https":
+            connection.set_tunnel(origin.host, origin.port, proxy_headers(proxy))
+        elif proxy:
+            from urllib3.util import parse_url
+
+            connection.proxy = parse_url(proxy)
+            lease.forwarded = True
+        return lease
+
+    def _context(self, origin: Origin) -> ssl.SSLContext:
+        identity = origin.host == self._registry_host
+        with self._lock:
+            context = self._contexts.get(identity)
+            if context is None:
+                from imgtools.transport.registry.tls import make_context
+
+                context = make_context(self._options, client_identity=identity)
+                self._contexts[identity] = context
+            return context
+
+    def _connect(self, lease: _Lease) -> None:
+        try:
+            lease.connect()
+        except _TRANSPORT_ERRORS as e:
+            stage: Stage = "connect"
+            if lease.origin.scheme == "https" and lease.connection.sock is not None:
+                stage = "tls"
+            raise network_failure(e, lease.origin, stage) from e
+
+    def _send(
+        self,
+        lease: _Lease,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Body | None,
+    ) -> None:
+        target = target_of(url)
+        sent = {
+            "User-Agent": self._options.user_agent,
+            "Accept-Encoding": "identity",
+            **headers,
+        }
+        if lease.forwarded:
+            target = f"{lease.origin}{target}"
+            proxy = proxy_for(lease.origin, self._options.proxies)
+            sent = {**sent, "Host": lease.origin.authority, **proxy_headers(proxy or "")}
+        if body is not None:
+            sent["Content-Length"] = str(body.length)
+        log.debug("%s %s", method, redact(url))
+        lease.timeout(self._options.timeouts.idle)
+        chunks = body.open() if body is not None else None
+        try:
+            lease.connection.request(
+                method,
+                target,
+                body=chunks,
+                headers=sent,
+                preload_content=False,
+                decode_content=False,
+            )
+        except (BrokenPipeError, ConnectionResetError) as e:
+            # A server that refuses a body early says why and closes: the answer is there.
+            if body is None:
+                raise network_failure(e, lease.origin, "send", stale=lease.used) from e
+        except _TRANSPORT_ERRORS as e:
+            raise network_failure(e, lease.origin, "send") from e
+        finally:
+            if chunks is not None:
+                chunks.close()
+
+    def _receive(self, lease: _Lease, method: str, url: str) -> Response:
+        timeouts = self._options.timeouts
+        lease.timeout(timeouts.first_byte)
+        try:
+            raw = lease.connection.getresponse()
+        except _TRANSPORT_ERRORS as e:
+            stale = lease.used and isinstance(e, ConnectionError)
+            raise network_failure(e, lease.origin, "receive", stale=stale) from e
+        # Before the response exists, because an empty one gives its connection back at once.
+        lease.timeout(timeouts.idle)
+        response = Response(self, method, url, lease, raw)
+        log.debug("%s %s: %d", method, redact(url), response.status)
+        return response
+
+    def _release(self, lease: _Lease) -> None:
+        connection = lease.connection
+        with self._lock:
+            kept = self._idle.setdefault(lease.origin, [])
+            if connection.sock is None:
+                return
+            if not self._closed and len(kept) < self._options.max_connections:
+                kept.append(connection)
+                return
+        connection.close()
+
+    def _discard(self, lease: _Lease) -> None:
+        # A response holds the socket open beside the connection: end it for both.
+        lease.abort()
+        with suppress(*_TRANSPORT_ERRORS):
+            lease.connection.close()

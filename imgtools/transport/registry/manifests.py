@@ -1,0 +1,88 @@
+"""Reads manifests from a repository: bounded, verified, and by the cheapest request.
+
+HEAD is enough to know what a name points at when the registry answers it in full; anything
+less falls back to GET, and what GET brings is checked against every digest that is known.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from imgtools.errors import DigestMismatch, Error, ImageNotFound
+from imgtools.spec import media_type as mt
+from imgtools.spec.descriptor import Descriptor
+from imgtools.spec.digest import Digest
+from imgtools.spec.manifest import RawManifest
+from imgtools.spec.strict_json import MANIFEST_LIMIT
+from imgtools.transport.registry.api import Repository, content_digest
+from imgtools.transport.registry.failure import read_error
+from imgtools.transport.registry.http import Response
+from imgtools.transport.registry.url import clean
+
+log = logging.getLogger(__name__)
+
+_KNOWN_KINDS = ("manifest", "index", "schema1")
+
+
+def head_manifest(repository: Repository, target: str, digest: Digest | None) -> Descriptor | None:
+    """What `target` points at, by HEAD; None when HEAD does not tell.
+
+    `digest` is what the target itself pins. Raises ImageNotFound, DigestMismatch and what
+    a request raises.
+    """
+    response = repository.manifest("HEAD", target)
+    with response:
+        if response.status == 404:
+            raise _not_found(repository, target, response)
+        if response.status != 200:
+            log.debug("HEAD of manifest %s: %d, so GET decides", target, response.status)
+            return None
+        said = content_digest(response)
+        size = response.content_length
+        media_type = mt.normalise(response.header("Content-Type"))
+    found = _agreed(said, digest, f"manifest {target}") or said
+    if found is None or not size or mt.kind(media_type) not in _KNOWN_KINDS:
+        log.debug("HEAD of manifest %s lacks digest, size or type, so GET decides", target)
+        return None
+    return Descriptor(media_type=media_type, digest=found, size=size)
+
+
+def get_manifest(repository: Repository, target: str, digest: Digest | None) -> RawManifest:
+    """The manifest of `target`, verified against `digest` or what the registry says it is.
+
+    Raises ImageNotFound, DigestMismatch, LimitExceeded, InvalidManifest, InvalidJSON and
+    what a request raises.
+    """
+    response = repository.manifest("GET", target)
+    with response:
+        if response.status == 404:
+            raise _not_found(repository, target, response)
+        if response.status != 200:
+            raise repository.failure(response)
+        said = content_digest(response)
+        content = response.body(MANIFEST_LIMIT, f"manifest {target}")
+        media_type = response.header("Content-Type")
+    expected = _agreed(said, digest, f"manifest {target}") or said
+    try:
+        if expected is None:
+            return RawManifest.of(content, media_type)
+        return RawManifest.verified(content, media_type, expected)
+    except Error as e:
+        raise e.with_context(f"{repository.session.host}/{repository.name}") from e
+
+
+def _agreed(said: Digest | None, pinned: Digest | None, what: str) -> Digest | None:
+    """The pinned digest; what the registry says may only differ by its algorithm."""
+    if pinned is None:
+        return None
+    if said is not None and said.algorithm == pinned.algorithm and said != pinned:
+        raise DigestMismatch(what, expected=str(pinned), actual=str(said))
+    return pinned
+
+
+def _not_found(repository: Repository, target: str, response: Response) -> ImageNotFound:
+    code, detail = read_error(response)
+    said = clean(f"{code} {detail}")
+    separator = "@" if ":" in target else ":"
+    name = f"{repository.session.host}/{repository.name}{separator}{target}"
+    return ImageNotFound(f"{name} does not exist" + (f": {said}" if said else ""))

@@ -1,0 +1,55 @@
+"""The registry sessions of a command: one per registry and set of options.
+
+Source and destination of a copy, and all tags of a sync, share connections, challenges and
+tokens through it.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+
+from imgtools.transport.options import RegistryOptions
+from imgtools.transport.registry.challenge_cache import ChallengeCache
+from imgtools.transport.registry.session import Session
+
+
+class SessionPool:
+    """Makes sessions when they are first asked for, and closes them all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sessions: dict[tuple[str, RegistryOptions], Session] = {}
+        self._caches: dict[str | None, ChallengeCache] = {}
+
+    def session(self, registry: str, options: RegistryOptions) -> Session:
+        """The session for `registry` (`host[:port]`, docker.io for Docker Hub)."""
+        key = (registry, options)
+        with self._lock:
+            session = self._sessions.get(key)
+            if session is None:
+                path = options.challenge_cache
+                cache = self._caches.setdefault(path, ChallengeCache(path))
+                session = self._sessions[key] = Session(registry, options, cache)
+            return session
+
+    def close(self) -> None:
+        """Close every session and write the challenge caches; safe to call twice."""
+        with self._lock:
+            sessions, self._sessions = self._sessions, {}
+            caches, self._caches = self._caches, {}
+        for session in sessions.values():
+            session.close()
+        for cache in caches.values():
+            cache.save()
+
+    def __enter__(self) -> SessionPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

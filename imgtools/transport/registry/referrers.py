@@ -1,0 +1,136 @@
+"""Referrers: what is attached to a manifest (distribution-spec "Listing Referrers").
+
+Registries without the API keep an index under a tag made of the digest; it is read when the
+API is not there, and written when a pushed manifest's subject was not acknowledged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+from imgtools.errors import Conflict, Error, ImageNotFound, InvalidManifest
+from imgtools.spec import media_type as mt
+from imgtools.spec.descriptor import Descriptor
+from imgtools.spec.digest import Digest
+from imgtools.spec.manifest import Index, Manifest, RawManifest, parse, parse_index
+from imgtools.spec.schema1 import Schema1
+from imgtools.transport.registry.api import Repository
+from imgtools.transport.registry.http import Response
+from imgtools.transport.registry.manifests import get_manifest
+from imgtools.transport.registry.pages import pages
+
+log = logging.getLogger(__name__)
+
+_API_ABSENT = frozenset({400, 404, 405, 406, 501})
+_UPDATE_TRIES = 4
+
+
+def list_referrers(
+    repository: Repository, digest: Digest, artifact_type: str = ""
+) -> Iterator[Descriptor]:
+    """The manifests whose subject is `digest`, each once; with `artifact_type` only those.
+
+    Raises Denied, ConnectionFailed, RegistryError, InvalidManifest, InvalidJSON.
+    """
+    seen: set[Digest] = set()
+    for descriptor, filtered in _found(repository, digest, artifact_type):
+        wanted = filtered or not artifact_type or descriptor.artifact_type == artifact_type
+        if wanted and descriptor.digest not in seen:
+            seen.add(descriptor.digest)
+            yield descriptor
+
+
+def fallback_tag(digest: Digest) -> str:
+    """The tag of the fallback index: algorithm and hex, each cut as the spec has it."""
+    return f"{digest.algorithm[:32]}-{digest.hex[:64]}"
+
+
+def _found(
+    repository: Repository, digest: Digest, artifact_type: str
+) -> Iterator[tuple[Descriptor, bool]]:
+    """Each entry, and whether the registry had filtered already."""
+    features = repository.session.features
+    if features.has_referrers(repository.name):
+        response = repository.referrers(digest, artifact_type)
+        if response.status not in _API_ABSENT and not _is_page_for_people(response):
+            for page, content in pages(repository, response, accept=mt.OCI_INDEX):
+                filters = page.header("OCI-Filters-Applied").replace(" ", "").split(",")
+                raw = RawManifest.of(content, mt.OCI_INDEX)
+                for descriptor in parse_index(raw).manifests:
+                    yield descriptor, "artifactType" in filters
+            return
+        log.debug("no referrers API in %s: %d", repository.name, response.status)
+        response.drain()
+        features.no_referrers(repository.name)
+    index = _fallback_index(repository, fallback_tag(digest))
+    for descriptor in index.manifests if index is not None else ():
+        yield descriptor, False
+
+
+def _is_page_for_people(response: Response) -> bool:
+    return response.status == 200 and "html" in response.header("Content-Type").lower()
+
+
+def _fallback_index(repository: Repository, tag: str) -> Index | None:
+    try:
+        raw = get_manifest(repository, tag, None)
+    except ImageNotFound:
+        return None
+    return parse_index(raw)
+
+
+def subject_of(raw: RawManifest) -> Digest | None:
+    """The digest of a manifest's subject, None when it has none or cannot have one."""
+    value = _typed(raw)
+    return value.subject.digest if value is not None and value.subject is not None else None
+
+
+def referrer_descriptor(raw: RawManifest) -> Descriptor:
+    """How a referrer stands in an index of referrers: with artifact type and annotations."""
+    value = _typed(raw)
+    if value is None:
+        return raw.descriptor()
+    artifact_type = value.artifact_type
+    if not artifact_type and isinstance(value, Manifest):
+        artifact_type = value.config.media_type
+    return replace(raw.descriptor(), artifact_type=artifact_type, annotations=value.annotations)
+
+
+def add_to_fallback(repository: Repository, subject: Digest, referrer: Descriptor) -> None:
+    """Make the fallback index of `subject` name `referrer`.
+
+    The tag is read, changed and written, and read again, because somebody else may do the
+    same at once; raises Conflict when the entry does not stay, and what a request raises.
+    """
+    tag = fallback_tag(subject)
+    for tries in range(_UPDATE_TRIES + 1):
+        try:
+            index = _fallback_index(repository, tag)
+        except InvalidManifest as e:
+            raise e.with_context(f"tag {tag} of {repository.name}") from e
+        entries = index.manifests if index is not None else ()
+        if any(entry.digest == referrer.digest for entry in entries):
+            return
+        if tries == _UPDATE_TRIES:
+            break
+        base = index or Index(media_type=mt.OCI_INDEX, manifests=())
+        raw = replace(base, manifests=(*entries, referrer)).to_raw()
+        response = repository.put_manifest(tag, raw)
+        if response.status not in (200, 201, 202):
+            raise repository.failure(response)
+        response.drain()
+    raise Conflict(
+        f"tag {tag} of {repository.session.host}/{repository.name} is being changed by others: "
+        f"referrer {referrer.digest} was added {_UPDATE_TRIES} times and is not there"
+    )
+
+
+def _typed(raw: RawManifest) -> Manifest | Index | None:
+    try:
+        value = parse(raw)
+    except Error as e:
+        log.debug("subject of %s is not known: %s", raw.digest, e)
+        return None
+    return None if isinstance(value, Schema1) else value

@@ -1,0 +1,307 @@
+"""One registry, as one command sees it: scheme, connections, credentials, retries.
+
+Every request of sources and destinations goes through `Session.request`: there is no ping,
+the first real request learns the scheme and the challenge, and what was learned serves the
+rest of the process and, through the challenge cache, the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from imgtools.errors import Cancelled, Denied, Error
+from imgtools.spec.reference import DOCKER_HUB
+from imgtools.task import CancelToken
+from imgtools.transport.options import RegistryOptions
+from imgtools.transport.registry.auth import Authenticator, check_realm
+from imgtools.transport.registry.challenge import Challenge, parse_challenges
+from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
+from imgtools.transport.registry.exchange import Body, ExchangeFailed
+from imgtools.transport.registry.failure import failure
+from imgtools.transport.registry.features import Features
+from imgtools.transport.registry.http import HttpClient, Response
+from imgtools.transport.registry.redirect import follow
+from imgtools.transport.registry.retry import RetryPolicy, delay_before_retry, parse_retry_after
+from imgtools.transport.registry.url import Origin, redact, resolve
+
+log = logging.getLogger(__name__)
+
+DOCKER_HUB_API = "registry-1.docker.io"
+_AUTHORIZATION_ROUNDS = 3
+_TLS_PATIENCE = 5.0
+"""Seconds: some http servers wait in silence for the rest of what is a TLS greeting."""
+
+
+class Session:
+    """Requests to one registry under one set of options, from any number of threads."""
+
+    def __init__(
+        self,
+        host: str,
+        options: RegistryOptions,
+        cache: ChallengeCache,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        """`host` is `name[:port]` as in references (docker.io for Docker Hub)."""
+        self.host = host
+        self.options = options
+        self.policy = policy or RetryPolicy()
+        self.features = Features()
+        self._authority = DOCKER_HUB_API if host == DOCKER_HUB else host
+        self._cache = cache
+        self._closing = threading.Event()
+        self._gate = 0.0
+        known = cache.get(self._authority)
+        self._scheme_lock = threading.Lock()
+        self._remembered = known.scheme if known else ""
+        self._scheme = "https" if options.tls_verify else self._remembered
+        self._scheme_tested = options.tls_verify
+        self._client = HttpClient(
+            options, registry_host=Origin.of(f"https://{self._authority}").host
+        )
+        self._auth = Authenticator(host, options, self._fetch_token, known)
+
+    @property
+    def base(self) -> str:
+        """`scheme://host[:port]` of the registry's API; connects when the scheme is unknown.
+
+        Raises ExchangeFailed when neither TLS nor, where that is allowed, http answers.
+        """
+        if not self._scheme:
+            with self._scheme_lock:
+                if not self._scheme:
+                    self._scheme = self._find_scheme()
+        return f"{self._scheme}://{self._authority}"
+
+    def request(
+        self,
+        method: str,
+        target: str,
+        *,
+        repository: str,
+        scopes: Sequence[str],
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        repeat: bool = True,
+        cancel: CancelToken | None = None,
+    ) -> Response:
+        """The answer to a request, whatever its status, after redirects, authorisation and
+        the retries that `repeat` allows.
+
+        `target` is a path on the registry or an absolute URL, which is shown credentials
+        only if it is of the registry's own origin. Raises Denied, ExchangeFailed,
+        ConnectionFailed, Cancelled.
+        """
+
+        def once() -> Response:
+            return self._authorised(method, target, repository, scopes, headers or {}, body)
+
+        return self.repeating(once, cancel=cancel) if repeat else once()
+
+    def failure(self, response: Response, repository: str) -> Error:
+        """The error for an answer with an unexpected status; reads and closes it."""
+        return failure(response, host=self.host, authenticated=self._auth.authenticated(repository))
+
+    def resolve(self, response: Response, location: str) -> str:
+        """The absolute URL of a Location or Link that came with `response`."""
+        return resolve(response.url, location)
+
+    def anonymous_request(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
+        """A request to anywhere, without credentials; raises ConnectionFailed."""
+        return self.repeating(
+            lambda: follow(
+                self._client.exchange,
+                method,
+                url,
+                headers,
+                allow_downgrade=not self.options.tls_verify,
+            )
+        )
+
+    def repeating(
+        self, once: Callable[[], Response], *, cancel: CancelToken | None = None
+    ) -> Response:
+        """Call `once` until its answer is not "later" or the retry policy has enough."""
+        tried = 0
+        while True:
+            self._wait(self._gate - time.monotonic(), cancel)
+            tried += 1
+            try:
+                response = once()
+            except ExchangeFailed as e:
+                delay = delay_before_retry(self.policy, e, tried=tried, jitter=random.random())
+                if delay is None:
+                    raise
+                log.debug("%s: again in %.2f s", e.message, delay)
+            else:
+                delay = self.delay_after(response, tried)
+                if delay is None:
+                    return response
+                log.debug("%s %s: %d, again in %.2f s", response.method, redact(response.url),
+                          response.status, delay)  # fmt: skip
+                response.drain()
+            self._wait(delay, cancel)
+
+    def delay_after(self, response: Response, tried: int) -> float | None:
+        """Seconds until a request that got `response` is worth another try, else None."""
+        retry_after = parse_retry_after(response.header("Retry-After"), time.time())
+        delay = delay_before_retry(
+            self.policy,
+            response.status,
+            tried=tried,
+            retry_after=retry_after,
+            jitter=random.random(),
+        )
+        if delay is not None and response.status == 429:
+            # A rate limit is of the host, so all threads wait.
+            self._gate = max(self._gate, time.monotonic() + delay)
+        return delay
+
+    def wait(self, seconds: float, cancel: CancelToken | None = None) -> None:
+        """Sleep before another try; raises Cancelled when cancelled or closed meanwhile."""
+        self._wait(seconds, cancel)
+
+    def close(self) -> None:
+        """Close connections, end waits, and remember what was learned; safe to call twice."""
+        self._closing.set()
+        self._client.close()
+        scheme = self._remembered
+        if not self.options.tls_verify and self._scheme_tested:
+            scheme = self._scheme
+        learned = self._auth.learned(scheme)
+        if learned is not None and learned != KnownHost():
+            self._cache.put(self._authority, learned)
+
+    def _authorised(
+        self,
+        method: str,
+        target: str,
+        repository: str,
+        scopes: Sequence[str],
+        headers: Mapping[str, str],
+        body: Body | None,
+    ) -> Response:
+        for number in range(_AUTHORIZATION_ROUNDS):
+            url = f"{self.base}{target}" if target.startswith("/") else target
+            registry = Origin.of(self.base)
+            own = Origin.of(url) == registry
+            authorization = self._auth.header(repository, scopes) if own else None
+            try:
+                response = follow(
+                    self._client.exchange,
+                    method,
+                    url,
+                    headers,
+                    body,
+                    authorization=authorization,
+                    allow_downgrade=not self.options.tls_verify,
+                )
+            except ExchangeFailed:
+                if own and self._reconsider_scheme():
+                    continue
+                raise
+            if not own or response.origin != registry:
+                return response
+            if response.status == 400 and not self._scheme_tested and self._refused_plain(response):
+                continue
+            self._scheme_tested = True
+            if response.status not in (401, 403) or number == _AUTHORIZATION_ROUNDS - 1:
+                return response
+            if not self._auth.challenged(
+                response,
+                authorization,
+                repository,
+                scopes,
+                first=number == 0,
+                fallback=self._ask_for_challenges,
+            ):
+                return response
+            response.drain()
+        return response
+
+    def _ask_for_challenges(self) -> list[Challenge]:
+        """The challenges of the base URL, for registries whose other answers have none."""
+        response = follow(
+            self._client.exchange,
+            "GET",
+            f"{self.base}/v2/",
+            {},
+            allow_downgrade=not self.options.tls_verify,
+        )
+        found = parse_challenges(response.header_list("WWW-Authenticate"))
+        response.drain()
+        return found if response.status == 401 else []
+
+    def _fetch_token(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: Body | None,
+        authorization: str | None,
+    ) -> Response:
+        downgrade = not self.options.tls_verify
+        reason = check_realm(Origin.of(self.base), url, allow_downgrade=downgrade)
+        if reason:
+            raise Denied(
+                f"{self.host}: its token server {redact(url.partition('?')[0])} is not used: "
+                f"{reason}",
+                host=self.host,
+            )
+        return self.repeating(
+            lambda: follow(
+                self._client.exchange,
+                method,
+                url,
+                headers,
+                body,
+                authorization=authorization,
+                allow_downgrade=downgrade,
+            )
+        )
+
+    def _find_scheme(self) -> str:
+        """https where TLS answers (with any certificate), else http."""
+        try:
+            origin = Origin.of(f"https://{self._authority}")
+            self._client.connect(origin, patience=_TLS_PATIENCE)
+        except ExchangeFailed as e:
+            log.debug("%s: %s; trying http", self.host, e.message)
+            return "http"
+        self._scheme_tested = True
+        return "https"
+
+    def _reconsider_scheme(self) -> bool:
+        """Whether a remembered scheme that does not work was replaced by another one."""
+        with self._scheme_lock:
+            if self._scheme_tested or not self._remembered:
+                return False
+            self._scheme_tested = True
+            before, self._scheme = self._scheme, ""
+            try:
+                self._scheme = self._find_scheme()
+            finally:
+                self._scheme = self._scheme or before
+            return self._scheme != before
+
+    def _refused_plain(self, response: Response) -> bool:
+        """Whether a 400 means that TLS is spoken here now; the response is used up then."""
+        if self._scheme != "http" or response.header("Docker-Distribution-Api-Version"):
+            return False
+        if not self._reconsider_scheme():
+            return False
+        response.drain()
+        return True
+
+    def _wait(self, seconds: float, cancel: CancelToken | None) -> None:
+        if seconds > 0:
+            if cancel is not None:
+                cancel.wait(seconds)
+            else:
+                self._closing.wait(seconds)
+        if self._closing.is_set():
+            raise Cancelled("the connection to the registry was closed")

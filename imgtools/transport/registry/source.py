@@ -1,0 +1,143 @@
+"""Reads an image from a registry: manifests, blobs, ranges of blobs, referrers.
+
+What the name points at is asked for once and kept, so that one source is one image even
+when a tag moves meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from imgtools.blob.reader import BlobReader
+from imgtools.errors import BlobNotFound
+from imgtools.spec.descriptor import Descriptor
+from imgtools.spec.digest import Digest
+from imgtools.spec.manifest import RawManifest
+from imgtools.spec.reference import Reference
+from imgtools.transport.base import Origin
+from imgtools.transport.registry.api import Repository
+from imgtools.transport.registry.download import ResumingBody, fetch_from_urls, read_blob_range
+from imgtools.transport.registry.manifests import get_manifest, head_manifest
+from imgtools.transport.registry.session import Session
+
+
+class RegistrySource:
+    """A `Source` in a registry; the session stays open when it is closed."""
+
+    def __init__(self, session: Session, reference: Reference) -> None:
+        self.reference = reference
+        self._session = session
+        self._repository = Repository(session, reference.repository)
+        self._lock = threading.Lock()
+        self._resolved: Descriptor | None = None
+        self._top: RawManifest | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """`docker://` and the normalised reference."""
+        return Origin(
+            transport="docker",
+            name=f"docker://{self.reference}",
+            registry=self.reference.registry,
+            repository=self.reference.repository,
+        )
+
+    def resolve(self) -> Descriptor:
+        """What the name points at, by HEAD, or by GET where HEAD does not tell.
+
+        Raises ImageNotFound, Denied, ConnectionFailed, RegistryError.
+        """
+        with self._lock:
+            if self._resolved is None:
+                self._resolved = head_manifest(
+                    self._repository, self.reference.target, self.reference.digest
+                )
+            if self._resolved is None:
+                self._resolved = self._fetch_top().descriptor()
+            return self._resolved
+
+    def top(self) -> RawManifest:
+        """The manifest the name points at, one GET however often it is called.
+
+        Raises like `resolve`, and DigestMismatch, InvalidManifest, LimitExceeded.
+        """
+        with self._lock:
+            return self._fetch_top()
+
+    def manifest(self, descriptor: Descriptor) -> RawManifest:
+        """A manifest by digest; raises ImageNotFound and like `top`."""
+        with self._lock:
+            if self._top is not None and self._top.digest == descriptor.digest:
+                return self._top
+        if descriptor.data is not None:
+            return RawManifest.verified(descriptor.data, descriptor.media_type, descriptor.digest)
+        return get_manifest(self._repository, str(descriptor.digest), descriptor.digest)
+
+    def open_blob(self, descriptor: Descriptor) -> BlobReader:
+        """A verifying reader that resumes when the connection is cut.
+
+        A blob that the descriptor carries itself costs no request; a foreign layer that
+        the registry does not have is fetched from its URLs, without credentials. Raises
+        BlobNotFound, Denied, ConnectionFailed, RegistryError.
+        """
+        digest, size = descriptor.digest, descriptor.size
+        if descriptor.data is not None:
+            return BlobReader.of(descriptor.data, digest)
+        try:
+            body = ResumingBody(self._repository, digest, size)
+        except BlobNotFound:
+            if not descriptor.urls:
+                raise
+            response = fetch_from_urls(
+                lambda url: self._session.anonymous_request("GET", url, {}),
+                descriptor.urls,
+                digest,
+            )
+            return BlobReader(response, digest, size, close=response.close)
+        return BlobReader(body, digest, size, close=body.close)
+
+    def read_range(self, descriptor: Descriptor, offset: int, length: int) -> bytes | None:
+        """Unverified bytes of a blob, None when the registry does not serve ranges.
+
+        Raises BlobNotFound, Denied, ConnectionFailed, RegistryError.
+        """
+        if descriptor.data is not None:
+            return descriptor.data[offset : offset + length]
+        if descriptor.size >= 0:
+            length = min(length, descriptor.size - offset)
+        if length <= 0:
+            return b""
+        return read_blob_range(self._repository, descriptor.digest, offset, length)
+
+    def referrers(self, digest: Digest) -> Iterator[Descriptor]:
+        """The manifests whose subject is `digest`, by the API or the fallback tag.
+
+        Raises Denied, ConnectionFailed, RegistryError, InvalidManifest.
+        """
+        from imgtools.transport.registry.referrers import list_referrers
+
+        return list_referrers(self._repository, digest)
+
+    def close(self) -> None:
+        """Nothing: connections belong to the session."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _fetch_top(self) -> RawManifest:
+        if self._top is None:
+            top = get_manifest(self._repository, self.reference.target, self.reference.digest)
+            self._resolved = top.descriptor()
+            self._top = top
+        return self._top
