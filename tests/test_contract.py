@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from imgtools.testing.contract import CASES, Case, Endpoint, names
+from imgtools.testing.contract import CASES, Case, names
+from imgtools.testing.contract_kit import Endpoint
 from imgtools.transport.options import DestinationOptions, SourceOptions
 from imgtools.transport.table import Transports
 
@@ -37,5 +37,5 @@ def endpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Endpoint:
 
 @pytest.mark.parametrize("case", CASES, ids=names(CASES))
 @pytest.mark.parametrize("endpoint", sorted(LOCAL), indirect=True)
-def test_contract(endpoint: Endpoint, case: Callable[[Endpoint], None] | Case) -> None:
+def test_contract(endpoint: Endpoint, case: Case) -> None:
     case(endpoint)

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from io import BytesIO
-from typing import NoReturn
 
 from imgtools.blob.reader import BlobReader
 from imgtools.errors import (
     BlobNotFound,
     Denied,
     DigestMismatch,
-    Error,
     ImageNotFound,
     NotFound,
     SizeMismatch,
@@ -27,108 +23,24 @@ from imgtools.spec import manifest as mf
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
-from imgtools.spec.manifest import RawManifest
 from imgtools.task import Advanced, Event, Task, WorkerPool
 from imgtools.testing import images
+from imgtools.testing.contract_kit import (
+    Endpoint,
+    Failing,
+    check_same,
+    expected,
+    opener,
+    put,
+    sized,
+    suitable,
+    takes,
+    write,
+    write_suitable,
+)
 from imgtools.testing.images import Sample
-from imgtools.transport.base import BlobOpener, Capabilities, Destination, Source
-
-OpenDestination = Callable[[], Destination]
-OpenSource = Callable[[], Source]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """One name in one transport, opened to be written and, after commit, to be read.
-
-    Both functions may be called often; the name starts out empty.
-    """
-
-    destination: OpenDestination
-    source: OpenSource
-
 
 Case = Callable[[Endpoint], None]
-
-
-def opener(content: bytes, digest: Digest | None = None) -> BlobOpener:
-    """A BlobOpener over bytes; another `digest` than theirs makes it fail at the end."""
-    return lambda: BlobReader.of(content, digest)
-
-
-def put(destination: Destination, sample: Sample, *, task: Task | None = None) -> None:
-    """Write a sample as a copy does: blobs, children, top; without commit."""
-    task = task or Task()
-    for descriptor, content in sample.blobs.items():
-        destination.put_blob(descriptor, opener(content), task=task)
-    for raw in sample.manifests:
-        destination.put_manifest(raw, top=False)
-    destination.put_manifest(sample.top, top=True)
-
-
-def write(endpoint: Endpoint, sample: Sample) -> None:
-    """Write and commit a sample."""
-    with endpoint.destination() as destination:
-        put(destination, sample)
-        destination.commit()
-
-
-def suitable(
-    capabilities: Capabilities, seed: object = 0, *, layers: int = 2, size: int = 1000
-) -> Sample:
-    """A single image of a kind that the destination takes."""
-    types, compressions = capabilities.manifest_types, capabilities.layer_compressions
-    return images.random_image(
-        seed,
-        layers=layers,
-        size=size,
-        docker=types is not None and mt.OCI_MANIFEST not in types,
-        compression="gzip" if compressions is None or "gzip" in compressions else "none",
-    )
-
-
-def takes(capabilities: Capabilities, sample: Sample) -> bool:
-    """Whether the capabilities admit every manifest of the sample."""
-    types = capabilities.manifest_types
-    for raw in (sample.top, *sample.manifests):
-        if types is not None and raw.media_type not in types:
-            return False
-        view = mf.parse(raw)
-        if isinstance(view, mf.Index) and not capabilities.indexes:
-            return False
-        if isinstance(view, mf.Manifest) and view.is_artifact and not capabilities.artifacts:
-            return False
-    return True
-
-
-def check_same(source: Source, sample: Sample) -> None:
-    """Assert that the source holds the sample, byte for byte."""
-    with source:
-        found = source.top()
-        assert found.digest == source.resolve().digest
-        if source.origin.synthesised:
-            _check_same_image(source, found, sample)
-            return
-        assert found.content == sample.top.content
-        assert found.media_type == sample.top.media_type
-        for raw in sample.manifests:
-            assert source.manifest(raw.descriptor()).content == raw.content
-        for descriptor, content in sample.blobs.items():
-            with source.open_blob(descriptor) as reader:
-                assert reader.read() == content
-            part = source.read_range(descriptor, 3, 20)
-            assert part is None or part == content[3:23]
-
-
-def _check_same_image(source: Source, found: RawManifest, sample: Sample) -> None:
-    """The same config and layers under another manifest."""
-    view, wanted = mf.parse(found), mf.parse(sample.top)
-    assert isinstance(view, mf.Manifest)
-    assert isinstance(wanted, mf.Manifest)
-    assert [d.digest for d in view.blobs()] == [d.digest for d in wanted.blobs()]
-    for descriptor in view.blobs():
-        with source.open_blob(descriptor) as reader:
-            assert reader.read() == sample.content(descriptor.digest)
 
 
 def round_trip(endpoint: Endpoint, sample: Sample) -> None:
@@ -192,7 +104,7 @@ def missing_image(endpoint: Endpoint) -> None:
 
 
 def missing_parts(endpoint: Endpoint) -> None:
-    sample = _write_suitable(endpoint)
+    sample = write_suitable(endpoint)
     absent = Descriptor(media_type=mt.OCI_LAYER, digest=Digest.of(b"absent"), size=6)
     with endpoint.source() as source:
         with expected(BlobNotFound), source.open_blob(absent) as reader:
@@ -212,9 +124,9 @@ def wrong_bytes(endpoint: Endpoint) -> None:
             destination.put_blob(descriptor, opener(wrong, descriptor.digest), task=Task())
         assert not destination.has_blob(descriptor)
         with expected(SizeMismatch):
-            destination.put_blob(descriptor, _sized(right[:-1], descriptor), task=Task())
+            destination.put_blob(descriptor, sized(right[:-1], descriptor), task=Task())
         with expected(SizeMismatch):
-            destination.put_blob(descriptor, _sized(right + b"!", descriptor), task=Task())
+            destination.put_blob(descriptor, sized(right + b"!", descriptor), task=Task())
         assert not destination.has_blob(descriptor)
         # The failed attempts leave no trace in what is committed.
         sample = suitable(destination.capabilities, "after failure")
@@ -230,7 +142,7 @@ def failing_source(endpoint: Endpoint) -> None:
         descriptor, content = max(sample.blobs.items(), key=lambda item: item[0].size)
 
         def fail() -> BlobReader:
-            return BlobReader(_Failing(content[:-10]), descriptor.digest, descriptor.size)
+            return BlobReader(Failing(content[:-10]), descriptor.digest, descriptor.size)
 
         with expected(Denied):
             destination.put_blob(descriptor, fail, task=Task())
@@ -257,7 +169,7 @@ def closed_without_commit(endpoint: Endpoint) -> None:
 def abandoned_change(endpoint: Endpoint) -> None:
     """Closing without commit leaves what was there before."""
     try:
-        before = _write_suitable(endpoint)
+        before = write_suitable(endpoint)
         with endpoint.destination() as destination:
             other = suitable(destination.capabilities, "other", size=2000)
             for descriptor, content in other.blobs.items():
@@ -271,7 +183,7 @@ def abandoned_change(endpoint: Endpoint) -> None:
 
 def replaced(endpoint: Endpoint) -> None:
     """Writing again replaces the image, or is refused and leaves it."""
-    before = _write_suitable(endpoint)
+    before = write_suitable(endpoint)
     after = before
     try:
         with endpoint.destination() as destination:
@@ -415,46 +327,6 @@ CASES: tuple[Case, ...] = (
     read_in_parallel,
 )
 """Every case; a test runs each over each transport."""
-
-
-def _write_suitable(endpoint: Endpoint) -> Sample:
-    with endpoint.destination() as destination:
-        sample = suitable(destination.capabilities)
-        put(destination, sample)
-        destination.commit()
-    return sample
-
-
-def _sized(content: bytes, descriptor: Descriptor) -> BlobOpener:
-    return lambda: BlobReader(BytesIO(content), descriptor.digest, descriptor.size)
-
-
-class _Failing:
-    """Gives some bytes and then fails as a carrier does."""
-
-    def __init__(self, content: bytes) -> None:
-        self._rest = BytesIO(content)
-
-    def read(self, size: int, /) -> bytes:
-        return self._rest.read(size) or _deny()
-
-
-def _deny() -> NoReturn:
-    raise Denied("the carrier refuses to go on", host="registry.example")
-
-
-class expected:  # noqa: N801 - reads as a statement
-    """The block must raise `kind`; anything else passes through."""
-
-    def __init__(self, kind: type[Error]) -> None:
-        self._kind = kind
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        assert kind is not None, f"{self._kind.__name__} was not raised"
-        return issubclass(kind, self._kind)
 
 
 def names(cases: Iterable[Case]) -> list[str]:
