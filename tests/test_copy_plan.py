@@ -421,6 +421,39 @@ def test_compression(
     assert [type(a) for a in plan.blobs if a.role == "layer"] == [expected]
 
 
+def lying_archive(world: World) -> RawManifest:
+    """What a docker-archive: shows: layers typed as gzip whose bytes are plain."""
+    view = parse(world.image([b"a"], docker=True, compression="none"))
+    assert isinstance(view, Manifest)
+    layers = tuple(layer.with_media_type(mt.DOCKER_LAYER_GZIP) for layer in view.layers)
+    return world.manifest(replace(view, layers=layers).to_raw())
+
+
+@pytest.mark.parametrize(
+    ("where", "options", "action", "changes"),
+    [
+        ("registry", {}, Recompress, "1 layer none -> gzip"),
+        ("layout", {"accept_uncompressed": True}, Transfer, "layer types corrected"),
+        ("registry", {"accept_uncompressed": True}, Transfer, "layer types corrected"),
+        ("registry", {"preserve_digests": True}, Transfer, ""),
+        ("archive", {}, Transfer, ""),
+        ("dir", {}, Transfer, ""),
+        ("dir", {"decompress": True}, Transfer, ""),
+    ],
+)
+def test_a_layer_that_is_its_own_diff_id_is_plain(
+    where: str, options: dict[str, Any], action: type, changes: str
+) -> None:
+    """Whatever its type says."""
+    world = World()
+    source = FakeSource(world, lying_archive(world), synthesised=True)
+    plan = planned(source, DESTINATIONS[where](), CopyOptions(**options))
+    (top,) = plan.manifests
+    assert isinstance(top, PutManifest)
+    assert [type(a) for a in plan.blobs if a.role == "layer"] == [action]
+    assert "; ".join(top.changes) == changes
+
+
 def test_present_layers_are_recompressed_only_by_force() -> None:
     """skopeo's rule for --dest-compress-format."""
     world = World()

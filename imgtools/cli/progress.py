@@ -29,8 +29,13 @@ _BAR = 24
 
 def printable(text: str) -> str:
     """One line without control characters, so that no name can steer the terminal."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    return "".join(_shown(c) for c in text)
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character in "\r\n\t" else repr(character)[1:-1]
 
 
 class Quiet:
