@@ -74,10 +74,19 @@ class Repository:
             scopes = (*scopes, pull_scope(source))
         return self._request("POST", path, scopes=scopes, cancel=cancel)
 
-    def put_upload(self, location: str, digest: Digest, body: Body | None) -> Response:
+    def put_upload(
+        self,
+        location: str,
+        digest: Digest,
+        body: Body | None,
+        *,
+        cancel: CancelToken | None = None,
+    ) -> Response:
         """PUT the rest of an upload, or nothing, and close it (end-6); sent once."""
         url = with_query(location, f"digest={quote(str(digest), safe='')}")
-        return self._request("PUT", url, headers={"Content-Type": _OCTETS}, body=body, repeat=False)
+        return self._request(
+            "PUT", url, headers={"Content-Type": _OCTETS}, body=body, repeat=False, cancel=cancel
+        )
 
     def patch_upload(self, location: str, offset: int, body: Body) -> Response:
         """PATCH one chunk of an upload (end-5); sent once."""

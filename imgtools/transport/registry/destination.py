@@ -22,6 +22,7 @@ from imgtools.task import Task
 from imgtools.transport.base import BlobOpener, BlobOutcome, Capabilities, Origin
 from imgtools.transport.registry import upload
 from imgtools.transport.registry.api import Repository, content_digest
+from imgtools.transport.registry.failure import Forbidden
 from imgtools.transport.registry.manifests import get_manifest, head_manifest
 from imgtools.transport.registry.session import Session
 
@@ -65,13 +66,18 @@ class RegistryDestination:
     def current(self) -> Descriptor | None:
         """What the name points at, by HEAD (GET where HEAD does not tell); None for nothing.
 
-        Raises Denied, ConnectionFailed, RegistryError.
+        None as well when reading is forbidden: some registries say so of what is not there,
+        and whether we may write is told by writing. Raises Denied, ConnectionFailed,
+        RegistryError.
         """
         try:
             found = head_manifest(self._repository, self.reference.target, None)
             if found is None:
                 found = get_manifest(self._repository, self.reference.target, None).descriptor()
         except ImageNotFound:
+            found = None
+        except Forbidden as e:
+            log.debug("%s cannot be read: %s", self.reference, e.message)
             found = None
         with self._lock:
             self._current = found

@@ -26,6 +26,10 @@ _MARKUP = re.compile(r"<(script|style|head)\b.*?</\1\s*>|<[^<>]*>", re.IGNORECAS
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
 
 
+class Forbidden(Denied):
+    """403: the registry knows enough about us to refuse. Some say so of what is not there."""
+
+
 def failure(response: Response, *, host: str, authenticated: bool) -> Error:
     """The error that `response`, whose status nobody expected, stands for.
 
@@ -34,9 +38,10 @@ def failure(response: Response, *, host: str, authenticated: bool) -> Error:
     """
     code, detail = read_error(response)
     url = redact(response.url)
-    if response.status in (401, 403) and response.url:
+    if response.status in (401, 403):
         said = " ".join(part for part in (code, detail) if part)
-        return Denied(
+        kind = Forbidden if response.status == 403 else Denied
+        return kind(
             f"{response.method} {url}: {response.status}" + (f" {said}" if said else ""),
             host=host,
             hint=denied_hint(host, authenticated=authenticated),

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from http.client import HTTPException
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
@@ -23,14 +23,12 @@ from urllib3.response import HTTPResponse
 
 from imgtools.blob.reader import CHUNK
 from imgtools.errors import Error, LimitExceeded
+from imgtools.task import CancelToken
 from imgtools.transport.options import RegistryOptions
-from imgtools.transport.registry.exchange import Body, Stage
+from imgtools.transport.registry.exchange import Body, ExchangeFailed, Stage
 from imgtools.transport.registry.network import network_failure
 from imgtools.transport.registry.proxies import proxy_for, proxy_headers
 from imgtools.transport.registry.url import Origin, redact, target_of
-
-if TYPE_CHECKING:
-    import ssl
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +174,7 @@ class HttpClient:
         self._options = options
         self._registry_host = registry_host
         self._lock = threading.Lock()
-        self._idle: dict[Origin, list[HTTPConnection]] = {}
+        self._idle: dict[Origin, list[tuple[HTTPConnection, bool]]] = {}
         self._contexts: dict[bool, ssl.SSLContext] = {}
         self._closed = False
 
@@ -186,19 +184,24 @@ class HttpClient:
         url: str,
         headers: Mapping[str, str],
         body: Body | None = None,
+        *,
+        cancel: CancelToken | None = None,
     ) -> Response:
         """Send one request and return the answer to it, whatever its status.
 
-        Raises ExchangeFailed, and what opening or reading `body` raises.
+        Cancelling ends a wait for the other side. Raises ExchangeFailed, Cancelled, and
+        what opening or reading `body` raises.
         """
-        origin = Origin.of(url)
-        lease = self._take(origin)
+        lease = self._take(Origin.of(url))
         try:
             self._connect(lease)
-            self._send(lease, method, url, headers, body)
-            return self._receive(lease, method, url)
-        except BaseException:
+            with cancel.calls(lease.abort) if cancel is not None else nullcontext():
+                self._send(lease, method, url, headers, body)
+                return self._receive(lease, method, url)
+        except BaseException as e:
             self._discard(lease)
+            if cancel is not None and isinstance(e, ExchangeFailed):
+                cancel.check()
             raise
 
     def connect(self, origin: Origin, *, patience: float) -> None:
@@ -213,7 +216,7 @@ class HttpClient:
         except BaseException:
             self._discard(lease)
             raise
-        self._release(lease)
+        self._release(lease, fresh=True)
 
     def close(self) -> None:
         """Close idle connections; those in use close when they are given back."""
@@ -221,17 +224,19 @@ class HttpClient:
             self._closed = True
             idle, self._idle = self._idle, {}
         for connections in idle.values():
-            for connection in connections:
+            for connection, _ in connections:
                 connection.close()
 
     def _take(self, origin: Origin) -> _Lease:
         while True:
             with self._lock:
                 kept = self._idle.get(origin)
-                connection = kept.pop() if kept else None
+                connection, fresh = kept.pop() if kept else (None, False)
             if connection is None:
                 return self._new(origin)
-            if connection.is_connected:
+            # Before its first use TLS 1.3 makes a connection readable, with session tickets;
+            # afterwards, what can be read from an idle one is its end.
+            if fresh or connection.is_connected:
                 lease = _Lease(connection, origin)
                 lease.forwarded = connection.proxy_is_forwarding
                 return lease
@@ -316,10 +321,9 @@ class HttpClient:
                 preload_content=False,
                 decode_content=False,
             )
-        except (BrokenPipeError, ConnectionResetError) as e:
-            # A server that refuses a body early says why and closes: the answer is there.
-            if body is None:
-                raise network_failure(e, lease.origin, "send", stale=lease.used) from e
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError) as e:
+            # A server that refuses early says why and closes: reading tells more.
+            log.debug("%s %s: %s", method, redact(url), e)
         except _TRANSPORT_ERRORS as e:
             raise network_failure(e, lease.origin, "send") from e
         finally:
@@ -340,14 +344,14 @@ class HttpClient:
         log.debug("%s %s: %d", method, redact(url), response.status)
         return response
 
-    def _release(self, lease: _Lease) -> None:
+    def _release(self, lease: _Lease, *, fresh: bool = False) -> None:
         connection = lease.connection
         with self._lock:
             kept = self._idle.setdefault(lease.origin, [])
             if connection.sock is None:
                 return
             if not self._closed and len(kept) < self._options.max_connections:
-                kept.append(connection)
+                kept.append((connection, fresh))
                 return
         connection.close()
 

@@ -48,8 +48,11 @@ def _explain(cause: BaseException, stage: Stage) -> tuple[str, str | None, bool]
     reason = getattr(cause, "reason", None)
     if stage == "tls" and reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"):
         return "it does not speak TLS", "use --tls-verify=false for a registry on http", True
-    if stage == "tls" and isinstance(reason, str):
-        return reason.lower().replace("_", " "), None, True
+    if isinstance(reason, str):
+        hint = None
+        if "ALERT" in reason and ("CERTIFICATE" in reason or "HANDSHAKE" in reason):
+            hint = "it may want a client certificate: a .cert and a .key file in --cert-dir"
+        return reason.lower().replace("_", " "), hint, hint is not None or stage == "tls"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror.lower(), None, False
     text = str(cause) or type(cause).__name__

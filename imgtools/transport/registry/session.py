@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from imgtools.errors import Cancelled, Denied, Error
 from imgtools.spec.reference import DOCKER_HUB
@@ -98,7 +99,7 @@ class Session:
         """
 
         def once() -> Response:
-            return self._authorised(method, target, repository, scopes, headers or {}, body)
+            return self._authorised(method, target, repository, scopes, headers or {}, body, cancel)
 
         return self.repeating(once, cancel=cancel) if repeat else once()
 
@@ -184,7 +185,9 @@ class Session:
         scopes: Sequence[str],
         headers: Mapping[str, str],
         body: Body | None,
+        cancel: CancelToken | None,
     ) -> Response:
+        exchange = partial(self._client.exchange, cancel=cancel)
         for number in range(_AUTHORIZATION_ROUNDS):
             url = f"{self.base}{target}" if target.startswith("/") else target
             registry = Origin.of(self.base)
@@ -192,7 +195,7 @@ class Session:
             authorization = self._auth.header(repository, scopes) if own else None
             try:
                 response = follow(
-                    self._client.exchange,
+                    exchange,
                     method,
                     url,
                     headers,

@@ -135,7 +135,7 @@ class _Sent:
     def __init__(self, descriptor: Descriptor, open_blob: BlobOpener, task: Task) -> None:
         self._descriptor = descriptor
         self._open_blob = open_blob
-        self._task = task
+        self.task = task
         self._item = str(descriptor.digest)
         self._reported = 0
         self.complete = False
@@ -154,10 +154,10 @@ class _Sent:
                 if reader.size is not None and reader.size != expected >= 0:
                     reader.abandon()
                     raise SizeMismatch(f"blob {self._item}", expected=expected, actual=reader.size)
-                for data in chunks(reader, task=self._task):
+                for data in chunks(reader, task=self.task):
                     yield data
                     self._reported += len(data)
-                    self._task.progress(Advanced(self._item, len(data)))
+                    self.task.progress(Advanced(self._item, len(data)))
         except ExchangeFailed as e:
             # The source has had its own retries; ours are for the destination.
             e.final = True
@@ -168,7 +168,7 @@ class _Sent:
         """Report that what went out does not count."""
         reported, self._reported = self._reported, 0
         if reported:
-            self._task.progress(Advanced(self._item, -reported))
+            self.task.progress(Advanced(self._item, -reported))
 
 
 def _transfer(
@@ -177,7 +177,9 @@ def _transfer(
     """The answer that ends one try: to a PUT with the body, or to chunks and a PUT."""
     limit = repository.session.features.body_limit
     if descriptor.size >= 0 and (limit is None or descriptor.size <= limit):
-        response = repository.put_upload(location, descriptor.digest, sent.body())
+        response = repository.put_upload(
+            location, descriptor.digest, sent.body(), cancel=sent.task.cancel
+        )
         if response.status not in _TOO_LARGE:
             return response
         log.debug("a body of %d bytes is too large: %d", descriptor.size, response.status)
