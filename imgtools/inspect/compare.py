@@ -162,7 +162,7 @@ def _compared(
     if old is not None and new is not None and before is not None and after is not None:
         what = differences(before, after)
         if not complete:
-            if old.info is None or new.info is None:
+            if what != ("type",) and (old.info is None or new.info is None):
                 what = ()  # a directory that layers only pass through: as it was below
             if (old.opaque or hidden[0]) != (new.opaque or hidden[1]) and old.children is not None:
                 what = (*what, "opaque")
@@ -189,11 +189,11 @@ def _one_sided(
     """A path that at most one image's own layers write, the shared layers being unknown."""
     hidden_a, hidden_b = hidden
     if new is not None:
-        if new.info is None and not new.opaque:
+        if new.info is None and not new.opaque and not hidden_b:
             return None
         return FileChange(path=path, change="added" if hidden_a else "written in B", after=after)
     if old is not None:
-        if old.info is None and not old.opaque:
+        if old.info is None and not old.opaque and not hidden_a:
             return None
         change: Change = "removed" if hidden_b else "written in A"
         return FileChange(path=path, change=change, before=before)

@@ -36,7 +36,7 @@ from imgtools.task import Advanced, Task, WorkerPool
 from imgtools.transport.base import Source
 
 if TYPE_CHECKING:
-    from imgtools.blob.tar.reader import EntryData
+    from imgtools.blob.tar import EntryData
 
 SPOOL_MEMORY = 4 * 1024 * 1024
 """Bytes of a file's content kept in memory before a temporary file takes over."""

@@ -1,15 +1,8 @@
-"""What is read to look at an image: its manifest, the instance for a platform, its config.
-
-The list of tags of the repository, which only a registry has, is read at the same time; its
-failure is a warning, because many registries refuse it.
-"""
+"""What is read to look at an image: its manifest, the instance for a platform, its config."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-from imgtools.errors import Cancelled, Error, InvalidManifest, LimitExceeded, NotFound
+from imgtools.errors import InvalidManifest, LimitExceeded, NotFound
 from imgtools.image.model import Image
 from imgtools.image.select import choose_instance
 from imgtools.spec import media_type as mt
@@ -18,60 +11,21 @@ from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.manifest import Index, Manifest, RawManifest, parse
 from imgtools.spec.platform import Platform
 from imgtools.spec.strict_json import MANIFEST_LIMIT
-from imgtools.task import Task
 from imgtools.transport.base import Source
 
 INDEX_DEPTH = 8
 """Indexes within indexes that are followed."""
 
-TagLister = Callable[[], Sequence[str]]
-"""Reads all tags of the repository; called in a thread of its own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """An image, and the tags of its repository (empty where there are none to know)."""
-
-    image: Image
-    tags: tuple[str, ...] = ()
-
-
-def survey(
-    source: Source, platform: Platform, *, task: Task, list_tags: TagLister | None = None
-) -> Survey:
-    """Read the image for `platform`, and its tags if `list_tags` is given, at the same time.
-
-    A list of tags that cannot be had is warned about and left empty. Raises what
-    `read_image` raises.
-    """
-    if list_tags is None:
-        return Survey(image=read_image(source, platform))
-    from imgtools.task import WorkerPool
-
-    lister = list_tags
-
-    def tags() -> tuple[str, ...]:
-        try:
-            return tuple(lister())
-        except Cancelled:
-            raise
-        except Error as e:
-            task.warn(f"the tags of the repository cannot be listed: {e.message}")
-            return ()
-
-    with WorkerPool(task) as pool:
-        listing = pool.submit(tags)
-        image = read_image(source, platform)
-        return Survey(image=image, tags=listing.get())
-
-
-def read_image(source: Source, platform: Platform, *, config: bool = True) -> Image:
+def read_image(
+    source: Source, platform: Platform, *, config: bool = True, top: RawManifest | None = None
+) -> Image:
     """The image that `source` holds for `platform`; artifacts are read without their config.
 
-    `config` False leaves the config unread. Raises ImageNotFound, NotFound when an index has
+    `config` False leaves the config unread; `top` is `source.top()` where that was read
+    already. Raises ImageNotFound, NotFound when an index has
     nothing for the platform (naming what it has), and what a malformed manifest raises.
     """
-    top = source.top()
+    top = top or source.top()
     parsed = parse(top)
     instance: Descriptor | None = None
     raw = top
@@ -127,11 +81,3 @@ def _instance(source: Source, index: Index, platform: Platform, depth: int) -> D
         except NotFound as e:
             refusal = refusal or e
     raise refusal or NotFound(f"no image for {platform} in the index")
-
-
-def top_platforms(raw: RawManifest) -> tuple[str, ...]:
-    """The platforms that an index names, in its order; empty for anything else."""
-    parsed = parse(raw)
-    if not isinstance(parsed, Index):
-        return ()
-    return tuple(str(d.platform) for d in parsed.manifests if d.platform is not None)

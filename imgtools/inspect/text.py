@@ -6,6 +6,7 @@ character that is not plainly visible is an escape.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 from imgtools.spec import strict_json
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+# DEL and the C1 controls, which JSON leaves alone, and what reorders text on a line.
+_UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SURROGATE = re.compile(f"{_UNSAFE.pattern}|[\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
@@ -34,15 +37,20 @@ def _escaped(character: str) -> str:
 
 
 def json_line(value: Any) -> str:
-    """Compact JSON; a lone surrogate is an escape, so that os.fsencode gives back the byte
-    of a file name that it stands for."""
-    text = strict_json.dumps(value).decode("utf-8", "surrogatepass")
-    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """Compact JSON, safe to show; a lone surrogate is an escape, so that os.fsencode gives
+    back the byte of a file name that it stands for."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _escaped_json(_SURROGATE, text)
 
 
 def json_text(value: Any) -> str:
-    """Indented JSON as skopeo prints it; lone surrogates become U+FFFD, as in Go."""
-    return _SURROGATE.sub("\ufffd", strict_json.dumps_indented(value))
+    """Indented JSON as skopeo prints it, but for characters that a terminal might obey,
+    which are escapes here."""
+    return _escaped_json(_UNSAFE, strict_json.dumps_indented(value))
+
+
+def _escaped_json(characters: re.Pattern[str], text: str) -> str:
+    return characters.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def human_size(size: int | None) -> str:

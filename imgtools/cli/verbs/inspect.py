@@ -23,7 +23,7 @@ from imgtools.transport.base import Source
 from imgtools.transport.table import Transports, parse_name, registry_reference
 
 if TYPE_CHECKING:
-    from imgtools.inspect.survey import TagLister
+    from imgtools.inspect.survey_tags import TagLister
     from imgtools.transport.options import SourceOptions
 
 _VIEWS = ("raw", "config", "platforms", "layers", "files", "cat", "referrers")
@@ -156,10 +156,11 @@ def _summary(
     task: Task,
     kwargs: Mapping[str, Any],
 ) -> Show:
-    from imgtools.inspect.summary import odd_created, summary
-    from imgtools.inspect.survey import survey
+    from imgtools.inspect.survey_tags import survey
 
     found = survey(source, cli.platform(), task=task, list_tags=tags)
+    from imgtools.inspect.summary import odd_created, summary
+
     value = summary(
         found.image,
         name=_repository_name(name),

@@ -72,6 +72,9 @@ def _registry_tags(reference: Reference, options: RegistryOptions) -> Sequence[s
 
 
 def _archive_tags(rest: str, tmpdir: str) -> Sequence[str]:
-    from imgtools.transport.docker_archive import list_archive_tags
+    """The names in an archive, each once; @N stands for an image that has none."""
+    from imgtools.transport.docker_archive import DockerArchiveSource
 
-    return list_archive_tags(rest, tmpdir=tmpdir)
+    with DockerArchiveSource.open(rest, tmpdir=tmpdir) as source:
+        named = [tags or (f"@{position}",) for position, tags in enumerate(source.tags)]
+    return tuple(dict.fromkeys(tag for tags in named for tag in tags))
