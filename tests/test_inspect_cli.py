@@ -14,7 +14,7 @@ from imgtools.cli.main import run
 from imgtools.cli.settings import Settings
 from imgtools.cli.state import Cli
 from imgtools.spec.platform import Platform
-from tests.inspect_doubles import sha256
+from tests.inspect_doubles import sha256, tar_of
 from tests.rig import LoggingProxy, RegistryServer, Reply, RunCli
 
 Skopeo = Callable[..., subprocess.CompletedProcess[str]]
@@ -334,3 +334,22 @@ def test_a_process_of_its_own(run_cli: RunCli, images_dir: Path) -> None:
     assert (done.stdout, done.stderr) == ("oci\n", "")
     done = run_cli("manifest-digest", "-", input="{}", check=True)
     assert done.stdout.startswith("sha256:44136fa355b3678a")
+
+
+def test_layers_that_skopeo_made_zstd_chunked(call: Call, skopeo: Skopeo, tmp_path: Path) -> None:
+    noise = b"".join(bytes.fromhex(sha256(str(n).encode())[7:]) for n in range(20_000))
+    files = {"d": None, "d/small": b"small\n", "d/noise": noise, "zeros": bytes(200_000)}
+    (tmp_path / "layer.tar").write_bytes(tar_of({**files, "d/link": "-> noise"}))
+    name = f"oci:{tmp_path}/layout:x"
+    source = f"tarball:{tmp_path}/layer.tar"
+    skopeo("copy", "--dest-compress-format=zstd:chunked", source, name)
+    listed = json.loads(call("inspect", "--files", "--json", name)[1])
+    # The tables of contents have digests, which streaming would not have computed.
+    digests = {item["Path"]: item.get("Digest") for item in listed}
+    assert digests["d/noise"] == sha256(noise)
+    assert set(digests) == {*files, "d/link"}
+    for path, content in (("d/small", b"small\n"), ("zeros", bytes(200_000)), ("d/link", noise)):
+        out = tmp_path / "out"
+        with out.open("wb") as file:
+            subprocess.run(RunCli.command("inspect", "--cat", path, name), stdout=file, check=True)
+        assert out.read_bytes() == content

@@ -24,8 +24,10 @@ from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor, optional
 from imgtools.spec.digest import Digest
 
-CHUNKED_CHECKSUM = "io.github.containers.zstd-chunked.manifest-checksum"
-CHUNKED_POSITION = "io.github.containers.zstd-chunked.manifest-position"
+CHUNKED_CHECKSUM = "zstd-chunked.manifest-checksum"
+CHUNKED_POSITION = "zstd-chunked.manifest-position"
+CHUNKED_PREFIXES = ("io.github.containers.", "io.containers.")
+"""What the two names begin with: now, and before 2022."""
 ESTARGZ_DIGEST = "containerd.io/snapshot/stargz/toc.digest"
 
 TOC_LIMIT = 64 * 1024 * 1024
@@ -73,27 +75,32 @@ def place(layer: Descriptor) -> TocPlace | None:
     Raises InvalidManifest for annotations that are malformed or point outside the blob, and
     LimitExceeded.
     """
-    checksum = layer.annotations.get(CHUNKED_CHECKSUM)
-    position = layer.annotations.get(CHUNKED_POSITION)
-    if checksum is not None and position is not None:
-        match = _POSITION.fullmatch(position)
-        if match is None or match[4] != "1":
-            raise InvalidManifest(f"annotation {CHUNKED_POSITION} has the value {position[:80]!r}")
-        offset, length, content = (int(match[group]) for group in (1, 2, 3))
-        _check_range(layer, offset, length)
-        if max(length, content) > TOC_LIMIT:
-            raise LimitExceeded("table of contents of a layer", TOC_LIMIT)
-        return TocPlace(
-            format="zstd:chunked",
-            digest=_annotated(CHUNKED_CHECKSUM, checksum),
-            offset=offset,
-            length=length,
-            content=content,
-        )
+    for prefix in CHUNKED_PREFIXES:
+        checksum = layer.annotations.get(prefix + CHUNKED_CHECKSUM)
+        position = layer.annotations.get(prefix + CHUNKED_POSITION)
+        if checksum is not None and position is not None:
+            return _chunked(layer, checksum, position)
     digest = layer.annotations.get(ESTARGZ_DIGEST)
     if digest is not None and layer.size > ESTARGZ_FOOTER:
         return TocPlace(format="estargz", digest=_annotated(ESTARGZ_DIGEST, digest))
     return None
+
+
+def _chunked(layer: Descriptor, checksum: str, position: str) -> TocPlace:
+    match = _POSITION.fullmatch(position)
+    if match is None or match[4] != "1":
+        raise InvalidManifest(f"annotation {CHUNKED_POSITION} has the value {position[:80]!r}")
+    offset, length, content = (int(match[group]) for group in (1, 2, 3))
+    _check_range(layer, offset, length)
+    if max(length, content) > TOC_LIMIT:
+        raise LimitExceeded("table of contents of a layer", TOC_LIMIT)
+    return TocPlace(
+        format="zstd:chunked",
+        digest=_annotated(CHUNKED_CHECKSUM, checksum),
+        offset=offset,
+        length=length,
+        content=content,
+    )
 
 
 def estargz_offset(footer: bytes, layer: Descriptor) -> int:
