@@ -31,9 +31,11 @@ from imgtools.spec.digest import Digest
 from imgtools.task import Task
 from imgtools.testing import images
 from imgtools.testing.contract_kit import opener, put
+from imgtools.transport.lock import unfinished_prefix
 from imgtools.transport.oci_layout import LayoutSource
 from imgtools.transport.oci_layout_writer import LayoutDestination
 from imgtools.transport.options import DestinationOptions, SourceOptions
+from imgtools.transport.table import Transports
 from tests.local_images import same, top_of, tree, write
 
 Skopeo = Callable[..., subprocess.CompletedProcess[str]]
@@ -350,7 +352,7 @@ def test_closing_leaves_what_another_writer_may_count_on(tmp_path: Path) -> None
 
 
 def test_next_writer_clears_what_a_dead_one_left(layout: Path) -> None:
-    left = [layout / "blobs/sha256/.imgtools-dead", layout / ".imgtools-dead"]
+    left = [layout / "blobs/sha256/.imgtools-new-dead", layout / ".imgtools-new-dead"]
     for path in left:
         path.touch()
     with LayoutDestination.open(f"{layout}:v2") as living:
@@ -427,3 +429,32 @@ def test_writers_in_several_processes_all_land(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         for number in range(8):
             same(f"oci:{tmp_path}/layout:{name}-{number}", images.random_image(number % 3))
+
+
+def test_path_that_resolves_to_one_with_a_colon(tmp_path: Path) -> None:
+    (tmp_path / "a:b").mkdir()
+    (tmp_path / "link").symlink_to("a:b")
+    for name in ("oci:{}/link/layout:v1", "oci-archive:{}/link/image.tar:v1"):
+        full = name.format(tmp_path)
+        write(full, images.random_image("v1"))
+        with (
+            Transports() as transports,
+            transports.open_destination(full, DestinationOptions()) as destination,
+        ):
+            found = destination.current()
+            assert found is not None
+            assert found.digest == images.random_image("v1").top.digest
+
+
+def test_others_unfinished_work_is_not_in_the_way(tmp_path: Path) -> None:
+    """Names like those of our leftovers may be anything in a directory that others write."""
+    prefix = unfinished_prefix("target")
+    os.mkfifo(tmp_path / f"{prefix}pipe")
+    (tmp_path / f"{prefix}link").symlink_to("/etc/passwd")
+    (tmp_path / f"{prefix}tree" / "deeper").mkdir(parents=True)
+    for name in ("dir:{}/target", "oci-archive:{}/target:v1"):
+        write(name.format(tmp_path), images.random_image("v1"))
+        same(name.format(tmp_path), images.random_image("v1"))
+        if name.startswith("dir:"):
+            (tmp_path / "target").rename(tmp_path / "done")
+    assert Path("/etc/passwd").exists()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from imgtools.blob.reader import BlobReader
 from imgtools.errors import (
     BlobNotFound,
+    Cancelled,
     Denied,
     DigestMismatch,
     ImageNotFound,
@@ -238,6 +239,24 @@ def same_blob_at_once(endpoint: Endpoint) -> None:
     check_same(endpoint.source(), sample)
 
 
+def empty_blob(endpoint: Endpoint) -> None:
+    """A blob without a byte is a blob."""
+    round_trip(endpoint, images.random_artifact("empty", size=0))
+
+
+def cancelled(endpoint: Endpoint) -> None:
+    """A cancelled task stops a blob, which does not count as there."""
+    with endpoint.destination() as destination:
+        sample = suitable(destination.capabilities, "cancelled", size=600_000)
+        descriptor, content = max(sample.blobs.items(), key=lambda item: item[0].size)
+        task = Task()
+        task.cancel.cancel()
+        with expected(Cancelled):
+            destination.put_blob(descriptor, opener(content), task=task)
+        assert not destination.has_blob(descriptor)
+    missing_image(endpoint)
+
+
 def asked_before_and_after(endpoint: Endpoint) -> None:
     """has_blob, has_manifest and current answer for what was put and committed."""
     with endpoint.destination() as destination:
@@ -322,6 +341,8 @@ CASES: tuple[Case, ...] = (
     replaced,
     concurrent_blobs,
     same_blob_at_once,
+    empty_blob,
+    cancelled,
     asked_before_and_after,
     referrers,
     read_in_parallel,

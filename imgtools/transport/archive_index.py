@@ -36,7 +36,8 @@ class Archive:
         try:
             found = index_tar(_File(fd, size, path), limits=_LIMITS)
         except InvalidArchive as e:
-            raise e.with_context(path) from e
+            e.with_context(path)
+            raise
         for entry, _offset in found:
             self._members[normalised(entry.path)] = entry
 
@@ -177,7 +178,7 @@ def spooled(fd: int, path: str, tmpdir: str | None) -> int:
     except BaseException as e:
         os.close(out)
         if isinstance(e, InvalidArchive):
-            raise e.with_context(path) from e
+            e.with_context(path)
         raise
     os.close(fd)
     return out

@@ -19,6 +19,9 @@ from imgtools.errors import DigestMismatch, LimitExceeded, NotFound, SizeMismatc
 from imgtools.spec.descriptor import Descriptor
 from imgtools.task import Task
 
+NEW_PREFIX = f"{TEMPORARY_PREFIX}new-"
+"""How the names of files begin that `Folder` has not finished writing."""
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -192,7 +195,7 @@ class Folder:
         self._store(name, copy)
 
     def _store(self, name: str, fill: Callable[[int], object]) -> None:
-        temporary = f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
+        temporary = f"{NEW_PREFIX}{os.urandom(8).hex()}"
         with storage_errors(self._path(name)):
             fd = os.open(temporary, _NEW_FILE, 0o644, dir_fd=self.fd)
             try:

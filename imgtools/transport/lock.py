@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import stat
 import threading
@@ -18,13 +19,15 @@ from contextlib import contextmanager
 from typing import Literal
 
 from imgtools.blob.files import TEMPORARY_PREFIX, storage_errors
-from imgtools.errors import Conflict
+from imgtools.errors import Conflict, Error
 from imgtools.spec.digest import Digest
 from imgtools.transport.folder import Folder
 
+_log = logging.getLogger(__name__)
 # What flock says on file systems that cannot lock, or not a file opened for reading (NFS).
 _CANNOT = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 _ATTEMPTS = 20
+_ANYTHING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 LockState = Literal["held", "busy", "impossible"]
 
@@ -99,15 +102,18 @@ def clear_unfinished(parent: Folder, target: str) -> None:
     prefix = unfinished_prefix(target)
     for name in parent.names():
         if name.startswith(prefix):
-            _clear(parent, name)
+            try:
+                _clear(parent, name)
+            except Error as e:
+                # In a directory that several users write, it may not be ours to remove.
+                _log.debug("left %s in %s: %s", name, parent.path, e.message)
 
 
 def _clear(parent: Folder, name: str) -> None:
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=parent.fd)
-    except OSError:
-        return  # gone meanwhile, or not ours to open
-    with Folder(fd, os.path.join(parent.path, name)) as found, storage_errors(found.path):
+    path = os.path.join(parent.path, name)
+    with storage_errors(path):
+        fd = os.open(name, _ANYTHING, dir_fd=parent.fd)
+    with Folder(fd, path) as found, storage_errors(path):
         if lock(fd) != "held":
             return
         if stat.S_ISDIR(os.fstat(fd).st_mode):

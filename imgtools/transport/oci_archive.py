@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import Self
 
 from imgtools.blob.tar import Entry, EntryType
@@ -32,15 +34,14 @@ class OciArchiveSource:
     """Opens archives; what it gives is a `LayoutSource` over the archive."""
 
     @staticmethod
-    def open(rest: str, *, tmpdir: str | None = None, spool: bool = True) -> LayoutSource:
+    def open(rest: str, *, tmpdir: str | None = None) -> LayoutSource:
         """The source `oci-archive:rest` ("-" or /dev/stdin is standard input).
 
-        `tmpdir` is where compressed or streamed input is spooled; without `spool` it is
-        refused. Raises InvalidReference, ImageNotFound, InvalidArchive, InvalidManifest,
-        StorageError and Unsupported.
+        `tmpdir` is where compressed or streamed input is spooled. Raises InvalidReference,
+        ImageNotFound, InvalidArchive, InvalidManifest and StorageError.
         """
         name = parse_local_name("oci-archive", rest)
-        files = ArchiveLayout(Archive.open(name.path, tmpdir=tmpdir, spool=spool))
+        files = ArchiveLayout(Archive.open(name.path, tmpdir=tmpdir))
         try:
             origin = Origin(transport="oci-archive", name=f"oci-archive:{rest}")
             return LayoutSource(files, name, origin)
@@ -97,9 +98,10 @@ class OciArchiveDestination(Closing):
         """What the archive holds under the name, None when it cannot be told cheaply."""
         if self._writer.streams:
             return None
-        rest = f"{self._writer.path}:{self._name.ref}" if self._name.ref else self._writer.path
+        name = replace(self._name, path=self._writer.path)
         try:
-            with OciArchiveSource.open(rest, spool=False) as source:
+            files = ArchiveLayout(Archive.open(name.path, spool=False))
+            with closing(files), LayoutSource(files, name, self._origin) as source:
                 found = source.resolve()
                 source.manifest(found)
         except (NotFound, InvalidInput, StorageError, Unsupported):

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from imgtools.blob.files import TEMPORARY_PREFIX, storage_errors, sync_directory
+from imgtools.blob.files import storage_errors, sync_directory
 from imgtools.errors import Conflict, InvalidInput, NotFound, StorageError, Unsupported
 from imgtools.spec import manifest as mf
 from imgtools.spec import media_type as mt
@@ -27,7 +28,8 @@ from imgtools.task import Task
 from imgtools.transport import layout_index, oci_layout
 from imgtools.transport.base import BlobOpener, BlobOutcome, Capabilities, Origin
 from imgtools.transport.closing import Closing
-from imgtools.transport.folder import Folder, resolve_target
+from imgtools.transport.folder import NEW_PREFIX, Folder, resolve_target
+from imgtools.transport.layout_files import LayoutFolder
 from imgtools.transport.lock import OnePerDigest, lock, locked
 from imgtools.transport.names import LocalName, check_ref_name, parse_target_name
 
@@ -149,7 +151,9 @@ class LayoutDestination(Closing):
     def current(self) -> Descriptor | None:
         """The entry of the name, None when there is none or its manifest is missing."""
         try:
-            with oci_layout.LayoutSource.open(self._rest(), shared_blob_dir=self._shared) as source:
+            files = LayoutFolder(self._path, self._shared)
+            name = replace(self._name, path=self._path)
+            with closing(files), oci_layout.LayoutSource(files, name, self._origin) as source:
                 found = source.resolve()
         except (NotFound, InvalidInput, Unsupported):
             return None
@@ -218,9 +222,6 @@ class LayoutDestination(Closing):
                 self._undo(session)
         finally:
             session.close()
-
-    def _rest(self) -> str:
-        return f"{self._path}:{self._name.ref}" if self._name.ref else self._path
 
     def _index_there(self) -> None:
         """Fail early where index.json cannot be extended."""
@@ -343,7 +344,7 @@ def _clear_algorithm(blobs: Folder, algorithm: str) -> None:
 def clear_temporary(folder: Folder) -> None:
     """Remove temporary files of writers that are gone; the caller holds the lock."""
     for name in folder.names():
-        if name.startswith(TEMPORARY_PREFIX):
+        if name.startswith(NEW_PREFIX):
             folder.remove(name)
 
 

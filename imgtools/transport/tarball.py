@@ -190,7 +190,8 @@ def _digested(fd: int, path: str, compression: str, time_ns: int) -> _Layer:
                 head = head or data[:BLOCK]
                 plain.update(data)
     except InvalidArchive as e:
-        raise e.with_context(path) from e
+        e.with_context(path)
+        raise
     _check_is_tar(head, path)
     media_type = mt.with_compression(mt.OCI_LAYER, compression) or mt.OCI_LAYER
     return _Layer(
