@@ -195,6 +195,9 @@ def test_digest_file_and_json(run_cli: RunCli, images_dir: Path, tmp_path: Path)
     (manifest,) = result["manifests"]
     assert manifest["digest"] != manifest["oldDigest"]
     assert manifest["changes"] == ["v2s2 -> oci"]
+    device = run_cli("copy", "-q", "--digestfile", "/dev/stdout", f"dir:{images_dir}/dir/docker",
+                     f"dir:{tmp_path}/d", check=True)  # fmt: skip
+    assert device.stdout == result["manifests"][0]["oldDigest"]
     raw = run_cli("inspect", "--raw", f"oci:{tmp_path}/out:1", check=True).stdout
     assert str(Digest.of(raw.encode())) == result["digest"]
 

@@ -553,6 +553,18 @@ def test_two_sizes_of_one_blob() -> None:
         planned(FakeSource(world, top), FakeDestination(), CopyOptions(selection=ALL))
 
 
+@pytest.mark.parametrize("options", [CopyOptions(selection=ALL), CopyOptions(selection=ONLY_ARM)])
+def test_ten_thousand_entries(options: CopyOptions) -> None:
+    """No step of the plan takes time in the square of what an index claims."""
+    world = World()
+    image = world.image([b"a"], platform=ARM64).descriptor()
+    top = world.index(
+        *[replace(image, platform=ARM64, annotations={"n": str(n)}) for n in range(10_000)]
+    )
+    plan = planned(FakeSource(world, top), FakeDestination(), options)
+    assert len(plan.manifests) == 2
+
+
 def test_platform_that_is_not_there() -> None:
     """Said before anything is moved."""
     world = World()

@@ -12,7 +12,7 @@ from imgtools.errors import ImageNotFound, InvalidManifest, LimitExceeded, NotFo
 from imgtools.errors import Unsupported as Refused
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
-from imgtools.spec.manifest import RawManifest
+from imgtools.spec.manifest import Manifest, RawManifest, parse
 from tests.copy_doubles import (
     AMD64,
     ARM64,
@@ -219,6 +219,21 @@ def test_too_many(world: World) -> None:
     with pytest.raises(LimitExceeded, match="10000 manifests"):
         survey(source, FakeDestination(), ALL, task=task())
     assert source.count("manifest") == 0
+
+
+def test_too_many_configs(world: World) -> None:
+    """What is kept in memory is bounded in all, not only one by one."""
+    image = parse(world.image([b"a"]))
+    assert isinstance(image, Manifest)
+    raws = []
+    for number in range(70):
+        config = replace(image.config, digest=Digest.of(b"%d" % number), size=4 * 1024 * 1024)
+        raws.append(world.manifest(replace(image, config=config).to_raw()))
+    source = FakeSource(world, world.index(*[(raw, AMD64) for raw in raws]))
+    options = replace(ALL, compression="zstd", force_compression=True)
+    with pytest.raises(LimitExceeded, match="configs"):
+        survey(source, FakeDestination(), options, task=task())
+    assert source.count("open_blob") == 0
 
 
 def test_a_missing_child_is_named(world: World, pair: RawManifest) -> None:

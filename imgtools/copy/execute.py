@@ -7,6 +7,7 @@ filled in as they become known.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -45,6 +46,8 @@ from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
 from imgtools.task import Finished, Note, Started, Task, WorkerPool
 from imgtools.transport.base import BlobOpener, BlobOutcome, Destination, Source
+
+_MOST_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +107,9 @@ class _Run:
         self.written: dict[Key, Written] = {}
         self.outcomes: list[tuple[str, int]] = []
         self.new: dict[Digest, CopiedManifest] = {}
+        # Layers in parallel need no threads within a layer, which cost memory each.
+        changed = sum(isinstance(a, Recompress | Decompress) for a in plan.blobs)
+        self.threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // max(1, changed)))
 
     def blob(self, action: AnyBlobAction, task: Task) -> None:
         """Do one blob action; runs in a worker."""
@@ -168,6 +174,7 @@ class _Run:
                 target,
                 level=level,
                 diff_id=action.diff_id,
+                threads=self.threads,
                 tmpdir=self.plan.tmpdir,
                 task=task,
                 item=item,

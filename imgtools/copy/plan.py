@@ -47,6 +47,7 @@ from imgtools.copy.rewrite import (
 from imgtools.copy.survey import Survey
 from imgtools.copy.walk import Node
 from imgtools.errors import DigestWouldChange, InvalidManifest, Unsupported
+from imgtools.image.select import is_manifest_entry
 from imgtools.spec import media_type as mt
 from imgtools.spec.config import Config
 from imgtools.spec.descriptor import Descriptor
@@ -320,9 +321,8 @@ class _Planner:
                 hint="copy one of them: --multi-arch system, or --platform",
             )
         children: list[AnyManifestAction] = []
-        manifests = node.children()
         for entry in node.kept:
-            if entry in manifests:
+            if is_manifest_entry(entry):
                 children.append(self._manifest(entry, label_of(entry) or label, frozen=frozen))
             else:
                 self.needs.add(entry, "blob", label)

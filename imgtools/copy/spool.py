@@ -107,19 +107,20 @@ def recompress(
     *,
     level: int | None,
     diff_id: Digest | None,
+    threads: int,
     tmpdir: str | None,
     task: Task,
     item: str,
 ) -> Spool:
     """The layer of `reader` compressed to `target` ("none", "gzip", "zstd") in a spool.
 
-    `diff_id`, when known, is what the uncompressed layer must hash to. Raises
-    DigestMismatch, InvalidArchive, LimitExceeded for a bomb, StorageError and what the
-    reader raises. The reader is read to its verified end.
+    `threads` changes the time it takes and the memory, never the bytes. `diff_id`, when
+    known, is what the uncompressed layer must hash to. Raises DigestMismatch,
+    InvalidArchive, LimitExceeded for a bomb, StorageError and what the reader raises. The
+    reader is read to its verified end.
     """
     algorithm = diff_id.algorithm if diff_id is not None else "sha256"
     limit = max(_LEAST_LIMIT, _WORST_RATIO * (reader.size or 0))
-    threads = max(1, min(4, os.cpu_count() or 1))
     with _temporary(tmpdir) as (file, keep):
         out = _Hashed(file, reader.digest.algorithm)
         content = new_hasher(algorithm)

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 from imgtools.copy.decide import Rules, is_left, keeps, may_change_layers
 from imgtools.copy.options import CopyOptions
-from imgtools.copy.walk import Node, Tree, choose
+from imgtools.copy.walk import MAX_BYTES, Node, Tree, choose
 from imgtools.errors import LimitExceeded, Unsupported
 from imgtools.image.select import is_manifest_entry
 from imgtools.spec import media_type as mt
@@ -274,6 +274,8 @@ class _Surveyor:
             for node in nodes
             if isinstance(node.view, Manifest) and may_change_layers(self.rules, node.view)
         }
+        if sum(config.size for config in wanted.values()) > MAX_BYTES:
+            raise LimitExceeded("the configs of all images", MAX_BYTES)
         with WorkerPool(self.task) as pool:
             contents = pool.map(self._read_config, wanted.values())
         return dict(zip(wanted, contents, strict=True))

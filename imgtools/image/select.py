@@ -40,12 +40,14 @@ def instances_for(index: Index, wanted: Sequence[Platform]) -> tuple[Descriptor,
             raise NotFound(
                 f"no image for {platform} in the index, which has {platforms_text(index)}"
             )
-    chosen = [d for d in index.manifests if matches_any(d.platform, wanted)]
-    digests = {str(d.digest) for d in chosen}
+    chosen = [matches_any(d.platform, wanted) for d in index.manifests]
+    digests = {
+        str(d.digest) for d, is_chosen in zip(index.manifests, chosen, strict=True) if is_chosen
+    }
     return tuple(
         d
-        for d in index.manifests
-        if d in chosen or d.annotations.get("vnd.docker.reference.digest") in digests
+        for d, is_chosen in zip(index.manifests, chosen, strict=True)
+        if is_chosen or d.annotations.get("vnd.docker.reference.digest") in digests
     )
 
 

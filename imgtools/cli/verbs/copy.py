@@ -161,9 +161,15 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
     with Transports() as transports:
         done = retry(lambda: _run(cli, transports, ends, options, kwargs))
     if done is not None and kwargs["digestfile"]:
-        from imgtools.blob.files import write_file
+        _write_digest(kwargs["digestfile"], str(done.top.digest))
 
-        write_file(kwargs["digestfile"], str(done.top.digest).encode())
+
+def _write_digest(path: str, digest: str) -> None:
+    """Write the digest without a line end, as skopeo does; the path may be a device or pipe."""
+    from imgtools.blob.files import storage_errors
+
+    with storage_errors(path), open(path, "wb") as file:
+        file.write(digest.encode())
 
 
 class _Ends:
