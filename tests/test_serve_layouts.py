@@ -191,6 +191,39 @@ def test_a_manifest_is_not_deleted_as_a_blob(client: Client) -> None:
     assert client("GET", f"/v2/{REPO}/manifests/v1").status == 200
 
 
+def test_a_blob_that_goes_away_while_its_manifest_is_put(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = image(client)
+    layer = tmp_path / REPO / "blobs/sha256" / value["layers"][0]["digest"].partition(":")[2]
+    put = LayoutsStore.put_manifest
+
+    def too_late(self: LayoutsStore, *arguments: Any) -> None:
+        layer.unlink()
+        put(self, *arguments)
+
+    monkeypatch.setattr(LayoutsStore, "put_manifest", too_late)
+    answer = client.manifest("v1", value)
+    assert (answer.status, answer.code) == (404, "MANIFEST_BLOB_UNKNOWN")
+    assert not (tmp_path / REPO / "index.json").exists()
+
+
+def test_a_lone_writer_is_waited_for(client: Client, tmp_path: Path) -> None:
+    """Who holds `blobs` exclusively may remove what is in it; nothing is written meanwhile."""
+    value = image(client)
+    with ThreadPoolExecutor(1) as pool:
+        fd = os.open(tmp_path / REPO / "blobs", os.O_RDONLY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            put = pool.submit(client.manifest, "v1", value)
+            with pytest.raises(TimeoutError):
+                put.result(timeout=0.1)
+            assert not (tmp_path / REPO / "index.json").exists()
+        finally:
+            os.close(fd)
+        assert put.result(timeout=10).status == 201
+
+
 def test_schema1_cannot_be_kept(client: Client) -> None:
     value = {"schemaVersion": 1, "name": "a", "tag": "b", "architecture": "amd64",
              "fsLayers": [], "history": []}  # fmt: skip

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from imgtools.blob.files import TEMPORARY_PREFIX, storage_error, storage_errors
-from imgtools.errors import LimitExceeded
+from imgtools.errors import Conflict, LimitExceeded
 from imgtools.transport.lock import lock
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ATTEMPTS = 20
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 
 
@@ -123,6 +124,24 @@ def locked(parent: int) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+@contextmanager
+def sharing_blobs(root: int, layout: Sequence[str]) -> Iterator[None]:
+    """Be one of the writers of a layout's `blobs`, as the oci: transport understands it.
+
+    A writer that is alone removes temporary files there, and its own blobs when it gives
+    up; while this is held, nobody is alone. Makes the directory; raises StorageError.
+    """
+    for _ in range(_ATTEMPTS):
+        with directory(root, (*layout, "blobs"), create=True) as fd:
+            assert fd is not None, "a directory that is created is there"
+            with storage_errors("blobs"):
+                lock(fd, shared=True, wait=True)
+            if os.fstat(fd).st_nlink:
+                yield
+                return
+    raise Conflict("another process keeps removing the layout")
 
 
 def unlink(parent: int, name: str) -> bool:

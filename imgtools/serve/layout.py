@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from imgtools.blob.files import storage_error
 from imgtools.errors import (
+    BlobNotFound,
     Conflict,
     DigestMismatch,
     InvalidInput,
@@ -112,6 +113,7 @@ class LayoutRepository:
         try:
             blobs = ("blobs", digest.algorithm)
             with (
+                beneath.sharing_blobs(self._root, self.parts),
                 beneath.directory(self._root, (*source.parts, *blobs)) as from_fd,
                 beneath.directory(self._root, (*self.parts, *blobs), create=True) as to_fd,
             ):
@@ -140,12 +142,23 @@ class LayoutRepository:
         said = next((e.media_type for e in entries if e.digest == target), "")
         return self._read_manifest(target, said)
 
-    def put_manifest(self, raw: RawManifest, tags: Sequence[str]) -> None:
-        """Store a manifest and point `tags` at it; raises Unsupported or StorageError."""
+    def put_manifest(
+        self, raw: RawManifest, tags: Sequence[str], needed: Sequence[Digest] = ()
+    ) -> None:
+        """Store a manifest and point `tags` at it.
+
+        Raises Unsupported, StorageError, or BlobNotFound when a blob of `needed` is gone.
+        """
         if mt.kind(raw.media_type) == "schema1":
             raise Unsupported("an OCI layout cannot hold a schema 1 manifest")
-        with self._locked(create=True) as parent:
+        with (
+            self._locked(create=True) as parent,
+            beneath.sharing_blobs(self._root, self.parts),
+        ):
             assert parent is not None, "a directory that is created is there"
+            for digest in needed:
+                if self.blob_size(digest) is None:
+                    raise BlobNotFound(f"the manifest names {digest}, which is gone")
             self._write_blob(raw)
             old = self._read_index()
             new = layout_index.with_tags(old, raw.descriptor(), tags)

@@ -82,9 +82,11 @@ class LayoutsStore:
         repository = self._repository(name)
         return repository.manifest(target) if repository else None
 
-    def put_manifest(self, name: str, raw: RawManifest, tags: Sequence[str]) -> None:
+    def put_manifest(
+        self, name: str, raw: RawManifest, tags: Sequence[str], needed: Sequence[Digest] = ()
+    ) -> None:
         """Store a manifest and its tags."""
-        self._needed(name).put_manifest(raw, tags)
+        self._needed(name).put_manifest(raw, tags, needed)
 
     def delete_tag(self, name: str, tag: str) -> bool:
         """Remove a tag."""

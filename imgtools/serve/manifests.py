@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from imgtools.errors import InvalidInput, LimitExceeded, Unsupported
+from imgtools.errors import BlobNotFound, InvalidInput, LimitExceeded, Unsupported
 from imgtools.serve import conditional
 from imgtools.serve.message import BytesBody, Refusal, Request, Response
 from imgtools.serve.storage import RegistryStore
@@ -54,12 +54,14 @@ def put(
     tags = _tags(request) if isinstance(target, Digest) else [target]
     content = _read(request, options.manifest_limit)
     raw, parsed = _understood(content, request.header("content-type"), target)
-    _check_complete(store, options, name, parsed)
+    needed = _check_complete(store, options, name, parsed)
     _check_precondition(store, name, target, request)
     try:
-        store.put_manifest(name, raw, tags)
+        store.put_manifest(name, raw, tags, needed)
     except Unsupported as e:
         raise Refusal(400, "MANIFEST_INVALID", e.message) from e
+    except BlobNotFound as e:
+        raise Refusal(404, "MANIFEST_BLOB_UNKNOWN", e.message) from e
     headers = {
         "Location": f"/v2/{name}/manifests/{quote(reference, safe=':')}",
         "Docker-Content-Digest": str(raw.digest),
@@ -154,14 +156,14 @@ def _check_media_type(content: bytes, said: str) -> None:
 
 def _check_complete(
     store: RegistryStore, options: AppOptions, name: str, parsed: Manifest | Index | Schema1
-) -> None:
-    """Everything the manifest names must be there; a `subject` need not (image-spec)."""
+) -> list[Digest]:
+    """What the manifest names, which must be there; a `subject` need not (image-spec)."""
     if isinstance(parsed, Index):
         needed = () if options.sparse_indexes else parsed.manifests
     elif isinstance(parsed, Manifest):
         needed = tuple(d for d in parsed.blobs() if not _is_elsewhere(d))
     else:
-        return
+        return []
     for descriptor in needed:
         size = store.blob_size(name, descriptor.digest)
         if size is None and isinstance(parsed, Index):
@@ -177,6 +179,7 @@ def _check_complete(
                 "SIZE_INVALID",
                 f"{descriptor.digest} has {size} bytes, the manifest says {descriptor.size}",
             )
+    return [descriptor.digest for descriptor in needed]
 
 
 def _is_elsewhere(descriptor: Descriptor) -> bool:

@@ -84,8 +84,14 @@ class RegistryStore(Protocol):
         """The manifest of a tag or digest, None when it is not there."""
         ...
 
-    def put_manifest(self, name: str, raw: RawManifest, tags: Sequence[str]) -> None:
-        """Store a manifest and point `tags` at it; raises Unsupported or StorageError."""
+    def put_manifest(
+        self, name: str, raw: RawManifest, tags: Sequence[str], needed: Sequence[Digest] = ()
+    ) -> None:
+        """Store a manifest and point `tags` at it.
+
+        `needed` was seen to be there; when some of it went away meanwhile, BlobNotFound is
+        raised. Raises Unsupported or StorageError too.
+        """
         ...
 
     def delete_tag(self, name: str, tag: str) -> bool:

@@ -114,8 +114,10 @@ class MemoryStore:
         digest = found.tags.get(target) if isinstance(target, str) else target
         return found.manifests.get(digest) if digest is not None else None
 
-    def put_manifest(self, name: str, raw: RawManifest, tags: Sequence[str]) -> None:
-        """Keep a manifest and point tags at it."""
+    def put_manifest(
+        self, name: str, raw: RawManifest, tags: Sequence[str], needed: Sequence[Digest] = ()
+    ) -> None:
+        """Keep a manifest and point tags at it; what it needs is not looked at again."""
         repository = self.repository(name)
         repository.manifests[raw.digest] = raw
         repository.tags.update(dict.fromkeys(tags, raw.digest))
