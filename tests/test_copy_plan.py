@@ -532,6 +532,23 @@ def test_preserved_digests_allow_a_plain_copy() -> None:
     assert planned(FakeSource(world, pair(world)), FakeDestination(), options).manifests
 
 
+def test_a_destination_named_by_digest() -> None:
+    """Takes that manifest and no other, which is said before anything is moved."""
+    world = World()
+    image, index = world.image([b"a"]), pair(world)
+    source = FakeSource(world, image)
+
+    def pinned(raw: RawManifest) -> FakeDestination:
+        return FakeDestination(name=f"docker://dst.example/app@{raw.digest}")
+
+    assert planned(source, pinned(image)).manifests
+    assert planned(FakeSource(world, index), pinned(index), CopyOptions(selection=ALL)).manifests
+    with pytest.raises(DigestWouldChange, match=f"what is to be copied is {image.digest}"):
+        planned(source, pinned(index))
+    with pytest.raises(DigestWouldChange, match="known only after"):
+        planned(source, pinned(image), CopyOptions(compression="zstd"))
+
+
 def test_diff_ids_must_fit() -> None:
     """A config that does not describe the layers cannot prove their content."""
     world = World()

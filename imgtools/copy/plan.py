@@ -84,6 +84,7 @@ class _Planner:
         top = self._top()
         image = [a for a in self.done.values() if top is None or a.old.digest != top.old.digest]
         self._check_preserved([*image, *([top] if top else [])])
+        self._check_pinned(top)
         if top is not None and self._is_current(top):
             top, image = None, []
             self.needs = Needs(self.survey, self.rules)
@@ -152,6 +153,19 @@ class _Planner:
             f"({'; '.join(first.changes)}){tail}",
             hint="copy without --preserve-digests, or without what asks for the change",
         )
+
+    def _check_pinned(self, top: AnyManifestAction | None) -> None:
+        """Refuse early what a destination named by digest would refuse in the end."""
+        name, at, digest = self.survey.destination.name.rpartition("@")
+        if self.survey.destination.transport != "docker" or not at or top is None:
+            return
+        raw = None if isinstance(top, ReuseManifest) else top.raw
+        found = str(raw.digest) if raw is not None else "a digest known only after recompression"
+        if (found != digest and found.partition(":")[0] == digest.partition(":")[0]) or raw is None:
+            raise DigestWouldChange(
+                f"{name} is to be put as {digest}, but what is to be copied is {found}",
+                hint="for an index use --all; name the destination by tag if it may change",
+            )
 
     def _manifest(
         self, descriptor: Descriptor, label: str, *, frozen: bool = False
