@@ -12,6 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 from imgtools.blob.files import storage_errors
@@ -139,10 +140,15 @@ class DirectoryDestination(Closing):
         unfinished = self._begin()
         unfinished.folder.write(VERSION, version_content(other_digests=self._other_digests))
         unfinished.folder.sync()
-        if not self._rename(unfinished):
+        if self._rename(unfinished):
+            # From here on it is the image, which closing must not clear away.
+            self._unfinished = None
+            with closing(unfinished):
+                unfinished.parent.sync()
+        else:
             self._move_in(unfinished)
-        self._unfinished = None
-        unfinished.close()
+            self._unfinished = None
+            unfinished.close()
 
     def close(self) -> None:
         """Without commit, remove what was written."""
@@ -192,7 +198,6 @@ class DirectoryDestination(Closing):
                 if os.path.lexists(self._path):
                     return False
                 raise
-        unfinished.parent.sync()
         return True
 
     def _move_in(self, unfinished: _Unfinished) -> None:
@@ -200,11 +205,20 @@ class DirectoryDestination(Closing):
         new = set(unfinished.folder.names())
         with Folder.open(self._path) as target, locked(target):
             self._check(target)
-            # The version goes first: it is what makes the directory ours for a later run.
-            for name in (VERSION, *sorted(new - {MANIFEST, VERSION})):
-                unfinished.folder.move(name, target, name)
-            target.sync()
-            unfinished.folder.move(MANIFEST, target, MANIFEST)
+            old = set(target.names())
+            moved: list[str] = []
+            try:
+                # The version goes first: it is what makes the directory ours for a later run.
+                for name in (VERSION, *sorted(new - {MANIFEST, VERSION})):
+                    unfinished.folder.move(name, target, name)
+                    moved.append(name)
+                target.sync()
+                unfinished.folder.move(MANIFEST, target, MANIFEST)
+            except BaseException:
+                for name in reversed(moved):
+                    if name not in old:
+                        target.remove(name)
+                raise
             target.sync()
             for name in target.names():
                 if name not in new and _OURS.fullmatch(name):

@@ -92,6 +92,7 @@ class _Session:
     blobs: Folder
     made_root: bool
     before: bytes | None
+    made_layout_file: bool = False
     folders: dict[str, Folder] = field(default_factory=dict)
     stored: list[Digest] = field(default_factory=list)
 
@@ -205,6 +206,7 @@ class LayoutDestination(Closing):
             clear_temporary(session.root)
             document = self._entries.added_to(_index(session.root, self._path), self._name.ref)
             if session.root.size("oci-layout") is None:
+                session.made_layout_file = True
                 session.root.write("oci-layout", layout_index.LAYOUT_FILE)
             session.root.write("index.json", strict_json.dumps(document))
             session.root.sync()
@@ -268,6 +270,10 @@ class LayoutDestination(Closing):
                 blobs = self._open_blobs(root)
             except NotFound:
                 continue
+            except BaseException:
+                if made_root:
+                    _remove_if_empty(self._path)
+                raise
             if _join(blobs):
                 before = root.read_if_there("index.json", layout_index.INDEX_LIMIT)
                 return _Session(root=root, blobs=blobs, made_root=made_root, before=before)
@@ -310,14 +316,20 @@ class LayoutDestination(Closing):
             session.folders[digest.algorithm].remove(digest.hex)
         if session.before is not None:
             return
+        if session.made_layout_file:
+            session.root.remove("oci-layout")
         for algorithm in session.folders:
             session.blobs.remove_folder(algorithm)
         session.root.remove_folder("blobs")
         if session.made_root:
-            try:
-                os.rmdir(self._path)
-            except OSError:
-                return  # somebody put something there meanwhile
+            _remove_if_empty(self._path)
+
+
+def _remove_if_empty(path: str) -> None:
+    try:
+        os.rmdir(path)
+    except OSError:
+        return  # somebody put something there, or took it away
 
 
 def _join(blobs: Folder) -> bool:
