@@ -109,7 +109,9 @@ def test_copy_keeps_every_byte(
     here = source(pool, registry, f"{repository}/src:v1")
     assert str(here.resolve().digest) == digest
     outcomes = copy(here, destination(pool, registry, f"{repository}/dst:v1"))
-    assert set(outcomes) == {"mounted"}
+    # Layers that instances share are there when the second one asks.
+    assert set(outcomes) <= {"mounted", "present"}
+    assert "mounted" in outcomes
     before = registry.manifest(f"{repository}/src", "v1")
     after = registry.manifest(f"{repository}/dst", "v1")
     assert after.body == before.body

@@ -19,7 +19,6 @@ from urllib.parse import quote, urlencode
 from imgtools.errors import Denied, Error, InvalidJSON, LimitExceeded, RegistryError
 from imgtools.spec import strict_json
 from imgtools.transport.options import Credentials, RegistryOptions
-from imgtools.transport.registry.challenge import Challenge, parse_challenges
 from imgtools.transport.registry.challenge_cache import KnownHost
 from imgtools.transport.registry.exchange import Body
 from imgtools.transport.registry.failure import denied_hint, read_error
@@ -27,6 +26,7 @@ from imgtools.transport.registry.redirect import refusal
 from imgtools.transport.registry.url import Origin, redact, with_query
 
 if TYPE_CHECKING:
+    from imgtools.transport.registry.challenge import Challenge
     from imgtools.transport.registry.http import Response
 
 log = logging.getLogger(__name__)
@@ -145,6 +145,9 @@ class Authenticator:
         `fallback` asks the registry's base URL for challenges when the response has none
         that we understand.
         """
+        # With a remembered challenge and a good token, nobody parses one.
+        from imgtools.transport.registry.challenge import parse_challenges
+
         challenges = parse_challenges(response.header_list("WWW-Authenticate"))
         chosen = _choose(challenges)
         if chosen is None and response.status == 401:

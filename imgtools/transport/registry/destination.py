@@ -20,7 +20,6 @@ from imgtools.spec.manifest import RawManifest
 from imgtools.spec.reference import Reference
 from imgtools.task import Task
 from imgtools.transport.base import BlobOpener, BlobOutcome, Capabilities, Origin
-from imgtools.transport.registry import upload
 from imgtools.transport.registry.api import Repository, content_digest
 from imgtools.transport.registry.failure import Forbidden
 from imgtools.transport.registry.manifests import get_manifest, head_manifest
@@ -46,6 +45,7 @@ class RegistryDestination:
         self._tags = tuple(reference.with_tag(tag).tag for tag in additional_tags)
         self._lock = threading.Lock()
         self._current: object = _UNSET
+        self._there: set[Digest] = set()
         self._unacknowledged: list[tuple[Digest, RawManifest]] = []
 
     @property
@@ -84,8 +84,14 @@ class RegistryDestination:
         return found
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Whether the repository has the blob, by HEAD; raises like `current`."""
-        return upload.is_stored(self._repository, descriptor.digest)
+        """Whether the repository has the blob, by HEAD unless we saw it there already;
+        raises like `current`."""
+        from imgtools.transport.registry import upload
+
+        digest = descriptor.digest
+        if not self._is_there(digest) and upload.is_stored(self._repository, digest):
+            self._seen_there(digest)
+        return self._is_there(digest)
 
     def has_manifest(self, descriptor: Descriptor) -> bool:
         """Whether the repository has the manifest, by HEAD; raises like `current`."""
@@ -110,7 +116,11 @@ class RegistryDestination:
         Foreign layers are left where their URLs say. Raises what reading the blob raises,
         Denied, ConnectionFailed, RegistryError, Cancelled.
         """
+        from imgtools.transport.registry import upload
+
         if descriptor.urls and mt.is_foreign(descriptor.media_type):
+            return "present"
+        if self._is_there(descriptor.digest):
             return "present"
         sources = list(
             dict.fromkeys(
@@ -125,10 +135,10 @@ class RegistryDestination:
             if self.has_blob(descriptor):
                 return "present"
         started = upload.start(self._repository, descriptor.digest, sources, task=task)
-        if started == "mounted":
-            return "mounted"
-        upload.put(self._repository, descriptor, open_blob, task=task, session=started)
-        return "stored"
+        if started != "mounted":
+            upload.put(self._repository, descriptor, open_blob, task=task, session=started)
+        self._seen_there(descriptor.digest)
+        return "mounted" if started == "mounted" else "stored"
 
     def put_manifest(self, raw: RawManifest, *, top: bool) -> None:
         """PUT a manifest by digest or, the top one, by name and additional tags.
@@ -173,6 +183,14 @@ class RegistryDestination:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _is_there(self, digest: Digest) -> bool:
+        with self._lock:
+            return digest in self._there
+
+    def _seen_there(self, digest: Digest) -> None:
+        with self._lock:
+            self._there.add(digest)
 
     def _holds(self, digest: Digest) -> bool:
         with self._lock:

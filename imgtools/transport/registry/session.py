@@ -13,13 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from imgtools.errors import Cancelled, Denied, Error
 from imgtools.spec.reference import DOCKER_HUB
 from imgtools.task import CancelToken
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.registry.auth import Authenticator, check_realm
-from imgtools.transport.registry.challenge import Challenge, parse_challenges
 from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
 from imgtools.transport.registry.exchange import Body, ExchangeFailed
 from imgtools.transport.registry.failure import failure
@@ -28,6 +28,9 @@ from imgtools.transport.registry.http import HttpClient, Response
 from imgtools.transport.registry.redirect import follow
 from imgtools.transport.registry.retry import RetryPolicy, delay_before_retry, parse_retry_after
 from imgtools.transport.registry.url import Origin, redact, resolve
+
+if TYPE_CHECKING:
+    from imgtools.transport.registry.challenge import Challenge
 
 log = logging.getLogger(__name__)
 
@@ -228,6 +231,8 @@ class Session:
 
     def _ask_for_challenges(self) -> list[Challenge]:
         """The challenges of the base URL, for registries whose other answers have none."""
+        from imgtools.transport.registry.challenge import parse_challenges
+
         response = follow(
             self._client.exchange,
             "GET",

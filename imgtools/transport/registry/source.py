@@ -1,7 +1,8 @@
 """Reads an image from a registry: manifests, blobs, ranges of blobs, referrers.
 
 What the name points at is asked for once and kept, so that one source is one image even
-when a tag moves meanwhile.
+when a tag moves meanwhile. What moves blobs is imported when a blob moves, because a copy
+that finds nothing to do is over by then.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from imgtools.spec.manifest import RawManifest
 from imgtools.spec.reference import Reference
 from imgtools.transport.base import Origin
 from imgtools.transport.registry.api import Repository
-from imgtools.transport.registry.download import ResumingBody, fetch_from_urls, read_blob_range
 from imgtools.transport.registry.manifests import get_manifest, head_manifest
 from imgtools.transport.registry.session import Session
 
@@ -83,6 +83,8 @@ class RegistrySource:
         the registry does not have is fetched from its URLs, without credentials. Raises
         BlobNotFound, Denied, ConnectionFailed, RegistryError.
         """
+        from imgtools.transport.registry.download import ResumingBody, fetch_from_urls
+
         digest, size = descriptor.digest, descriptor.size
         if descriptor.data is not None:
             return BlobReader.of(descriptor.data, digest)
@@ -104,6 +106,8 @@ class RegistrySource:
 
         Raises BlobNotFound, Denied, ConnectionFailed, RegistryError.
         """
+        from imgtools.transport.registry.download import read_blob_range
+
         if descriptor.data is not None:
             return descriptor.data[offset : offset + length]
         if descriptor.size >= 0:
