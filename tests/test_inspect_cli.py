@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -353,3 +354,20 @@ def test_layers_that_skopeo_made_zstd_chunked(call: Call, skopeo: Skopeo, tmp_pa
         with out.open("wb") as file:
             subprocess.run(RunCli.command("inspect", "--cat", path, name), stdout=file, check=True)
         assert out.read_bytes() == content
+
+
+def test_a_plain_look_loads_no_codec(run_cli: RunCli, images_dir: Path) -> None:
+    program = (
+        "import sys; from imgtools.cli.main import run; from imgtools.cli.state import Cli; "
+        "from imgtools.cli.settings import Settings; "
+        f"run(['inspect', 'oci:{images_dir}:oci'], Cli(settings=Settings())); "
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=run_cli.env, capture_output=True, text=True, check=True
+    )
+    heavy = {
+        "zstandard", "isal", "imgtools.blob.tar", "imgtools.blob.compression", "tempfile",
+        "imgtools.cli.gotemplate", "imgtools.image.files", "imgtools.copy", "urllib3",
+    }  # fmt: skip
+    assert heavy & set(done.stderr.split()) == set()

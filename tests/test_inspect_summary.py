@@ -407,3 +407,12 @@ def test_malformed_configs(config: bytes) -> None:
     )
     with pytest.raises(Error):
         read_image(source, AMD64)
+
+
+def test_referrers_that_all_refer_to_each_other_come_to_an_end() -> None:
+    source = MemorySource()
+    top = source.image([])
+    crowd = [descriptor(letter, "x") for letter in "0123456789abcdef"]
+    source.subjects = {d.digest: crowd for d in crowd} | {top.digest: crowd}
+    with pytest.raises(LimitExceeded):
+        read_referrers(source, task=Task())

@@ -6,6 +6,7 @@ entries; referrers have referrers of their own.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -56,8 +57,9 @@ def read_referrers(source: Source, *, task: Task) -> tuple[Referred, ...]:
         subjects += parsed.manifests
     if len(subjects) > MAX_INSTANCES:
         raise LimitExceeded("number of instances", MAX_INSTANCES, unit="entries")
+    room = _Room(MAX_INSTANCES)
     with WorkerPool(task) as pool:
-        found = pool.map(lambda subject: _referred(source, subject, frozenset()), subjects)
+        found = pool.map(lambda subject: _referred(source, subject, frozenset(), room), subjects)
     return tuple(one for number, one in enumerate(found) if number == 0 or one.referrers)
 
 
@@ -81,13 +83,30 @@ def _below(tree: Referred, indent: str) -> Iterator[str]:
         yield from _below(referrer, indent + ("    " if is_last else "│   "))
 
 
-def _referred(source: Source, subject: Descriptor, above: frozenset[Digest]) -> Referred:
+class _Room:
+    """How many referrers may still be listed, in all threads together: they may refer to
+    each other in more ways than there is time for."""
+
+    def __init__(self, left: int) -> None:
+        self._lock = threading.Lock()
+        self._left = left
+
+    def take(self) -> None:
+        """Count one; raises LimitExceeded."""
+        with self._lock:
+            self._left -= 1
+            if self._left < 0:
+                raise LimitExceeded("number of referrers", MAX_INSTANCES, unit="entries")
+
+
+def _referred(
+    source: Source, subject: Descriptor, above: frozenset[Digest], room: _Room
+) -> Referred:
     if subject.digest in above or len(above) > MAX_DEPTH:
         return Referred(descriptor=subject)
     way = above | {subject.digest}
     found: list[Referred] = []
     for descriptor in source.referrers(subject.digest):
-        found.append(_referred(source, descriptor, way))
-        if len(found) > MAX_INSTANCES:
-            raise LimitExceeded("number of referrers", MAX_INSTANCES, unit="entries")
+        room.take()
+        found.append(_referred(source, descriptor, way, room))
     return Referred(descriptor=subject, referrers=tuple(found))

@@ -22,6 +22,7 @@ from imgtools.errors import (
     Error,
     InvalidArchive,
     LimitExceeded,
+    StorageError,
     Unsupported,
     Unverified,
 )
@@ -152,6 +153,8 @@ class LayerReader:
                     self._by_member(layer.descriptor, info.member, sink)
                 if sink is not write:
                     self._unspool(spool, write)
+        except StorageError:
+            raise  # of the writer or of the spool: no fault of the layer
         except Error as e:
             raise e.with_context(f"layer {info.layer} ({layer.digest})") from e.__cause__
 

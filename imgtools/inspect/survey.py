@@ -16,6 +16,7 @@ from imgtools.transport.base import Source
 INDEX_DEPTH = 8
 """Indexes within indexes that are followed."""
 
+
 def read_image(
     source: Source, platform: Platform, *, config: bool = True, top: RawManifest | None = None
 ) -> Image:

@@ -73,14 +73,16 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
     registry = registry_options(cli, "", kwargs)
     options = source_options(cli, registry, shared_blob_dir=kwargs.pop("shared_blob_dir"))
     name = parse_name(kwargs.pop("image"))
-    # Everything is read before anything is printed, so that a second try prints nothing twice.
-    show = retry(lambda: _look(cli, name, options, kwargs))
-    show()
+    if kwargs["cat"] is not None and kwargs["unverified"]:
+        # What is printed while it is read must not be printed twice.
+        _look(cli, name, options, kwargs)()
+    else:
+        retry(lambda: _look(cli, name, options, kwargs))()
     flush()
 
 
 Show = Callable[[], None]
-"""Prints what was read."""
+"""Prints what was read; nothing is printed before, so that trying again prints nothing twice."""
 
 
 def _look(cli: Cli, name: ImageName, options: SourceOptions, kwargs: dict[str, Any]) -> Show:
