@@ -81,11 +81,14 @@ class FakeRegistry:
 
     script: Script
     requests: list[Request] = field(default_factory=list)
+    address: str = "127.0.0.1"
 
     def __enter__(self) -> Self:
         self._connections = Connections()
         handler = type("Handler", (_Handler,), {"fake": self, "connections": self._connections})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+        server = type("Server", (ThreadingHTTPServer,), {"address_family": family})
+        self._server = server((self.address, 0), handler)
         self._server.daemon_threads = False
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
@@ -100,7 +103,8 @@ class FakeRegistry:
     @property
     def host(self) -> str:
         """HOST:PORT."""
-        return f"127.0.0.1:{self._server.server_port}"
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{address}:{self._server.server_port}"
 
     @property
     def url(self) -> str:

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from imgtools.errors import Cancelled, ConnectionFailed, Denied, LimitExceeded, RegistryError
+from imgtools.errors import (
+    Cancelled,
+    ConnectionFailed,
+    Denied,
+    InvalidInput,
+    LimitExceeded,
+    RegistryError,
+)
 from imgtools.task import CancelToken
 from imgtools.transport.options import Credentials, Proxies, RegistryOptions, Timeouts
 from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
@@ -19,6 +26,7 @@ from imgtools.transport.registry.http import Response
 from imgtools.transport.registry.pool import SessionPool
 from imgtools.transport.registry.session import Session
 from tests.registry_fake import Answer, FakeRegistry, Request, Script, open_session, say
+from tests.rig import RegistryServer
 
 PULL = ("repository:a/b:pull",)
 USER = Credentials(username="me", password="pass:word")
@@ -360,6 +368,36 @@ def test_token_server_without_tls_for_a_registry_with_tls() -> None:
     with pytest.raises(Denied, match="leaves TLS"):
         session._fetch_token("GET", "http://tokens.example/t?scope=x", {}, None, BASIC)
     session.close()
+
+
+def test_broken_auth_file_matters_only_when_credentials_do(tmp_path: Path) -> None:
+    path = tmp_path / "auth.json"
+    path.write_text("{")
+    with FakeRegistry(lambda r: say(418 if r.path == "/v2/a/b/x" else 401, b"tea")) as fake:
+        session = open_session(fake.host, auth_files=(str(path),))
+        error = session.failure(get(session), "a/b")
+        assert isinstance(error, RegistryError)
+        with pytest.raises(InvalidInput, match=r"auth\.json"):
+            session.failure(get(session, "/v2/a/b/y"), "a/b")
+        session.close()
+
+
+def test_location_does_not_leave_tls(registry_tls: RegistryServer) -> None:
+    session = open_session(registry_tls.host, tls_verify=True, cert_dir=str(registry_tls.cert_dir))
+    with get(session, "/v2/") as response:
+        with pytest.raises(ConnectionFailed, match="leaves TLS"):
+            session.resolve(response, "http://storage.example/u")
+        assert session.resolve(response, "https://storage.example/u")
+    session.close()
+
+
+def test_ipv6_literal() -> None:
+    with FakeRegistry(lambda r: say(200, b"six"), address="::1") as fake:
+        session = open_session(fake.host)
+        assert read(session) == (200, b"six")
+        assert fake.requests[0].headers["host"] == fake.host
+        assert fake.host.startswith("[::1]:")
+        session.close()
 
 
 # Redirects

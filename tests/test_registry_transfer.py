@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ from imgtools.spec.reference import Reference
 from imgtools.task import Advanced, Event, Task
 from imgtools.transport.base import Origin
 from imgtools.transport.options import Credentials
+from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
 from imgtools.transport.registry.destination import RegistryDestination
 from imgtools.transport.registry.exchange import ExchangeFailed
 from imgtools.transport.registry.referrers import fallback_tag, list_referrers
@@ -188,6 +190,16 @@ def test_blob_is_verified() -> None:
         wrong = Descriptor(media_type="", digest=Digest.of(b"x"), size=len(BLOB))
         with pytest.raises(DigestMismatch), source(session).open_blob(wrong) as reader:
             reader.read()
+
+
+def test_reading_nothing_is_not_the_end() -> None:
+    with registry(lambda r: say(200, BLOB)) as (fake, session):
+        with source(session).open_blob(LAYER) as reader:
+            assert reader.read(0) == b""
+            assert reader.read(10) == BLOB[:10]
+            assert reader.read(0) == b""
+            assert reader.read() == BLOB[10:]
+        assert len(fake.requests) == 1
 
 
 def test_blob_of_unknown_size() -> None:
@@ -596,6 +608,44 @@ def test_location_on_another_host_gets_no_authorization() -> None:
         assert [r.method for r in storage.requests] == ["PUT"]
         assert storage.requests[0].authorization == ""
         assert storage.requests[0].body == BLOB
+
+
+def test_refusal_before_the_body_was_read() -> None:
+    """A server that answers and closes while we still send: its answer counts."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    big = Descriptor(media_type="", digest=Digest.of(bytes(8 << 20)), size=8 << 20)
+
+    def serve() -> None:
+        for answer in (
+            b"HTTP/1.1 202 OK\r\nLocation: /u\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 403 No\r\nContent-Length: 9\r\nConnection: close\r\n\r\nno pushes",
+        ):
+            client, _ = listener.accept()
+            with client:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += client.recv(4096)
+                client.sendall(answer)
+                client.shutdown(socket.SHUT_WR)
+                # Lingers, as nginx does, for the answer to be read; then it is gone.
+                client.settimeout(0.2)
+                with suppress(OSError):
+                    while head.startswith(b"PUT") and client.recv(1 << 16):
+                        pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    host = f"127.0.0.1:{listener.getsockname()[1]}"
+    cache = ChallengeCache(None)
+    cache.put(host, KnownHost(scheme="http"))
+    session = open_session(host, cache)
+    with pytest.raises(Denied, match="no pushes"):
+        destination(session).put_blob(
+            big, lambda: BlobReader.of(bytes(8 << 20), big.digest), task=Task()
+        )
+    session.close()
+    thread.join()
+    listener.close()
 
 
 def chunk_limit(limit: int) -> Callable[[Request], Answer | None]:

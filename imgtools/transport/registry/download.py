@@ -45,7 +45,7 @@ class ResumingBody:
     def read(self, size: int, /) -> bytes:
         """At most `size` bytes, b"" at the end; raises ExchangeFailed when resuming fails,
         and what a request raises."""
-        while True:
+        while size > 0:
             try:
                 data = self._response.read(size)
             except ExchangeFailed as e:
@@ -59,6 +59,7 @@ class ResumingBody:
                 self._position += len(data)
                 self._fruitless = 0
             return data
+        return b""
 
     def close(self) -> None:
         """Release the connection."""

@@ -7,6 +7,7 @@ plain text; all are read up to 64 KiB and shortened to one line.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from imgtools.errors import Denied, Error, InvalidJSON, LimitExceeded, RegistryError
@@ -30,11 +31,12 @@ class Forbidden(Denied):
     """403: the registry knows enough about us to refuse. Some say so of what is not there."""
 
 
-def failure(response: Response, *, host: str, authenticated: bool) -> Error:
+def failure(response: Response, *, host: str, authenticated: Callable[[], bool]) -> Error:
     """The error that `response`, whose status nobody expected, stands for.
 
     401 and 403 are Denied, everything else RegistryError. The body is read and the
-    response closed. `host` is the registry, `authenticated` whether we showed credentials.
+    response closed. `host` is the registry, `authenticated` whether we have
+    credentials, which is asked only when that matters.
     """
     code, detail = read_error(response)
     url = redact(response.url)
@@ -44,7 +46,7 @@ def failure(response: Response, *, host: str, authenticated: bool) -> Error:
         return kind(
             f"{response.method} {url}: {response.status}" + (f" {said}" if said else ""),
             host=host,
-            hint=denied_hint(host, authenticated=authenticated),
+            hint=denied_hint(host, authenticated=authenticated()),
         )
     hint = _HINTS.get(response.status)
     if code == "NAME_UNKNOWN":

@@ -76,7 +76,7 @@ class Response:
 
     def read(self, size: int, /) -> bytes:
         """At most `size` bytes, fewer only at the end; raises ExchangeFailed when cut."""
-        if self._lease is None:
+        if self._lease is None or size <= 0:
             return b""
         try:
             data = self._raw.read(size, decode_content=False)
@@ -146,6 +146,7 @@ class _Lease:
         self.connection = connection
         self.origin = origin
         self.forwarded = False
+        self.broken = False
         self.used = connection.sock is not None
         self._socket: socket.socket | None = None
 
@@ -323,6 +324,7 @@ class HttpClient:
             )
         except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError) as e:
             # A server that refuses early says why and closes: reading tells more.
+            lease.broken = True
             log.debug("%s %s: %s", method, redact(url), e)
         except _TRANSPORT_ERRORS as e:
             raise network_failure(e, lease.origin, "send") from e
@@ -350,7 +352,7 @@ class HttpClient:
             kept = self._idle.setdefault(lease.origin, [])
             if connection.sock is None:
                 return
-            if not self._closed and len(kept) < self._options.max_connections:
+            if not lease.broken and not self._closed and len(kept) < self._options.max_connections:
                 kept.append((connection, fresh))
                 return
         connection.close()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from imgtools.errors import Cancelled, Denied, Error
+from imgtools.errors import Cancelled, ConnectionFailed, Denied, Error
 from imgtools.spec.reference import DOCKER_HUB
 from imgtools.task import CancelToken
 from imgtools.transport.options import RegistryOptions
@@ -25,7 +25,7 @@ from imgtools.transport.registry.exchange import Body, ExchangeFailed
 from imgtools.transport.registry.failure import failure
 from imgtools.transport.registry.features import Features
 from imgtools.transport.registry.http import HttpClient, Response
-from imgtools.transport.registry.redirect import follow
+from imgtools.transport.registry.redirect import follow, refusal
 from imgtools.transport.registry.retry import RetryPolicy, delay_before_retry, parse_retry_after
 from imgtools.transport.registry.url import Origin, redact, resolve
 
@@ -108,11 +108,23 @@ class Session:
 
     def failure(self, response: Response, repository: str) -> Error:
         """The error for an answer with an unexpected status; reads and closes it."""
-        return failure(response, host=self.host, authenticated=self._auth.authenticated(repository))
+        return failure(
+            response, host=self.host, authenticated=lambda: self._auth.authenticated(repository)
+        )
 
     def resolve(self, response: Response, location: str) -> str:
-        """The absolute URL of a Location or Link that came with `response`."""
-        return resolve(response.url, location)
+        """The absolute URL of a Location or Link that came with `response`.
+
+        Raises ConnectionFailed for one that nobody can or, leaving TLS, should follow.
+        """
+        url = resolve(response.url, location)
+        allowed = not self.options.tls_verify
+        reason = refusal(response.origin, Origin.of(url), allow_downgrade=allowed)
+        if reason:
+            raise ConnectionFailed(
+                f"{self.host}: Location {redact(url)} refused: {reason}", host=self.host
+            )
+        return url
 
     def anonymous_request(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
         """A request to anywhere, without credentials; raises ConnectionFailed."""
