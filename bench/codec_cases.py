@@ -38,23 +38,25 @@ def tar(rig: Rig, count: int) -> list[Row]:
     def pack(argv: list[str]) -> Callable[[int], Sample]:
         return lambda _: run(argv, env)
 
-    def unpack(argv: list[str], out: Path) -> Callable[[int], Sample]:
-        def go(_: int) -> Sample:
-            shutil.rmtree(out, ignore_errors=True)
-            out.mkdir()
-            return run(argv, env)
+    def unpack(argv: list[str], name: str) -> Callable[[int], Sample]:
+        # Into a new directory each time: a tree removed just before makes the file system
+        # slow at giving out inodes, for whichever program comes next.
+        def go(number: int) -> Sample:
+            target = base / f"{name}-{number}"
+            target.mkdir()
+            return run([word.replace("TARGET", str(target)) for word in argv], env)
 
         return go
 
     out = str(base / "out.tar")
     rows = []
     ours_pack = [*python, PACK, str(source), out]
-    ours_unpack = [*python, UNPACK, str(archive), str(base / "ours")]
+    ours_unpack = [*python, UNPACK, str(archive), "TARGET"]
     for name, pack_argv, unpack_argv, bar in (
         ("GNU tar", ["tar", "-C", str(source), "-cf", out, "."],
-         ["tar", "-C", str(base / "peer"), "-xpf", str(archive)], 1.5),
+         ["tar", "-C", "TARGET", "-xpf", str(archive)], 1.5),
         ("tarfile", [*python, TARFILE_PACK, str(source), out],
-         [*python, TARFILE_UNPACK, str(archive), str(base / "peer")], 1 / 3),
+         [*python, TARFILE_UNPACK, str(archive), "TARGET"], 1 / 3),
     ):  # fmt: skip
         rows.append(
             compare("tar", "pack 15,000 files",
@@ -63,8 +65,8 @@ def tar(rig: Rig, count: int) -> list[Row]:
         )  # fmt: skip
         rows.append(
             compare("tar", "unpack 15,000 files",
-                    *alternate(count, unpack(ours_unpack, base / "ours"),
-                               unpack(unpack_argv, base / "peer")),
+                    *alternate(count, unpack(ours_unpack, f"ours-{name}"),
+                               unpack(unpack_argv, f"peer-{name}")),
                     bar=bar, peer_name=name)
         )  # fmt: skip
     return rows
