@@ -6,6 +6,7 @@ after Ctrl-C and SIGTERM.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -119,18 +120,23 @@ app = VerbGroup(
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
+    # Start-up makes many objects that live as long as the process: looking among them for
+    # garbage costs 5 ms, and taking them apart at the end 12 ms more.
+    gc.set_threshold(50_000, 20, 20)
     args = list(sys.argv[1:] if argv is None else argv)
     code = run(args, Cli(settings=Settings.from_environment(os.environ)))
-    _flush()
-    sys.exit(code)
+    os._exit(_flush() or code)
 
 
 def run(args: list[str], cli: Cli) -> int:
     """Run one command line; the exit code. Prints errors to stderr, one line each."""
     stop = _Stop(cli)
     signal.signal(signal.SIGTERM, stop.handle)
+    signal.signal(signal.SIGINT, stop.handle)
     try:
-        result = app.main(args, prog_name="imgtools", standalone_mode=False, obj=cli)
+        # Not app.main, which answers Ctrl-C and closed pipes in its own way.
+        with app.make_context("imgtools", args, obj=cli) as context:
+            result = app.invoke(context)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as e:
         return e.exit_code
@@ -146,7 +152,11 @@ def run(args: list[str], cli: Cli) -> int:
         return 143 if stop.terminated else 130
     except BrokenPipeError:
         # Whoever read our output has gone; that is their decision, not an error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
+        return 1
+    except OSError as e:
+        _discard_output()
+        _complain(f"{e.filename or 'standard output'}: {(e.strerror or str(e)).lower()}")
         return 1
     except Error as e:
         _report(e)
@@ -154,7 +164,7 @@ def run(args: list[str], cli: Cli) -> int:
 
 
 class _Stop:
-    """SIGTERM made an interrupt, so that everything is cleaned up as after Ctrl-C."""
+    """Ctrl-C and SIGTERM: cancel the work first, so that nothing waits, then unwind."""
 
     def __init__(self, cli: Cli) -> None:
         self._cli = cli
@@ -162,8 +172,8 @@ class _Stop:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Cancel the work and unwind the main thread."""
-        self.terminated = True
-        self._cli.cancel.cancel("terminated")
+        self.terminated = number == signal.SIGTERM
+        self._cli.cancel.cancel("terminated" if self.terminated else "interrupted")
         raise KeyboardInterrupt
 
 
@@ -180,11 +190,22 @@ def _complain(text: str) -> None:
     click.echo(f"imgtools: {safe}", err=True)
 
 
-def _flush() -> None:
+def _discard_output() -> None:
+    """Let what is still buffered for stdout go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _flush() -> int:
+    """Write what is buffered; 1 if that failed, for want of space or of a reader."""
     try:
         sys.stdout.flush()
+        sys.stderr.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as e:
+        _complain(f"standard output: {(e.strerror or str(e)).lower()}")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -96,6 +96,7 @@ def registry_options(
         anonymous=values["no_creds"],
         auth_files=(chosen,) if chosen else cli.settings.auth_files,
         challenge_cache=cli.challenge_cache(),
+        proxies=cli.settings.proxies,
         user_agent=f"imgtools/{__version__}",
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imgtools.spec.platform import Platform, from_machine
+from imgtools.transport.options import Proxies
 
 DEFAULT_TMPDIR = "/var/tmp"
 
@@ -21,8 +22,7 @@ class Settings:
     policy_files: tuple[str, ...] = ()
     certs_dirs: tuple[str, ...] = ()
     host: Platform = field(default_factory=Platform)
-    proxies: tuple[tuple[str, str], ...] = ()
-    no_proxy: str = ""
+    proxies: Proxies = field(default_factory=Proxies)
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str], uid: int | None = None) -> Settings:
@@ -48,7 +48,6 @@ class Settings:
             ),
             host=from_machine(host.sysname.lower(), host.machine),
             proxies=_proxies(env),
-            no_proxy=env.get("no_proxy") or env.get("NO_PROXY") or "",
         )
 
 
@@ -73,13 +72,13 @@ def _named(*paths: str) -> tuple[str, ...]:
     return tuple(path for path in paths if path)
 
 
-def _proxies(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """(scheme, proxy URL) pairs; HTTP_PROXY in capitals is ignored under CGI, as in Go."""
-    found = []
-    for scheme in ("http", "https"):
-        value = env.get(f"{scheme}_proxy")
-        if not value and not (scheme == "http" and "REQUEST_METHOD" in env):
-            value = env.get(f"{scheme.upper()}_PROXY")
-        if value:
-            found.append((scheme, value))
-    return tuple(found)
+def _proxies(env: Mapping[str, str]) -> Proxies:
+    """HTTP_PROXY and its kin as Go reads them: the lower-case form wins only if the upper-case
+    one is empty, and HTTP_PROXY is a request header's value, not ours, under CGI."""
+
+    def value(name: str) -> str:
+        return env.get(name.upper()) or env.get(name) or ""
+
+    http = "" if "REQUEST_METHOD" in env else value("http_proxy")
+    rules = tuple(rule.strip() for rule in value("no_proxy").split(",") if rule.strip())
+    return Proxies(http=http, https=value("https_proxy"), no_proxy=rules)

@@ -88,7 +88,7 @@ def copy_by_name(
     With `transports` connections are shared with other calls; else they are this call's.
     """
     if transports is None:
-        with Transports() as own:
+        with Transports(task.cancel if task else None) as own:
             return copy_by_name(
                 source,
                 destination,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from imgtools.errors import Unsupported
 from imgtools.spec.reference import ImageName, Reference
+from imgtools.task import CancelToken
 from imgtools.transport.base import Destination, Source
 from imgtools.transport.options import DestinationOptions, SourceOptions
 
@@ -34,7 +35,9 @@ TRANSPORTS = (
 class Transports:
     """Opens sources and destinations, and closes the registry sessions behind them."""
 
-    def __init__(self) -> None:
+    def __init__(self, cancel: CancelToken | None = None) -> None:
+        """Cancelling `cancel` also ends waits for a registry that nothing else could end."""
+        self._cancel = cancel
         self._sessions: SessionPool | None = None
 
     def open_source(self, name: str | ImageName, options: SourceOptions) -> Source:
@@ -121,7 +124,7 @@ class Transports:
         if self._sessions is None:
             from imgtools.transport.registry.pool import SessionPool
 
-            self._sessions = SessionPool()
+            self._sessions = SessionPool(self._cancel)
         return self._sessions
 
     def close(self) -> None:

@@ -158,7 +158,7 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
             accept_uncompressed=options.accept_uncompressed,
         ),
     )
-    with Transports() as transports:
+    with Transports(cli.cancel) as transports:
         done = retry(lambda: _run(cli, transports, ends, options, kwargs))
     if done is not None and kwargs["digestfile"]:
         _write_digest(kwargs["digestfile"], str(done.top.digest))

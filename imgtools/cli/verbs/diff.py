@@ -57,7 +57,7 @@ def command(cli: Cli, /, image_a: str, image_b: str, **kwargs: Any) -> int:
 
     def compare() -> Difference:
         with (
-            Transports() as transports,
+            Transports(cli.cancel) as transports,
             transports.open_source(names[0], options) as a,
             transports.open_source(names[1], options) as b,
         ):

@@ -87,7 +87,7 @@ Show = Callable[[], None]
 
 def _look(cli: Cli, name: ImageName, options: SourceOptions, kwargs: dict[str, Any]) -> Show:
     task = cli.task(notes)
-    with Transports() as transports, transports.open_source(name, options) as source:
+    with Transports(cli.cancel) as transports, transports.open_source(name, options) as source:
         if kwargs["cat"] is not None:
             return _cat(cli, source, task, kwargs)
         if kwargs["files"]:

@@ -40,7 +40,7 @@ def command(cli: Cli, /, source: str, **kwargs: Any) -> None:
         raise InvalidInput(f'Invalid "{source}": does not specify a transport')
     if transport == "docker":
         reference = _repository(source, rest)
-        tags = retry(lambda: _registry_tags(reference, options))
+        tags = retry(lambda: _registry_tags(cli, reference, options))
         value = {"Repository": reference.name, "Tags": list(tags)}
     elif transport == "docker-archive":
         value = {"Tags": list(_archive_tags(rest, cli.tmpdir))}
@@ -63,10 +63,10 @@ def _repository(source: str, rest: str) -> Reference:
     return reference
 
 
-def _registry_tags(reference: Reference, options: RegistryOptions) -> Sequence[str]:
+def _registry_tags(cli: Cli, reference: Reference, options: RegistryOptions) -> Sequence[str]:
     from imgtools.transport.registry.tags import list_tags
 
-    with Transports() as transports:
+    with Transports(cli.cancel) as transports:
         session = transports.sessions.session(reference.registry, options)
         return list_tags(session, reference.repository)
 

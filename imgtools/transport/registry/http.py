@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import HTTPResponse
 
 from imgtools.blob.reader import CHUNK
-from imgtools.errors import Error, LimitExceeded
+from imgtools.errors import Cancelled, Error, LimitExceeded
 from imgtools.task import CancelToken
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.registry.exchange import Body, ExchangeFailed, Stage
@@ -83,6 +83,7 @@ class Response:
         except _TRANSPORT_ERRORS as e:
             lease, self._lease = self._lease, None
             self._client._discard(lease)
+            self._client.check()
             raise network_failure(e, lease.origin, "receive") from e
         if not data or self._raw.length_remaining == 0:
             self._finish()
@@ -177,7 +178,9 @@ class HttpClient:
         self._lock = threading.Lock()
         self._idle: dict[Origin, list[tuple[HTTPConnection, bool]]] = {}
         self._contexts: dict[bool, ssl.SSLContext] = {}
+        self._leases: set[_Lease] = set()
         self._closed = False
+        self._aborted = False
 
     def exchange(
         self,
@@ -196,14 +199,30 @@ class HttpClient:
         lease = self._take(Origin.of(url))
         try:
             self._connect(lease)
+            self.check()
             with cancel.calls(lease.abort) if cancel is not None else nullcontext():
                 self._send(lease, method, url, headers, body)
                 return self._receive(lease, method, url)
         except BaseException as e:
             self._discard(lease)
-            if cancel is not None and isinstance(e, ExchangeFailed):
-                cancel.check()
+            if isinstance(e, ExchangeFailed):
+                self.check()
+                if cancel is not None:
+                    cancel.check()
             raise
+
+    def check(self) -> None:
+        """Raise Cancelled once `abort` was called."""
+        if self._aborted:
+            raise Cancelled
+
+    def abort(self) -> None:
+        """End every exchange under way, and refuse further ones; safe from any thread."""
+        with self._lock:
+            self._aborted = True
+            leases = list(self._leases)
+        for lease in leases:
+            lease.abort()
 
     def connect(self, origin: Origin, *, patience: float) -> None:
         """Make sure that `origin` can be reached, TLS included, and keep the connection.
@@ -229,6 +248,13 @@ class HttpClient:
                 connection.close()
 
     def _take(self, origin: Origin) -> _Lease:
+        self.check()
+        lease = self._idle_or_new(origin)
+        with self._lock:
+            self._leases.add(lease)
+        return lease
+
+    def _idle_or_new(self, origin: Origin) -> _Lease:
         while True:
             with self._lock:
                 kept = self._idle.get(origin)
@@ -349,6 +375,7 @@ class HttpClient:
     def _release(self, lease: _Lease, *, fresh: bool = False) -> None:
         connection = lease.connection
         with self._lock:
+            self._leases.discard(lease)
             kept = self._idle.setdefault(lease.origin, [])
             if connection.sock is None:
                 return
@@ -358,6 +385,8 @@ class HttpClient:
         connection.close()
 
     def _discard(self, lease: _Lease) -> None:
+        with self._lock:
+            self._leases.discard(lease)
         # A response holds the socket open beside the connection: end it for both.
         lease.abort()
         with suppress(*_TRANSPORT_ERRORS):

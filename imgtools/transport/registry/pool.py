@@ -7,8 +7,10 @@ tokens through it.
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from types import TracebackType
 
+from imgtools.task import CancelToken
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.registry.challenge_cache import ChallengeCache
 from imgtools.transport.registry.session import Session
@@ -17,7 +19,11 @@ from imgtools.transport.registry.session import Session
 class SessionPool:
     """Makes sessions when they are first asked for, and closes them all."""
 
-    def __init__(self) -> None:
+    def __init__(self, cancel: CancelToken | None = None) -> None:
+        """Cancelling `cancel` ends whatever any session is waiting for."""
+        self._ending = ExitStack()
+        if cancel is not None:
+            self._ending.enter_context(cancel.calls(self.abort))
         self._lock = threading.Lock()
         self._sessions: dict[tuple[str, RegistryOptions], Session] = {}
         self._caches: dict[str | None, ChallengeCache] = {}
@@ -33,8 +39,16 @@ class SessionPool:
                 session = self._sessions[key] = Session(registry, options, cache)
             return session
 
+    def abort(self) -> None:
+        """End every request under way with Cancelled; safe from any thread."""
+        with self._lock:
+            sessions = list(self._sessions.values())
+        for session in sessions:
+            session.abort()
+
     def close(self) -> None:
         """Close every session and write the challenge caches; safe to call twice."""
+        self._ending.close()
         with self._lock:
             sessions, self._sessions = self._sessions, {}
             caches, self._caches = self._caches, {}

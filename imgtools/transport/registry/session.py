@@ -181,6 +181,11 @@ class Session:
         """Sleep before another try; raises Cancelled when cancelled or closed meanwhile."""
         self._wait(seconds, cancel)
 
+    def abort(self) -> None:
+        """End every request and wait under way with Cancelled; safe from any thread."""
+        self._closing.set()
+        self._client.abort()
+
     def close(self) -> None:
         """Close connections, end waits, and remember what was learned; safe to call twice."""
         self._closing.set()
