@@ -433,7 +433,8 @@ def lying_archive(world: World) -> RawManifest:
     ("where", "options", "action", "changes"),
     [
         ("registry", {}, Recompress, "1 layer none -> gzip"),
-        ("layout", {"accept_uncompressed": True}, Transfer, "layer types corrected"),
+        ("layout", {"accept_uncompressed": True}, Transfer, "v2s2 -> oci; layer types corrected"),
+        ("layout", {"preserve_digests": True}, Transfer, ""),
         ("registry", {"accept_uncompressed": True}, Transfer, "layer types corrected"),
         ("registry", {"preserve_digests": True}, Transfer, ""),
         ("archive", {}, Transfer, ""),

@@ -57,6 +57,8 @@ def keeps(rules: Rules, media_type: str) -> bool:
         return False
     if rules.source.synthesised and not options.accept_uncompressed:
         return False
+    if _becomes_oci(rules, media_type):
+        return False
     if not rules.takes(media_type) or (mt.kind(media_type) == "index" and not capabilities.indexes):
         return False
     if not options.format:
@@ -93,6 +95,8 @@ def family(rules: Rules, media_type: str) -> Family | None:
                 f"{rules.destination.transport}: does not take manifests of type {converted}"
             )
         return None if converted == media_type else wanted
+    if _becomes_oci(rules, media_type):
+        return "oci"
     if rules.takes(media_type):
         return None
     for candidate in _FAMILIES:
@@ -100,6 +104,21 @@ def family(rules: Rules, media_type: str) -> Family | None:
             return candidate
     raise Unsupported(
         f"{rules.destination.transport}: does not take manifests of type {media_type}"
+    )
+
+
+def _becomes_oci(rules: Rules, media_type: str) -> bool:
+    """Whether a Docker manifest that the source made up is better an OCI one.
+
+    In a layout it is: most tools that read layouts, skopeo and umoci among them, look for OCI
+    manifests only, and nobody knows the digest of a manifest that was never stored.
+    """
+    return (
+        rules.source.synthesised
+        and rules.destination.transport in ("oci", "oci-archive")
+        and mt.kind(media_type) == "manifest"
+        and mt.is_docker(media_type)
+        and not (rules.options.format or rules.options.preserve_digests)
     )
 
 
