@@ -7,7 +7,9 @@ filled in as they become known.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,6 +50,7 @@ from imgtools.task import Finished, Note, Started, Task, WorkerPool
 from imgtools.transport.base import BlobOpener, BlobOutcome, Destination, Source
 
 _MOST_THREADS = 4
+"""Of compression in all: layers that are compressed at a time, times threads in each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +113,8 @@ class _Run:
         # Layers in parallel need no threads within a layer, which cost memory each.
         changed = sum(isinstance(a, Recompress | Decompress) for a in plan.blobs)
         self.threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // max(1, changed)))
+        # Transfers may be many at a time; each compressor has buffers of many chunks.
+        self.compressors = threading.BoundedSemaphore(_MOST_THREADS)
 
     def blob(self, action: AnyBlobAction, task: Task) -> None:
         """Do one blob action; runs in a worker."""
@@ -167,19 +172,22 @@ class _Run:
         blob, item = action.blob, str(action.blob.digest)
         verb = "decompress" if target == "none" else "recompress"
         task.progress(Started(item, f"{verb} {action.role}", blob.size if blob.size >= 0 else None))
-        with (
-            self._opener(blob)() as reader,
-            recompress(
-                reader,
-                target,
-                level=level,
-                diff_id=action.diff_id,
-                threads=self.threads,
-                tmpdir=self.plan.tmpdir,
-                task=task,
-                item=item,
-            ) as spool,
-        ):
+        with contextlib.ExitStack() as stack:
+            with self.compressors:
+                task.cancel.check()
+                reader = stack.enter_context(self._opener(blob)())
+                spool = stack.enter_context(
+                    recompress(
+                        reader,
+                        target,
+                        level=level,
+                        diff_id=action.diff_id,
+                        threads=self.threads,
+                        tmpdir=self.plan.tmpdir,
+                        task=task,
+                        item=item,
+                    )
+                )
             task.progress(Finished(item, "recompressed"))
             written = spool.written
             self.written[blob.digest, target] = written
