@@ -478,5 +478,5 @@ def test_importing_copy_brings_no_compressor() -> None:
     )
     loaded = done.stdout.split()
     assert "imgtools.copy.execute" in loaded
-    heavy = ("imgtools.blob.compression", "tempfile", "zstandard", "isal", "urllib3", "ssl")
+    heavy = ("imgtools.blob.compression", "tempfile", "zstandard", "isal", "http.client", "ssl")
     assert [name for name in heavy if name in loaded] == []

@@ -26,8 +26,6 @@ def running(cli: Cli) -> Iterator[None]:
         import logging
 
         logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
-        # urllib3's own log has whole URLs, whose query may be a secret.
-        logging.getLogger("urllib3").setLevel(logging.WARNING)
     seconds = cli.timeout
     if not seconds:
         yield

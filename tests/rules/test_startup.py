@@ -17,7 +17,6 @@ HEAVY = (
     "isal",
     "ssl",
     "unittest",
-    "urllib3",
     "zstandard",
 )
 
