@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,20 +48,42 @@ class Row:
 
 def run(argv: Sequence[str], env: Mapping[str, str]) -> Sample:
     """Run to the end; a failing command ends the measurement with its message."""
-    with open(os.devnull, "wb") as null:
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=null, stderr=subprocess.PIPE
-        )
-        assert process.stderr is not None
-        with process.stderr as stderr:
-            message = stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - start
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        argv,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    ended = threading.Event()
+    peak = [0]
+    watcher = threading.Thread(target=_watch, args=(process.pid, ended, peak))
+    watcher.start()
+    with process.stderr as stderr:
+        message = stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - start
+    ended.set()
+    watcher.join()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(argv)}\nfailed: {message.decode(errors='replace')}")
-    return Sample(wall=wall, cpu=usage.ru_utime + usage.ru_stime, rss=usage.ru_maxrss * 1024)
+    return Sample(wall=wall, cpu=usage.ru_utime + usage.ru_stime, rss=peak[0])
+
+
+def _watch(pid: int, ended: threading.Event, peak: list[int]) -> None:
+    """Note the highest resident size; getrusage's begins with that of the parent process."""
+    pattern = re.compile(rb"VmHWM:\s+(\d+) kB")
+    while not ended.wait(0.02):
+        try:
+            with open(f"/proc/{pid}/status", "rb") as file:
+                found = pattern.search(file.read())
+        except OSError:
+            return
+        if found is not None:
+            peak[0] = max(peak[0], int(found[1]) * 1024)
 
 
 def alternate(
