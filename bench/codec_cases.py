@@ -22,7 +22,8 @@ TARFILE_PACK = (
 TARFILE_UNPACK = (
     "import sys, tarfile\n"
     "with tarfile.open(sys.argv[1]) as t:\n"
-    "    t.extractall(sys.argv[2], filter='fully_trusted')"
+    "    trust = {'filter': 'fully_trusted'} if hasattr(tarfile, 'data_filter') else {}\n"
+    "    t.extractall(sys.argv[2], **trust)"
 )
 
 
