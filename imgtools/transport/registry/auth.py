@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from imgtools.errors import Denied, Error, InvalidJSON, LimitExceeded, RegistryError
+from imgtools.errors import Denied, Error, InvalidInput, InvalidJSON, LimitExceeded, RegistryError
 from imgtools.spec import strict_json
 from imgtools.transport.options import Credentials, RegistryOptions
 from imgtools.transport.registry.challenge_cache import KnownHost
@@ -111,7 +111,7 @@ class Authenticator:
         """
         given = self._options.credentials
         if given is not None and given.registry_token and not self._options.anonymous:
-            return f"Bearer {given.registry_token}"
+            return _bearer(given.registry_token)
         with self._lock:
             scheme, confirmed = self._scheme, self._confirmed
         if not scheme:
@@ -338,9 +338,17 @@ def _choose(challenges: list[Challenge]) -> Challenge | None:
     return next((c for c in challenges if c.scheme == "basic"), None)
 
 
+def _bearer(token: str) -> str:
+    """The header for a ready token; raises InvalidInput, without the token."""
+    if not token.isascii() or not token.isprintable():
+        raise InvalidInput("the registry token has a character that no HTTP header may have")
+    return f"Bearer {token}"
+
+
 def _basic(credentials: Credentials | None) -> str | None:
     """The Basic header, None when there is no name and password."""
     if credentials is None or not (credentials.username or credentials.password):
         return None
     pair = f"{credentials.username}:{credentials.password}"
-    return f"Basic {b64encode(pair.encode()).decode()}"
+    # A byte that is not UTF-8 came as a surrogate escape, and goes as the byte it was.
+    return f"Basic {b64encode(pair.encode('utf-8', 'surrogateescape')).decode()}"

@@ -27,12 +27,14 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownHost:
-    """How a registry is reached: `auth` is "", "basic" or "bearer"."""
+    """How a registry is reached: `auth` is "", "basic" or "bearer"; `verified` says that we
+    have it from a host whose certificate was verified."""
 
     scheme: str = ""
     auth: str = ""
     realm: str = ""
     service: str = ""
+    verified: bool = False
 
     @classmethod
     def from_json(cls, value: object) -> KnownHost | None:
@@ -45,17 +47,19 @@ class KnownHost:
             return None
         if auth == "bearer" and not realm.startswith(("http://", "https://")):
             return None
-        return cls(scheme=scheme, auth=auth, realm=realm, service=service)
+        verified = value.get("verified") is True
+        return cls(scheme=scheme, auth=auth, realm=realm, service=service, verified=verified)
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, str | bool]:
         """The entry without what is empty."""
-        values = {
+        values: dict[str, str | bool] = {
             "scheme": self.scheme,
             "auth": self.auth,
             "realm": self.realm,
             "service": self.service,
+            "verified": self.verified,
         }
-        return {name: text for name, text in values.items() if text}
+        return {name: value for name, value in values.items() if value}
 
 
 class ChallengeCache:

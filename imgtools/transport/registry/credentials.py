@@ -174,7 +174,7 @@ def _ask_helper(helper: str, registry: str) -> Credentials | None:
     """What `docker-credential-HELPER get` answers, None when it has nothing."""
     import subprocess
 
-    if not helper or "/" in helper:
+    if not helper or "/" in helper or "\0" in helper:
         raise InvalidInput(f"credential helper {helper!r} is not the end of a program's name")
     program = f"docker-credential-{helper}"
     server = DOCKER_HUB_KEY if registry == DOCKER_HUB else registry

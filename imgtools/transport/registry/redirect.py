@@ -33,11 +33,13 @@ def follow(
     *,
     authorization: str | None = None,
     allow_downgrade: bool = False,
+    secret_body: bool = False,
 ) -> Response:
     """The answer to a request after at most MAX_REDIRECTS redirects.
 
-    `authorization` is sent to the origin of `url` only. Raises ConnectionFailed for a
-    redirect that is not followed, and what `exchange` raises.
+    `authorization` is sent to the origin of `url` only, and so is the body if it is a
+    secret. Raises ConnectionFailed for a redirect that is not followed, and what
+    `exchange` raises.
     """
     trusted = Origin.of(url)
     for _ in range(MAX_REDIRECTS + 1):
@@ -49,8 +51,13 @@ def follow(
         if not is_followed(method, response.status) or not location:
             return response
         response.drain()
-        target = resolve(url, location)
+        try:
+            target = resolve(url, location)
+        except ConnectionFailed as e:
+            raise e.with_context(f"{method} {redact(url)}: redirect") from e
         reason = refusal(Origin.of(url), Origin.of(target), allow_downgrade=allow_downgrade)
+        if not reason and secret_body and Origin.of(target) != trusted:
+            reason = "it would take credentials to another host"
         if reason:
             raise ConnectionFailed(
                 f"{method} {redact(url)}: redirect to {redact(target)} refused: {reason}",

@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,10 @@ class Session:
         self._closing = threading.Event()
         self._gate = 0.0
         known = cache.get(self._authority)
+        if known is not None and options.tls_verify and not known.verified:
+            # What an unverified answer said may be anybody's word: it must not tell a session
+            # that verifies where to take credentials to.
+            known = None
         self._scheme_lock = threading.Lock()
         self._remembered = known.scheme if known else ""
         self._scheme = "https" if options.tls_verify else self._remembered
@@ -195,7 +200,7 @@ class Session:
             scheme = self._scheme
         learned = self._auth.learned(scheme)
         if learned is not None and learned != KnownHost():
-            self._cache.put(self._authority, learned)
+            self._cache.put(self._authority, replace(learned, verified=self.options.tls_verify))
 
     def _authorised(
         self,
@@ -270,7 +275,10 @@ class Session:
         authorization: str | None,
     ) -> Response:
         downgrade = not self.options.tls_verify
-        reason = check_realm(Origin.of(self.base), url, allow_downgrade=downgrade)
+        try:
+            reason = check_realm(Origin.of(self.base), url, allow_downgrade=downgrade)
+        except ConnectionFailed:
+            reason = "it is not a URL"
         if reason:
             raise Denied(
                 f"{self.host}: its token server {redact(url.partition('?')[0])} is not used: "
@@ -286,6 +294,8 @@ class Session:
                 body,
                 authorization=authorization,
                 allow_downgrade=downgrade,
+                # The only body that is ever sent to a token server is a refresh token.
+                secret_body=body is not None,
             )
         )
 
