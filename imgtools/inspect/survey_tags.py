@@ -38,7 +38,7 @@ def survey(
     Raises what `read_image` raises.
     """
 
-    def tags() -> tuple[str, ...]:
+    def tags() -> tuple[str, ...] | Error:
         if list_tags is None:
             return ()
         try:
@@ -46,8 +46,7 @@ def survey(
         except Cancelled:
             raise
         except Error as e:
-            task.warn(f"the tags of the repository cannot be listed: {e.message}")
-            return ()
+            return e
 
     with WorkerPool(task) as pool:
         top = pool.submit(source.top)
@@ -55,4 +54,9 @@ def survey(
         from imgtools.inspect.survey import read_image
 
         image = read_image(source, platform, top=top.get())
-        return Survey(image=image, tags=listing.get())
+        found = listing.get()
+    if isinstance(found, Error):
+        # Not before the image was read: what keeps us from both is said once, as an error.
+        task.warn(f"the tags of the repository cannot be listed: {found.message}")
+        found = ()
+    return Survey(image=image, tags=found)

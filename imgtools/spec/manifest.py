@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from imgtools.errors import DigestMismatch, InvalidManifest
+from imgtools.errors import DigestMismatch, InvalidInput, InvalidManifest
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor, optional, string_map
@@ -52,7 +52,12 @@ class RawManifest:
             return cls(
                 content=content, media_type=guess_media_type(content, media_type), digest=expected
             )
-        raw = cls.of(content, media_type, algorithm=expected.algorithm)
+        try:
+            raw = cls.of(content, media_type, algorithm=expected.algorithm)
+        except InvalidInput as e:
+            # Only schema 1 is named by another digest; what is wrong here is that these are
+            # not the bytes, not what they happen to look like.
+            raise DigestMismatch("manifest", expected=str(expected), actual=str(plain)) from e
         if raw.digest != expected:
             raise DigestMismatch("manifest", expected=str(expected), actual=str(raw.digest))
         return raw

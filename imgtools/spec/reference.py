@@ -170,6 +170,8 @@ class ImageName:
     def parse(cls, text: str, known: tuple[str, ...]) -> ImageName:
         """The name `text`; raises InvalidReference when its transport is not one of `known`."""
         transport, colon, rest = text.partition(":")
+        if "\0" in text:
+            raise InvalidReference(text, "it has a NUL character")
         if not colon:
             raise InvalidReference(
                 text,

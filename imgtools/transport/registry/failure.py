@@ -23,7 +23,10 @@ _HINTS = {
     413: "a proxy before the registry, or the registry itself, limits the size of requests",
     429: "the registry limits the rate of requests: log in, or try again later",
 }
-_MARKUP = re.compile(r"<(script|style|head)\b.*?</\1\s*>|<[^<>]*>", re.IGNORECASE | re.DOTALL)
+# An element without an end is taken to the end of the text, so that no text is searched twice.
+_MARKUP = re.compile(
+    r"<(script|style|head)\b.*?(?:</\1\s*>|\Z)|<[^<>]*>", re.IGNORECASE | re.DOTALL
+)
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
 
 

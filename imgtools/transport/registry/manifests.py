@@ -60,7 +60,8 @@ def get_manifest(repository: Repository, target: str, digest: Digest | None) -> 
         if response.status != 200:
             raise repository.failure(response)
         said = content_digest(response)
-        content = response.body(MANIFEST_LIMIT, f"manifest {target}")
+        where = f"manifest {target} of {repository.session.host}/{repository.name}"
+        content = response.body(MANIFEST_LIMIT, where)
         media_type = response.header("Content-Type")
     expected = _agreed(said, digest, f"manifest {target}") or said
     try:
@@ -68,6 +69,8 @@ def get_manifest(repository: Repository, target: str, digest: Digest | None) -> 
             return RawManifest.of(content, media_type)
         return RawManifest.verified(content, media_type, expected)
     except Error as e:
+        if media_type.partition(";")[0].strip().lower() == "text/html":
+            e.hint = "the answer is a web page: is something else than a registry answering?"
         raise e.with_context(f"{repository.session.host}/{repository.name}") from e
 
 

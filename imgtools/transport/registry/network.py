@@ -48,6 +48,12 @@ def _explain(cause: BaseException, stage: Stage) -> tuple[str, str | None, bool]
     reason = getattr(cause, "reason", None)
     if stage == "tls" and reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"):
         return "it does not speak TLS", "use --tls-verify=false for a registry on http", True
+    if stage == "tls" and _is_end(cause):
+        return (
+            "the other side closed the connection",
+            "if the registry is on plain http, use --tls-verify=false",
+            False,
+        )
     if isinstance(reason, str):
         hint = None
         if "ALERT" in reason and ("CERTIFICATE" in reason or "HANDSHAKE" in reason):
@@ -65,3 +71,11 @@ def _root_cause(error: BaseException) -> BaseException:
         seen.add(id(cause))
         error = cause
     return error
+
+
+def _is_end(cause: BaseException) -> bool:
+    """Whether the other side hung up in the middle of a TLS handshake."""
+    return isinstance(cause, ConnectionResetError) or type(cause).__name__ in (
+        "SSLEOFError",
+        "SSLZeroReturnError",
+    )

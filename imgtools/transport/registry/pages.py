@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from imgtools.errors import ConnectionFailed, RegistryError
+from imgtools.errors import ConnectionFailed, LimitExceeded, RegistryError
 from imgtools.transport.registry.api import Repository
 from imgtools.transport.registry.http import Response
 from imgtools.transport.registry.link import next_link
@@ -17,6 +17,8 @@ from imgtools.transport.registry.url import Origin, redact, resolve
 PAGE_LIMIT = 32 * 1024 * 1024
 """Bytes of one page."""
 _MOST_PAGES = 10_000
+_ALL_PAGES_LIMIT = 256 * 1024 * 1024
+"""Bytes of all pages together; a million tags are 20 MiB."""
 
 
 def pages(
@@ -28,6 +30,7 @@ def pages(
     that leaves the registry, LimitExceeded, and what a request raises.
     """
     seen: set[str] = set()
+    left = _ALL_PAGES_LIMIT
     response = first
     while True:
         with response:
@@ -36,6 +39,9 @@ def pages(
             seen.add(response.url)
             following = next_link(response.header_list("Link"))
             content = response.body(PAGE_LIMIT, f"page {redact(response.url)}")
+        left -= len(content)
+        if left < 0:
+            raise LimitExceeded(f"list from {redact(first.url)}", _ALL_PAGES_LIMIT)
         yield response, content
         if following is None:
             return
