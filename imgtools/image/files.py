@@ -23,10 +23,15 @@ LINK_LIMIT = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileLimits:
-    """How large a tree we agree to hold; exceeding one raises LimitExceeded."""
+    """How large a tree we agree to hold; exceeding one raises LimitExceeded.
+
+    `text` bounds the characters of all paths and link targets together with the bytes of
+    extended attributes: an archive of such compresses a thousandfold, a tree does not.
+    """
 
     nodes: int = 1_000_000
     depth: int = 1_024
+    text: int = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,12 +135,13 @@ class Node:
 class TreeBuilder:
     """Builds a layer's tree from its entries, in their order: the last of a name wins.
 
-    `count` is the number of nodes made.
+    `count` is the number of nodes made, `text` what `FileLimits.text` bounds.
     """
 
     limits: FileLimits = field(default_factory=FileLimits)
     root: Node = field(default_factory=Node.directory)
     count: int = 0
+    text: int = 0
 
     def add(self, path: str, info: FileInfo) -> None:
         """Add the entry called `path`, a whiteout perhaps.
@@ -143,6 +149,11 @@ class TreeBuilder:
         Raises UnsafePath for a path with "..", InvalidArchive for one that no extraction
         could make, LimitExceeded.
         """
+        self.text += len(path) + len(info.linkname)
+        if info.xattrs:
+            self.text += sum(len(key) + len(value) for key, value in info.xattrs.items())
+        if self.text > self.limits.text:
+            raise LimitExceeded("names and attributes of a layer's files", self.limits.text)
         parts = clean_path(path).split("/")
         name = parts.pop()
         if whiteout.is_metadata(name) or any(map(whiteout.is_metadata, parts)):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from imgtools.errors import LimitExceeded, NotFound
 from imgtools.image.select import is_attestation, is_manifest_entry
 from imgtools.inspect.summary import artifact_type
-from imgtools.inspect.survey import INDEX_DEPTH, read_config
+from imgtools.inspect.survey import INDEX_COUNT, INDEX_DEPTH, read_config
 from imgtools.spec import media_type as mt
 from imgtools.spec.config import Config
 from imgtools.spec.descriptor import Descriptor
@@ -75,7 +75,7 @@ def read_instances(source: Source, *, task: Task) -> tuple[Instance, ...]:
     parsed = parse(top)
     if not isinstance(parsed, Index):
         return (_described(source, top.descriptor(), top, None),)
-    entries = _flattened(source, top.digest, parsed, INDEX_DEPTH)
+    entries = _flattened(source, top.digest, parsed, INDEX_DEPTH, set())
     with WorkerPool(task) as pool:
         return tuple(pool.map(lambda entry: _looked_up(source, *entry), entries))
 
@@ -84,21 +84,27 @@ Entry = tuple[Descriptor, Digest]
 """An entry of an index, and the digest of that index."""
 
 
-def _flattened(source: Source, digest: Digest, index: Index, depth: int) -> Sequence[Entry]:
+def _flattened(
+    source: Source, digest: Digest, index: Index, depth: int, seen: set[Digest]
+) -> Sequence[Entry]:
+    """The entries below `index`; an index that is named in several ways is read once."""
     entries: list[Entry] = []
     for descriptor in index.manifests:
         if mt.kind(descriptor.media_type) != "index":
             entries.append((descriptor, digest))
         elif depth <= 0:
             raise LimitExceeded("nesting of indexes", INDEX_DEPTH, unit="levels")
-        else:
+        elif descriptor.digest not in seen:
+            seen.add(descriptor.digest)
+            if len(seen) > INDEX_COUNT:
+                raise LimitExceeded("number of indexes", INDEX_COUNT, unit="indexes")
             try:
                 inner = parse(source.manifest(descriptor))
             except NotFound:
                 entries.append((descriptor, digest))
                 continue
             if isinstance(inner, Index):
-                entries += _flattened(source, descriptor.digest, inner, depth - 1)
+                entries += _flattened(source, descriptor.digest, inner, depth - 1, seen)
         if len(entries) > MAX_INSTANCES:
             raise LimitExceeded("number of instances", MAX_INSTANCES, unit="entries")
     return entries

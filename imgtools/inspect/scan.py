@@ -96,6 +96,7 @@ class LayerReader:
         self._captured: _Captured | None = None
         self._lock = threading.Lock()
         self._files = 0
+        self._text = 0
 
     def __enter__(self) -> LayerReader:
         return self
@@ -118,7 +119,7 @@ class LayerReader:
                 builder = TreeBuilder(self._options.files)
                 self._scan(builder, number, layer.descriptor)
                 found = self._trees[number] = builder.root
-                self._count(builder.count)
+                self._count(builder)
             except Error as e:
                 raise e.with_context(f"layer {number} ({layer.digest})") from e.__cause__
         return found
@@ -158,12 +159,15 @@ class LayerReader:
         except Error as e:
             raise e.with_context(f"layer {info.layer} ({layer.digest})") from e.__cause__
 
-    def _count(self, files: int) -> None:
-        limit = self._options.files.nodes
+    def _count(self, builder: TreeBuilder) -> None:
+        limits = self._options.files
         with self._lock:
-            self._files += files
-            if self._files > limit:
-                raise LimitExceeded("number of files in all layers", limit, unit="files")
+            self._files += builder.count
+            self._text += builder.text
+            if self._files > limits.nodes:
+                raise LimitExceeded("number of files in all layers", limits.nodes, unit="files")
+            if self._text > limits.text:
+                raise LimitExceeded("names and attributes of all files", limits.text)
 
     def _scan(self, builder: TreeBuilder, number: int, blob: Descriptor) -> None:
         if mt.kind(blob.media_type) != "layer":

@@ -8,6 +8,7 @@ from imgtools.image.select import choose_instance
 from imgtools.spec import media_type as mt
 from imgtools.spec.config import Config
 from imgtools.spec.descriptor import Descriptor
+from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import Index, Manifest, RawManifest, parse
 from imgtools.spec.platform import Platform
 from imgtools.spec.strict_json import MANIFEST_LIMIT
@@ -15,6 +16,8 @@ from imgtools.transport.base import Source
 
 INDEX_DEPTH = 8
 """Indexes within indexes that are followed."""
+INDEX_COUNT = 1_000
+"""Indexes that are read to find what an index leads to."""
 
 
 def read_image(
@@ -31,7 +34,7 @@ def read_image(
     instance: Descriptor | None = None
     raw = top
     if isinstance(parsed, Index):
-        instance = _instance(source, parsed, platform, INDEX_DEPTH)
+        instance = _instance(source, parsed, platform, INDEX_DEPTH, set())
         raw = source.manifest(instance)
         parsed = parse(raw)
         if isinstance(parsed, Index):
@@ -60,8 +63,13 @@ def read_config(source: Source, descriptor: Descriptor) -> bytes:
         return reader.read()
 
 
-def _instance(source: Source, index: Index, platform: Platform, depth: int) -> Descriptor:
-    """The manifest for `platform` in `index` or in an index that it names."""
+def _instance(
+    source: Source, index: Index, platform: Platform, depth: int, seen: set[Digest]
+) -> Descriptor:
+    """The manifest for `platform` in `index` or in an index that it names.
+
+    `seen` are the indexes read so far: none is read twice, in however many ways it is named.
+    """
     refusal: NotFound | None = None
     try:
         chosen = choose_instance(index, platform)
@@ -74,11 +82,16 @@ def _instance(source: Source, index: Index, platform: Platform, depth: int) -> D
     for descriptor in nested:
         if depth <= 0:
             raise LimitExceeded("nesting of indexes", INDEX_DEPTH, unit="levels")
+        if descriptor.digest in seen:
+            continue
+        seen.add(descriptor.digest)
+        if len(seen) > INDEX_COUNT:
+            raise LimitExceeded("number of indexes", INDEX_COUNT, unit="indexes")
         inner = parse(source.manifest(descriptor))
         if not isinstance(inner, Index):
             raise InvalidManifest(f"index entry {descriptor.digest} is no index, as it says it is")
         try:
-            return _instance(source, inner, platform, depth - 1)
+            return _instance(source, inner, platform, depth - 1, seen)
         except NotFound as e:
             refusal = refusal or e
     raise refusal or NotFound(f"no image for {platform} in the index")

@@ -82,8 +82,12 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _log_access(access: Access) -> None:
+    from imgtools.inspect.text import printable
+
+    # Method and target are the client's, byte for byte.
+    asked = printable(f"{access.method} {access.target}")
     print(
-        f"{access.client} {access.method} {access.target} {access.status} "
+        f"{access.client} {asked} {access.status} "
         f"in={access.received} out={access.sent} {access.seconds * 1000:.1f}ms",
         file=sys.stderr,
         flush=True,
