@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     gc.set_threshold(50_000, 20, 20)
     args = list(sys.argv[1:] if argv is None else argv)
     code = run(args, Cli(settings=Settings.from_environment(os.environ)))
-    os._exit(_flush() or code)
+    os._exit(_flush(code))
 
 
 def run(args: list[str], cli: Cli) -> int:
@@ -195,17 +195,19 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _flush() -> int:
-    """Write what is buffered; 1 if that failed, for want of space or of a reader."""
+def _flush(code: int) -> int:
+    """Write what is buffered; the exit code, 1 for a `code` of 0 if that failed, for want of
+    space or of a reader. After an error that was reported nothing more is said."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:
-        return 1
+        return code or 1
     except OSError as e:
-        _complain(f"standard output: {(e.strerror or str(e)).lower()}")
-        return 1
-    return 0
+        if not code:
+            _complain(f"standard output: {(e.strerror or str(e)).lower()}")
+        return code or 1
+    return code
 
 
 if __name__ == "__main__":
