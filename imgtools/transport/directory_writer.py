@@ -90,9 +90,16 @@ class DirectoryDestination(Closing):
         return Capabilities()
 
     def current(self) -> Descriptor | None:
-        """The image in the directory, None when there is none that can be read."""
+        """The image in the directory, None when there is none that can be read.
+
+        Nor is there when a writer was killed while it moved the new image in: what it left
+        over goes when the image is written again, even if its manifest is the new one.
+        """
+        unfinished = unfinished_prefix(os.path.basename(self._path))
         try:
-            with DirectorySource(self._path) as source:
+            with DirectorySource(self._path) as source, Folder.open(self._path) as target:
+                if any(name.startswith(unfinished) for name in target.names()):
+                    return None
                 return source.resolve()
         except Error:
             return None

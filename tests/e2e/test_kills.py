@@ -21,6 +21,7 @@ import pytest
 
 from imgtools.copy.api import copy_by_name
 from imgtools.errors import ImageNotFound
+from imgtools.transport.lock import unfinished_prefix
 from imgtools.transport.options import DestinationOptions, RegistryOptions, SourceOptions
 from tests.e2e.debian import TAG, Made, entry, finish, image, new_layout, write_tar
 from tests.e2e.forms import Place, check_equivalent, check_identical, place
@@ -212,3 +213,16 @@ def test_leftovers_do_not_pile_up(
             (often / "docker.tar").unlink(missing_ok=True)
     run_cli(*arguments(often), check=True)
     assert files_below(once) == files_below(often)
+
+
+def test_a_directory_that_was_not_tidied(images: Images, run_cli: RunCli, room: Path) -> None:
+    """The rarest instant: the new manifest is there, and so is what only the old image had."""
+    arguments = ["copy", f"oci:{images.new.layout}:{TAG}", f"dir:{room}/dir"]
+    run_cli(*arguments, check=True)
+    clean = files_below(room / "dir")
+    (room / "dir" / unfinished_prefix("dir")).mkdir()
+    (room / "dir" / ("0" * 64)).write_bytes(b"a blob of the old image")
+    run_cli(*arguments, check=True)
+    assert files_below(room / "dir") == clean
+    again = run_cli(*arguments, check=True)
+    assert again.stderr.startswith("up to date: ")
