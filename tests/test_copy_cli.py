@@ -357,3 +357,14 @@ def test_ctrl_c_leaves_nothing(
     assert errors.strip() == b"imgtools: interrupted"
     assert list(tmp_path.glob("a.tar*")) == []
     assert list(Path(run_cli.env["TMPDIR"]).iterdir()) == []
+
+
+def test_a_docker_manifest_in_a_layout_is_said(
+    run_cli: RunCli, images_dir: Path, tmp_path: Path
+) -> None:
+    source = f"dir:{images_dir}/dir/docker"
+    kept = run_cli("copy", source, f"oci:{tmp_path}/a:x", check=True)
+    assert "--format oci converts it" in kept.stderr
+    for arguments in (["--format", "oci"], ["--quiet"]):
+        done = run_cli("copy", *arguments, source, f"oci:{tmp_path}/b{arguments[0]}:x", check=True)
+        assert "--format oci" not in done.stderr
