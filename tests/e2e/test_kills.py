@@ -177,6 +177,8 @@ def test_killed_copies(
         at_first = files_below(target.directory)
         status = killed_after(run_cli, arguments, whole * chooser.uniform(0.55, 1.05))
         begun = files_below(target.directory) - at_first
+        # The machine's load changes: towards the time between the first file and the end.
+        whole *= 0.85 if status == 0 else 1 if begun else 1.1
         found = target.found(room, before=before)
         assert found in ("new", "old" if before else "none")
         assert found == "new" or status != 0
