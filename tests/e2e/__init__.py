@@ -1,0 +1,1 @@
+"""Real images, real registries, real processes, and skopeo and umoci to judge the outcome."""
