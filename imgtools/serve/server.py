@@ -98,8 +98,26 @@ class RegistryServer:
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def run(self) -> None:
-        """Serve until `stop`; raises whatever a signal handler raises in this thread."""
-        self._server.serve()
+        """Serve until `stop`; raises whatever a signal handler raises in this thread.
+
+        The loop has a thread of its own: somewhere in it an exception raised by a signal
+        handler can be swallowed, and the server would not end.
+        """
+        ended = threading.Event()
+        failures: list[BaseException] = []
+
+        def loop() -> None:
+            try:
+                self._server.serve()
+            except BaseException as e:  # noqa: BLE001 - raised again in the caller's thread
+                failures.append(e)
+            finally:
+                ended.set()
+
+        threading.Thread(target=loop, name="accept", daemon=True).start()
+        ended.wait()
+        if failures:
+            raise failures[0]
 
     def stop(self) -> None:
         """Accept nothing more, let running requests end within the grace, close everything."""
