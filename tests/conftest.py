@@ -7,11 +7,13 @@ own from `repository`, so that tests do not meet in them.
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.rig import (
@@ -22,6 +24,12 @@ from tests.rig import (
     make_certificates,
     make_images,
 )
+
+# The same examples in every run, so that what landed once passes again; HYPOTHESIS_PROFILE=random
+# looks for new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("random", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(scope="session")

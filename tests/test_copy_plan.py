@@ -174,6 +174,29 @@ def golden_cases() -> dict[str, tuple[FakeSource, FakeDestination, CopyOptions]]
         FakeDestination(),
         replace(everything, compression="zstd"),
     )
+    add("plain layers are kept", plain, FakeDestination(), system)
+    add("decompress into dir", image, dir_destination(), replace(system, decompress=True))
+    add(
+        "compress into a registry is a warning",
+        image,
+        FakeDestination(),
+        replace(system, compress=True),
+    )
+    return {**cases, **golden_trees(world, image, plain)}
+
+
+def golden_trees(
+    world: World, image: RawManifest, plain: RawManifest
+) -> dict[str, tuple[FakeSource, FakeDestination, CopyOptions]]:
+    """Plans of made-up manifests, nested indexes and referrers."""
+    cases = {}
+    system, everything = CopyOptions(selection=SYSTEM), CopyOptions(selection=ALL)
+
+    def add(
+        title: str, top: RawManifest, to: FakeDestination, options: CopyOptions, **more: Any
+    ) -> None:
+        cases[title] = (FakeSource(world, top, **more), to, options)
+
     add(
         "archive source is compressed",
         plain,
@@ -191,14 +214,6 @@ def golden_cases() -> dict[str, tuple[FakeSource, FakeDestination, CopyOptions]]
         synthesised=True,
         registry="",
         name="docker-archive:in.tar",
-    )
-    add("plain layers are kept", plain, FakeDestination(), system)
-    add("decompress into dir", image, dir_destination(), replace(system, decompress=True))
-    add(
-        "compress into a registry is a warning",
-        image,
-        FakeDestination(),
-        replace(system, compress=True),
     )
     inner = world.index((image, AMD64), attestation(world, image))
     add(
@@ -222,7 +237,7 @@ def golden_cases() -> dict[str, tuple[FakeSource, FakeDestination, CopyOptions]]
         replace(system, referrers=True, format="v2s2"),
         referrers={image.digest: [signature.descriptor()]},
     )
-    return cases  # fmt: skip
+    return cases
 
 
 @pytest.mark.parametrize("name", golden_cases())

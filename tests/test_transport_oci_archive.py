@@ -18,6 +18,7 @@ import zstandard
 
 from imgtools.blob.reader import BlobReader
 from imgtools.errors import (
+    Conflict,
     Denied,
     Error,
     ImageNotFound,
@@ -296,3 +297,14 @@ def test_descriptor_of_another_size_does_not_count_as_there(tmp_path: Path) -> N
         destination.put_blob(descriptor, lambda: BlobReader.of(content), task=Task())
         other = Descriptor(media_type="", digest=descriptor.digest, size=1)
         assert not destination.has_blob(other)
+
+
+def test_a_file_that_is_no_archive_is_not_replaced(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("root:x:0:0:root:/root:/bin/bash\n")
+    with pytest.raises(Conflict, match="is not a tar archive"):
+        OciArchiveDestination.open(f"{precious}:tag")
+    assert precious.read_text().startswith("root:")
+    empty = tmp_path / "empty"
+    empty.touch()
+    OciArchiveDestination.open(f"{empty}:tag").close()

@@ -189,11 +189,11 @@ def _one_sided(
     """A path that at most one image's own layers write, the shared layers being unknown."""
     hidden_a, hidden_b = hidden
     if new is not None:
-        if new.info is None and not new.opaque and not hidden_b:
-            return None
+        if new.info is None and not new.opaque and not any(hidden):
+            return None  # a directory that layers only pass through
         return FileChange(path=path, change="added" if hidden_a else "written in B", after=after)
     if old is not None:
-        if old.info is None and not old.opaque and not hidden_a:
+        if old.info is None and not old.opaque and not any(hidden):
             return None
         change: Change = "removed" if hidden_b else "written in A"
         return FileChange(path=path, change=change, before=before)

@@ -75,6 +75,7 @@ class RegistryServer:
     ) -> None:
         """Listen. Raises StorageError when the address or the certificate cannot be used."""
         self._options = options or ServerOptions()
+        self._ended = threading.Event()
         self._server = _Server(app, self._options, on_access)
         where = f"{self._options.host}:{self._options.port}"
         try:
@@ -98,12 +99,11 @@ class RegistryServer:
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def run(self) -> None:
-        """Serve until `stop`; raises whatever a signal handler raises in this thread.
+        """Serve until `stop` or `end`; raises whatever a signal handler raises in this thread.
 
         The loop has a thread of its own: somewhere in it an exception raised by a signal
         handler can be swallowed, and the server would not end.
         """
-        ended = threading.Event()
         failures: list[BaseException] = []
 
         def loop() -> None:
@@ -112,12 +112,16 @@ class RegistryServer:
             except BaseException as e:  # noqa: BLE001 - raised again in the caller's thread
                 failures.append(e)
             finally:
-                ended.set()
+                self._ended.set()
 
         threading.Thread(target=loop, name="accept", daemon=True).start()
-        ended.wait()
+        self._ended.wait()
         if failures:
             raise failures[0]
+
+    def end(self) -> None:
+        """Let `run` return; safe from any thread and in a signal handler."""
+        self._ended.set()
 
     def stop(self) -> None:
         """Accept nothing more, let running requests end within the grace, close everything."""

@@ -19,7 +19,7 @@ from imgtools.blob.pump import chunks
 from imgtools.blob.reader import BlobReader
 from imgtools.blob.tar import BLOCK, Entry
 from imgtools.blob.tar.header import encode
-from imgtools.errors import SizeMismatch
+from imgtools.errors import Conflict, SizeMismatch
 from imgtools.spec.descriptor import Descriptor
 from imgtools.task import Task
 from imgtools.transport.archive_index import temporary_file
@@ -52,9 +52,15 @@ class ArchiveWriter:
     """Collects members for the archive at `path`; begins to write with the first of them."""
 
     def __init__(self, path: str, *, tmpdir: str | None = None) -> None:
-        """`tmpdir` is only for what is no file. Raises NotFound for a missing directory."""
+        """`tmpdir` is only for what is no file.
+
+        Raises NotFound for a missing directory, and Conflict for a file that is no archive:
+        a mistyped name must not cost somebody their data.
+        """
         self.streams = is_stream(path)
         self.path = path if self.streams else resolve_target(path)
+        if not self.streams:
+            _check_replaceable(self.path)
         self._tmpdir = tmpdir
         self._lock = threading.Lock()
         self._output: _Output | None = None
@@ -192,6 +198,19 @@ def is_stream(path: str) -> bool:
         return not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path)
     except OSError:
         return False
+
+
+def _check_replaceable(path: str) -> None:
+    with storage_errors(path):
+        try:
+            with open(path, "rb", buffering=0) as file:
+                head = file.read(BLOCK)
+        except FileNotFoundError:
+            return
+    if head and head[257:262] != b"ustar":
+        raise Conflict(
+            f"{path} exists and is not a tar archive", hint="remove it, or choose another name"
+        )
 
 
 def _write_at(fd: int, data: bytes, offset: int, path: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgtools.cli.command import go_bool, verb
+from imgtools.cli.state import Cli
 from imgtools.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ _LISTEN = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\[\]:/]*):(?P<port>[0-9]{1,
 @click.option("--tls-key", type=click.Path(), metavar="FILE", help="Private key (PEM).")
 @go_bool("--verbose", "-v", help="Write a line to stderr for every request.")
 @go_bool("--quiet", "-q", help="Do not print the address on stdout.")
+@click.pass_obj
 def command(
+    cli: Cli,
+    /,
     directory: str,
     listen: str,
     writable: bool,
@@ -64,7 +68,8 @@ def command(
         try:
             if not quiet:
                 click.echo(server.url)
-            server.run()
+            with cli.cancel.calls(server.end):
+                server.run()
         except KeyboardInterrupt:
             # This is how serving ends, so it is no failure.
             pass

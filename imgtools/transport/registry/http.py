@@ -81,8 +81,8 @@ class Response:
             if not data and self._raw.length:
                 raise ConnectionResetError(None, f"it ended {self._raw.length} bytes early")
         except _TRANSPORT_ERRORS as e:
-            lease, self._lease = self._lease, None
-            self._client._discard(lease)
+            lease = self._lease
+            self.close()
             self._client.check()
             raise network_failure(e, lease.origin, "receive") from e
         if not data or self._raw.length == 0:
@@ -119,6 +119,8 @@ class Response:
         lease, self._lease = self._lease, None
         if lease is not None:
             self._client._discard(lease)
+            # Where the connection was not to be kept, only this holds the socket.
+            self._raw.close()
 
     def __enter__(self) -> Response:
         return self
