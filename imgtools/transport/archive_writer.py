@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from imgtools.blob.compression.formats import Compression, sniff
 from imgtools.blob.files import storage_errors
 from imgtools.blob.pump import chunks
 from imgtools.blob.reader import BlobReader
@@ -52,15 +53,9 @@ class ArchiveWriter:
     """Collects members for the archive at `path`; begins to write with the first of them."""
 
     def __init__(self, path: str, *, tmpdir: str | None = None) -> None:
-        """`tmpdir` is only for what is no file.
-
-        Raises NotFound for a missing directory, and Conflict for a file that is no archive:
-        a mistyped name must not cost somebody their data.
-        """
+        """`tmpdir` is only for what is no file. Raises NotFound for a missing directory."""
         self.streams = is_stream(path)
         self.path = path if self.streams else resolve_target(path)
-        if not self.streams:
-            _check_replaceable(self.path)
         self._tmpdir = tmpdir
         self._lock = threading.Lock()
         self._output: _Output | None = None
@@ -200,14 +195,16 @@ def is_stream(path: str) -> bool:
         return False
 
 
-def _check_replaceable(path: str) -> None:
+def check_replaceable(path: str) -> None:
+    """Raise Conflict for an existing file that is no archive, compressed or not: a mistyped
+    name must not cost somebody their data."""
     with storage_errors(path):
         try:
             with open(path, "rb", buffering=0) as file:
                 head = file.read(BLOCK)
         except FileNotFoundError:
             return
-    if head and head[257:262] != b"ustar":
+    if head and head[257:262] != b"ustar" and sniff(head) is Compression.NONE:
         raise Conflict(
             f"{path} exists and is not a tar archive", hint="remove it, or choose another name"
         )

@@ -21,7 +21,7 @@ from imgtools.spec.manifest import RawManifest
 from imgtools.task import Task
 from imgtools.transport import layout_index
 from imgtools.transport.archive_index import Archive, ArchiveLayout
-from imgtools.transport.archive_writer import ArchiveWriter
+from imgtools.transport.archive_writer import ArchiveWriter, check_replaceable
 from imgtools.transport.base import BlobOpener, BlobOutcome, Capabilities, Origin
 from imgtools.transport.closing import Closing
 from imgtools.transport.lock import OnePerDigest
@@ -73,15 +73,19 @@ class OciArchiveDestination(Closing):
     ) -> Self:
         """The destination `oci-archive:rest`, of which nothing is written yet.
 
-        `tmpdir` is only needed when the path is a pipe. Raises InvalidReference and NotFound.
+        `tmpdir` is only needed when the path is a pipe. Raises InvalidReference, NotFound,
+        and Conflict for an existing file that is no archive.
         """
         name = parse_target_name("oci-archive", rest)
         check_ref_name("oci-archive", name)
+        writer = ArchiveWriter(name.path, tmpdir=tmpdir)
+        if not writer.streams:
+            check_replaceable(writer.path)
         return cls(
             name,
             Origin(transport="oci-archive", name=f"oci-archive:{rest}"),
             layout_capabilities(accept_uncompressed=accept_uncompressed),
-            ArchiveWriter(name.path, tmpdir=tmpdir),
+            writer,
         )
 
     @property

@@ -310,6 +310,10 @@ class HttpClient:
             stage: Stage = "connect"
             if lease.origin.scheme == "https" and lease.connection.sock is not None:
                 stage = "tls"
+            # A proxy's refusal leaves its response, which holds the socket, in the frames.
+            from traceback import clear_frames
+
+            clear_frames(e.__traceback__)
             raise network_failure(e, lease.origin, stage) from e
 
     def _send(
