@@ -17,9 +17,9 @@ from imgtools.transport.options import Proxies, RegistryOptions
 from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
 from imgtools.transport.registry.exchange import ExchangeFailed
 from imgtools.transport.registry.session import Session
-from imgtools.transport.registry.tls import make_context
+from imgtools.transport.registry.tls import certificates_for, make_context
 from tests.registry_fake import FakeRegistry, open_session, say
-from tests.rig import RegistryServer
+from tests.rig import RegistryServer, RunCli
 
 
 def ask(session: Session) -> int:
@@ -214,3 +214,26 @@ def test_proxy_that_refuses() -> None:
             ask(session)
         assert "secret" not in caught.value.message
         session.close()
+
+
+def test_certs_d_has_a_directory_for_the_host_to_the_letter(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory in (first / "a:1", second / "a:1", second / "b"):
+        directory.mkdir(parents=True)
+    options = RegistryOptions(certs_dirs=(str(first), str(second), str(tmp_path / "absent")))
+    assert certificates_for("a:1", options) == str(first / "a:1")
+    assert certificates_for("b", options) == str(second / "b")
+    assert certificates_for("a", options) is None
+    given = RegistryOptions(certs_dirs=(str(first),), cert_dir="/given")
+    assert certificates_for("a:1", given) == "/given"
+
+
+def test_certs_d_is_trusted_without_an_option(
+    run_cli: RunCli, registry_tls: RegistryServer, certificates: Path, repository: str
+) -> None:
+    name = f"docker://{registry_tls.host}/{repository}"
+    assert "certificate is not trusted" in run_cli("list-tags", name).stderr
+    directory = run_cli.home / ".config/containers/certs.d" / registry_tls.host
+    directory.mkdir(parents=True)
+    shutil.copy(certificates / "ca.crt", directory / "ca.crt")
+    assert "certificate" not in run_cli("list-tags", name).stderr

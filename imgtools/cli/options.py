@@ -92,6 +92,7 @@ def registry_options(
     return RegistryOptions(
         tls_verify=values["tls_verify"] is not False,
         cert_dir=values["cert_dir"],
+        certs_dirs=cli.settings.certs_dirs,
         credentials=_credentials(values),
         anonymous=values["no_creds"],
         auth_files=(chosen,) if chosen else cli.settings.auth_files,

@@ -1,4 +1,4 @@
-"""What every local source and destination shares: being a context manager that closes."""
+"""What sources, destinations and all they are made of share: `with` closes them at the end."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from types import TracebackType
 
 from imgtools.blob.files import TEMPORARY_PREFIX, storage_error, storage_errors
 from imgtools.blob.pump import pump
@@ -18,6 +17,7 @@ from imgtools.blob.reader import BlobReader
 from imgtools.errors import DigestMismatch, LimitExceeded, NotFound, SizeMismatch, UnsafePath
 from imgtools.spec.descriptor import Descriptor
 from imgtools.task import Task
+from imgtools.transport.closing import Closing
 
 NEW_PREFIX = f"{TEMPORARY_PREFIX}new-"
 """How the names of files begin that `Folder` has not finished writing."""
@@ -26,7 +26,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-class Region:
+class Region(Closing):
     """Part of an open file, read from its start; owns `fd` and closes it.
 
     `path` names the file in errors. Safe for one reader at a time.
@@ -72,17 +72,6 @@ class Region:
         if fd >= 0:
             os.close(fd)
 
-    def __enter__(self) -> Region:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 def blob_reader(region: Region, descriptor: Descriptor) -> BlobReader:
     """A verifying reader over `region`, which it closes.
@@ -97,7 +86,7 @@ def blob_reader(region: Region, descriptor: Descriptor) -> BlobReader:
     return BlobReader(region, descriptor.digest, descriptor.size, close=region.close)
 
 
-class Folder:
+class Folder(Closing):
     """An open directory; `path` names it in errors. Names are single components."""
 
     def __init__(self, fd: int, path: str) -> None:
@@ -258,17 +247,6 @@ class Folder:
 
     def _path(self, name: str) -> str:
         return os.path.join(self.path, name)
-
-    def __enter__(self) -> Folder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

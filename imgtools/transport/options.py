@@ -43,7 +43,8 @@ class RegistryOptions:
     """How registries are reached.
 
     `tls_verify` False accepts any certificate and, where no TLS answers, plain http.
-    `cert_dir` holds `*.crt` (CAs), `*.cert` with `*.key` (client pair), as in certs.d.
+    `cert_dir` holds `*.crt` (CAs), `*.cert` with `*.key` (client pair), as in certs.d; without
+    it the first directory named `host[:port]` in one of `certs_dirs` is used, if there is any.
     `ca_file` is one further PEM file of CAs. `credentials` wins over `auth_files` (containers
     auth.json or docker config.json, first match wins); `anonymous` uses none at all.
     `challenge_cache` is a file that remembers, per host, scheme and token realm; None keeps
@@ -53,6 +54,7 @@ class RegistryOptions:
 
     tls_verify: bool = True
     cert_dir: str | None = None
+    certs_dirs: tuple[str, ...] = ()
     ca_file: str | None = None
     credentials: Credentials | None = None
     anonymous: bool = False

@@ -7,13 +7,13 @@ challenges and tokens.
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from imgtools.errors import Unsupported
 from imgtools.spec.reference import ImageName, Reference
 from imgtools.task import CancelToken
 from imgtools.transport.base import Destination, Source
+from imgtools.transport.closing import Closing
 from imgtools.transport.options import DestinationOptions, SourceOptions
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ TRANSPORTS = (
 """Every transport whose names we understand; the last two are not there yet."""
 
 
-class Transports:
+class Transports(Closing):
     """Opens sources and destinations, and closes the registry sessions behind them."""
 
     def __init__(self, cancel: CancelToken | None = None) -> None:
@@ -132,17 +132,6 @@ class Transports:
         sessions, self._sessions = self._sessions, None
         if sessions is not None:
             sessions.close()
-
-    def __enter__(self) -> Transports:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def parse_name(text: str) -> ImageName:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 from imgtools.errors import DigestMismatch, ImageNotFound
 from imgtools.spec import media_type as mt
@@ -20,6 +18,7 @@ from imgtools.spec.manifest import RawManifest
 from imgtools.spec.reference import Reference
 from imgtools.task import Task
 from imgtools.transport.base import BlobOpener, BlobOutcome, Capabilities, Origin
+from imgtools.transport.closing import Closing
 from imgtools.transport.registry.api import Repository, content_digest
 from imgtools.transport.registry.failure import Forbidden
 from imgtools.transport.registry.manifests import get_manifest, head_manifest
@@ -32,7 +31,7 @@ _STORED = (201, 200, 202)
 _UNSET = object()
 
 
-class RegistryDestination:
+class RegistryDestination(Closing):
     """A `Destination` in a registry; the session stays open when it is closed."""
 
     def __init__(
@@ -172,17 +171,6 @@ class RegistryDestination:
 
     def close(self) -> None:
         """Nothing: connections belong to the session."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _is_there(self, digest: Digest) -> bool:
         with self._lock:

@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from itertools import chain
-from types import TracebackType
 
 from imgtools.blob.reader import CHUNK
 from imgtools.errors import Cancelled, Error, LimitExceeded
 from imgtools.task import CancelToken
+from imgtools.transport.closing import Closing
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.registry.exchange import Body, ExchangeFailed, Stage
 from imgtools.transport.registry.network import network_failure
@@ -34,7 +34,7 @@ _DRAIN_LIMIT = 64 * 1024
 _TRANSPORT_ERRORS = (HTTPException, OSError, ValueError)
 
 
-class Response:
+class Response(Closing):
     """Status and headers, and a body that is read as it came over the wire.
 
     The connection goes back to its pool when the body is at its end; closing earlier gives
@@ -122,17 +122,6 @@ class Response:
             # Where the connection was not to be kept, only this holds the socket.
             self._raw.close()
 
-    def __enter__(self) -> Response:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _finish(self) -> None:
         lease, self._lease = self._lease, None
         if lease is not None:
@@ -171,9 +160,13 @@ class _Lease:
 class HttpClient:
     """Connections under one set of options; used from any number of threads."""
 
-    def __init__(self, options: RegistryOptions, *, registry_host: str = "") -> None:
-        """`registry_host` is the only host that is shown client certificates."""
+    def __init__(
+        self, options: RegistryOptions, *, registry: str = "", registry_host: str = ""
+    ) -> None:
+        """`registry` is the name by which certs.d has certificates, `registry_host` the only
+        host that is shown client certificates."""
         self._options = options
+        self._registry = registry
         self._registry_host = registry_host
         self._lock = threading.Lock()
         self._idle: dict[Origin, list[tuple[HTTPConnection, bool]]] = {}
@@ -299,7 +292,9 @@ class HttpClient:
             if context is None:
                 from imgtools.transport.registry.tls import make_context
 
-                context = make_context(self._options, client_identity=identity)
+                context = make_context(
+                    self._options, registry=self._registry, client_identity=identity
+                )
                 self._contexts[identity] = context
             return context
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
-from types import TracebackType
 
 from imgtools.task import CancelToken
+from imgtools.transport.closing import Closing
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.registry.challenge_cache import ChallengeCache
 from imgtools.transport.registry.session import Session
 
 
-class SessionPool:
+class SessionPool(Closing):
     """Makes sessions when they are first asked for, and closes them all."""
 
     def __init__(self, cancel: CancelToken | None = None) -> None:
@@ -56,14 +56,3 @@ class SessionPool:
             session.close()
         for cache in caches.values():
             cache.save()
-
-    def __enter__(self) -> SessionPool:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -70,7 +70,7 @@ class Session:
         self._scheme = "https" if options.tls_verify else self._remembered
         self._scheme_tested = options.tls_verify
         self._client = HttpClient(
-            options, registry_host=Origin.of(f"https://{self._authority}").host
+            options, registry=host, registry_host=Origin.of(f"https://{self._authority}").host
         )
         self._auth = Authenticator(host, options, self._fetch_token, known)
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Self
 
 from imgtools.blob.reader import BlobReader
 from imgtools.errors import BlobNotFound
@@ -19,12 +17,13 @@ from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
 from imgtools.spec.reference import Reference
 from imgtools.transport.base import Origin
+from imgtools.transport.closing import Closing
 from imgtools.transport.registry.api import Repository
 from imgtools.transport.registry.manifests import get_manifest, head_manifest
 from imgtools.transport.registry.session import Session
 
 
-class RegistrySource:
+class RegistrySource(Closing):
     """A `Source` in a registry; the session stays open when it is closed."""
 
     def __init__(self, session: Session, reference: Reference) -> None:
@@ -127,17 +126,6 @@ class RegistrySource:
 
     def close(self) -> None:
         """Nothing: connections belong to the session."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _fetch_top(self) -> RawManifest:
         if self._top is None:

@@ -17,8 +17,24 @@ from imgtools.transport.options import RegistryOptions
 log = logging.getLogger(__name__)
 
 
-def make_context(options: RegistryOptions, *, client_identity: bool) -> ssl.SSLContext:
+def certificates_for(registry: str, options: RegistryOptions) -> str | None:
+    """The directory of certificates for `registry`, named as in references; None for none.
+
+    containers-certs.d(5): the name is `host[:port]` to the letter, and the first of the
+    directories that has it is the only one used.
+    """
+    if options.cert_dir is not None:
+        return options.cert_dir
+    candidates = (os.path.join(directory, registry) for directory in options.certs_dirs)
+    return next((path for path in candidates if os.path.isdir(path)), None)
+
+
+def make_context(
+    options: RegistryOptions, *, registry: str = "", client_identity: bool
+) -> ssl.SSLContext:
     """A client context for `options`; with `client_identity` it offers the client pairs.
+
+    `registry` is the name that certificates are looked up by where no directory was given.
 
     The system's CAs are OpenSSL's own default, which SSL_CERT_FILE and SSL_CERT_DIR
     redirect. Raises InvalidInput for files that are no certificates or pairs that are
@@ -32,8 +48,9 @@ def make_context(options: RegistryOptions, *, client_identity: bool) -> ssl.SSLC
         context.verify_mode = ssl.CERT_NONE
     if options.ca_file is not None:
         _load_ca(context, options.ca_file)
-    if options.cert_dir is not None:
-        _load_directory(context, options.cert_dir, client_identity=client_identity)
+    directory = certificates_for(registry, options) if registry else options.cert_dir
+    if directory is not None:
+        _load_directory(context, directory, client_identity=client_identity)
     return context
 
 
