@@ -66,13 +66,19 @@ def _put(blobs: Path, data: bytes, media_type: str) -> dict[str, object]:
 
 
 def tree(directory: Path, files: int, *, seed: int = 1) -> Path:
-    """A tree shaped like a distribution's: many small files, few large ones, some links."""
+    """A tree shaped like a distribution's: many small files, few large ones, some links.
+
+    Directories are at most six deep, so that names beyond 100 bytes are as rare as they are
+    in a distribution.
+    """
     rng = random.Random(seed)
     words = bytes(rng.choices(b"etaoin shrdlu\n(){};=_abcdefgh", k=1 << 20))
     folders = [directory]
     directory.mkdir(parents=True)
     for number in range(files // 12):
         parent = rng.choice(folders[-40:])
+        while len(parent.relative_to(directory).parts) > 5:
+            parent = parent.parent.parent
         folder = parent / f"dir{number}"
         folder.mkdir()
         folders.append(folder)
