@@ -239,7 +239,6 @@ def test_to_oci_and_back_keeps_blobs() -> None:
     "value",
     [
         {**oci(), "config": blob("application/x", CONFIG, 2)},
-        oci(subject=blob(mt.OCI_MANIFEST)),
         oci(layers=[blob("application/x")]),
         oci(layers=[blob(mt.OCI_FOREIGN_ZSTD)]),
     ],
@@ -249,6 +248,13 @@ def test_to_docker_refuses_what_docker_cannot_say(value: dict[str, Any]) -> None
     assert isinstance(manifest, Manifest)
     with pytest.raises(Unsupported):
         convert.manifest_to_docker(manifest)
+
+
+def test_to_docker_drops_what_has_no_place_there() -> None:
+    manifest = parse(raw(oci(subject=blob(mt.OCI_MANIFEST), annotations={"a": "b"})))
+    assert isinstance(manifest, Manifest)
+    value = convert.manifest_to_docker(manifest).to_json()
+    assert set(value) == {"schemaVersion", "mediaType", "config", "layers"}
 
 
 def test_docker_manifest_is_written_in_dockers_form() -> None:

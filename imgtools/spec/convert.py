@@ -34,8 +34,8 @@ def manifest_to_oci(manifest: Manifest) -> Manifest:
 def manifest_to_docker(manifest: Manifest) -> Manifest:
     """The v2 schema 2 manifest of the same image.
 
-    Annotations have no place there and are dropped, as skopeo does; raises Unsupported for
-    an artifact, a subject, or a layer type that Docker does not have.
+    Annotations and a subject have no place there and are dropped, as skopeo does; raises
+    Unsupported for an artifact, or a layer type that Docker does not have.
     """
     if manifest.is_docker:
         return manifest
@@ -44,8 +44,6 @@ def manifest_to_docker(manifest: Manifest) -> Manifest:
             f"an artifact with config type {manifest.config.media_type} "
             "cannot be written as Docker v2 schema 2"
         )
-    if manifest.subject is not None:
-        raise Unsupported("a manifest with a subject cannot be written as Docker v2 schema 2")
     return Manifest(
         media_type=mt.DOCKER_MANIFEST,
         config=_converted(manifest.config, docker=True),
