@@ -229,7 +229,7 @@ def why_foreign(module: str, imported: str) -> str:
         return "only imgtools.cli imports engine"
     if top == "imgtools" and within("engine.runtime."):
         return "engine.runtime stands alone"
-    if top in ("tests", "testdata", "bench"):
+    if top in ("tests", "testdata", "bench", "interop"):
         return f"{top} is not part of the product"
     if f"{imported}.".startswith("imgtools.testing.") and not within("imgtools.testing."):
         return "imgtools.testing is for tests"

@@ -51,7 +51,7 @@ def test_only_the_command_line_touches_the_process(product: list[Source]) -> Non
 
 def test_everything_else_is_documented_and_swallows_nothing() -> None:
     """Tests, scripts and benchmarks too."""
-    rest = sources("tests", "testdata", "bench", "scripts")
+    rest = sources("tests", "testdata", "bench", "interop", "scripts")
     both = (checks.docstring, checks.swallowed_errors)
     assert [text for source in rest for check in both for text in check(source)] == []
 
@@ -64,7 +64,9 @@ def test_nothing_grows_too_long() -> None:
     allowed = tomllib.loads((REPOSITORY / "tests/rules/allowances.toml").read_text())["lines"]
     measured = {
         name: (lines, limit)
-        for source in sources("imgtools", "engine", "bench", "scripts", "testdata", "tests")
+        for source in sources(
+            "imgtools", "engine", "bench", "interop", "scripts", "testdata", "tests"
+        )
         for name, lines, limit in checks.lengths(source)
         if ":" in name or not name.rpartition("/")[2].startswith("test_")
     }
