@@ -359,12 +359,17 @@ def test_ctrl_c_leaves_nothing(
     assert list(Path(run_cli.env["TMPDIR"]).iterdir()) == []
 
 
-def test_a_docker_manifest_in_a_layout_is_said(
-    run_cli: RunCli, images_dir: Path, tmp_path: Path
+def test_docker_manifests_become_oci_in_a_layout_unless_kept(
+    run_cli: RunCli, images_dir: Path, tmp_path: Path, skopeo: Any
 ) -> None:
-    source = f"dir:{images_dir}/dir/docker"
-    kept = run_cli("copy", source, f"oci:{tmp_path}/a:x", check=True)
-    assert "--format oci converts it" in kept.stderr
-    for arguments in (["--format", "oci"], ["--quiet"]):
-        done = run_cli("copy", *arguments, source, f"oci:{tmp_path}/b{arguments[0]}:x", check=True)
-        assert "--format oci" not in done.stderr
+    """What skopeo reads by name, and what comes out again with the digest it had."""
+    source = f"dir:{images_dir}/dir/docker-list"
+    digest = run_cli("manifest-digest", images_dir / "dir/docker-list/manifest.json").stdout.strip()
+    done = run_cli("copy", "--all", source, f"oci:{tmp_path}/a:x", check=True)
+    assert f"manifest {digest} -> sha256:" in done.stderr
+    raw = skopeo("inspect", "--raw", f"oci:{tmp_path}/a:x").stdout
+    assert json.loads(raw)["mediaType"] == "application/vnd.oci.image.index.v1+json"
+    run_cli("copy", "--all", "--preserve-digests", source, f"oci:{tmp_path}/b:x", check=True)
+    run_cli("copy", "--all", f"oci:{tmp_path}/b:x", f"dir:{tmp_path}/c", check=True)
+    back = run_cli("manifest-digest", tmp_path / "c/manifest.json").stdout.strip()
+    assert back == digest

@@ -108,17 +108,18 @@ def family(rules: Rules, media_type: str) -> Family | None:
 
 
 def _becomes_oci(rules: Rules, media_type: str) -> bool:
-    """Whether a Docker manifest that the source made up is better an OCI one.
+    """Whether a Docker manifest or list has to become OCI's at the destination.
 
-    In a layout it is: most tools that read layouts, skopeo and umoci among them, look for OCI
-    manifests only, and nobody knows the digest of a manifest that was never stored.
+    In a layout it has: skopeo, buildah and umoci look for OCI's types only when they read
+    one. --preserve-digests keeps it as it is, and so does what copies an index by its bytes.
     """
+    options = rules.options
     return (
-        rules.source.synthesised
-        and rules.destination.transport in ("oci", "oci-archive")
-        and mt.kind(media_type) == "manifest"
+        rules.destination.transport in ("oci", "oci-archive")
+        and mt.kind(media_type) in ("manifest", "index")
         and mt.is_docker(media_type)
-        and not (rules.options.format or rules.options.preserve_digests)
+        and not (options.format or options.preserve_digests)
+        and not (options.selection.sparse or options.selection.mode == "index-only")
     )
 
 

@@ -21,7 +21,6 @@ from imgtools.cli.output import flush, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
 from imgtools.errors import InvalidInput, Unsupported
-from imgtools.spec.media_type import is_docker
 from imgtools.spec.platform import Platform
 from imgtools.transport.table import Transports, parse_name
 
@@ -207,19 +206,7 @@ def _run(
             _show_plan(plan, as_json=as_json)
             return None
     _show_result(result, quiet=quiet, as_json=as_json)
-    if not quiet and not as_json and is_docker(result.top.media_type):
-        _tell_of_docker_in_layout(ends.names[1])
     return result
-
-
-def _tell_of_docker_in_layout(destination: ImageName) -> None:
-    """A layout may hold Docker manifests, but not every tool that reads layouts expects it."""
-    if destination.transport in ("oci", "oci-archive"):
-        click.echo(
-            "imgtools: info: the manifest was kept as Docker's, which umoci and older versions "
-            "of skopeo and buildah do not read from a layout; --format oci converts it",
-            err=True,
-        )
 
 
 def _expect(show: Quiet, plan: CopyPlan) -> None:
