@@ -19,6 +19,7 @@ import click
 from imgtools.cli.command import GoBool, global_options, normalise_args
 from imgtools.cli.settings import Settings
 from imgtools.cli.state import Cli
+from imgtools.cli.text import one_line
 from imgtools.errors import Cancelled, Error, ImageNotFound, SeveralErrors
 
 _VERBS = {
@@ -192,9 +193,7 @@ def _report(error: Error) -> None:
 
 def _complain(text: str) -> None:
     """One line on stderr; control characters cannot reach the terminal."""
-    line = " ".join(text.split())
-    safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-    click.echo(f"imgtools: {safe}", err=True)
+    click.echo(f"imgtools: {one_line(text)}", err=True)
 
 
 def _discard_output() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import click
 
 from imgtools.blob.files import storage_error
+from imgtools.cli.text import one_line
 from imgtools.task import Event, Note
 
 
@@ -49,6 +50,4 @@ def flush() -> None:
 def notes(event: Event) -> None:
     """A listener that shows notes on stderr, one line each, and ignores progress."""
     if isinstance(event, Note):
-        line = " ".join(event.text.split())
-        safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-        click.echo(f"imgtools: {event.level}: {safe}", err=True)
+        click.echo(f"imgtools: {event.level}: {one_line(event.text)}", err=True)

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
+from imgtools.cli.text import escaped
 from imgtools.copy.render import size_text
 from imgtools.task import Advanced, Event, Finished, Note, Started
+from imgtools.transport.closing import Closing
 
 _INTERVAL = 0.1
 _WINDOW = 5.0
@@ -29,16 +31,10 @@ _BAR = 24
 
 def printable(text: str) -> str:
     """One line without control characters, so that no name can steer the terminal."""
-    return "".join(_shown(c) for c in text)
+    return escaped(re.sub("[\r\n\t]", " ", text))
 
 
-def _shown(character: str) -> str:
-    if character.isprintable():
-        return character
-    return " " if character in "\r\n\t" else repr(character)[1:-1]
-
-
-class Quiet:
+class Quiet(Closing):
     """Shows notes as lines on `stream`: warnings always, others unless `quiet`."""
 
     def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
@@ -56,17 +52,6 @@ class Quiet:
     def _say(self, line: str) -> None:
         self._stream.write(line + "\n")
         self._stream.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Leave nothing behind; safe to call twice."""

@@ -131,12 +131,7 @@ class Manifest:
 
     def to_raw(self, algorithm: str = "sha256") -> RawManifest:
         """This manifest written anew (v2s2 indented as Docker does, OCI compact)."""
-        if self.is_docker:
-            content = strict_json.dumps_indented(self.to_json(), "   ").encode()
-        else:
-            content = strict_json.dumps(self.to_json())
-        digest = Digest.of(content, algorithm)
-        return RawManifest(content=content, media_type=self.media_type, digest=digest)
+        return _written(self, algorithm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,12 +168,17 @@ class Index:
 
     def to_raw(self, algorithm: str = "sha256") -> RawManifest:
         """This index written anew (a list indented as Docker does, an OCI index compact)."""
-        if self.is_docker:
-            content = strict_json.dumps_indented(self.to_json(), "   ").encode()
-        else:
-            content = strict_json.dumps(self.to_json())
-        digest = Digest.of(content, algorithm)
-        return RawManifest(content=content, media_type=self.media_type, digest=digest)
+        return _written(self, algorithm)
+
+
+def _written(document: Manifest | Index, algorithm: str) -> RawManifest:
+    """A document as bytes, in the form of its family."""
+    if document.is_docker:
+        content = strict_json.dumps_indented(document.to_json(), "   ").encode()
+    else:
+        content = strict_json.dumps(document.to_json())
+    digest = Digest.of(content, algorithm)
+    return RawManifest(content=content, media_type=document.media_type, digest=digest)
 
 
 def parse(raw: RawManifest) -> Manifest | Index | Schema1:

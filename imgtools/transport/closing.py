@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 
-class Closing:
+class Closing(ABC):
     """`with` closes at the end; subclasses say what closing means."""
 
+    @abstractmethod
     def close(self) -> None:
         """Release what is held; safe to call twice."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self
