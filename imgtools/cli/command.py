@@ -18,6 +18,7 @@ from imgtools.cli.running import running
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_BYTES = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)([kKmMgGtT]?)(i?)[bB]?")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -44,6 +45,25 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         if not parts or "".join(n + u for n, u in parts) != text:
             self.fail(f"invalid duration {text!r}: expected a form such as 30s or 1m30s")
         return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+class ByteCount(click.ParamType):  # type: ignore[type-arg]
+    """A number of bytes such as 500k, 10M or 1GiB: powers of 1024 with an i, else of 1000."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes, at least 1; fails with a usage error."""
+        if isinstance(value, int):
+            return value
+        found = _BYTES.fullmatch(str(value).strip())
+        count = 0
+        if found:
+            power = " kmgt".index(found[2].lower() or " ")
+            count = int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+        if count < 1:
+            self.fail(f"invalid number of bytes {value!r}: expected a form such as 500k or 10M")
+        return count
 
 
 class VerbCommand(click.Command):
@@ -165,6 +185,19 @@ def global_options() -> list[click.Option]:
              help="Where signatures are stored (not supported by this version)."),
         text(["--tmpdir"], type=click.Path(), metavar="DIR",
              help="Where temporary files go (default: TMPDIR, else /var/tmp)."),
+        text(["--registries-conf"], type=click.Path(), metavar="PATH", hidden=True,
+             help="The registries.conf to use instead of those that are searched for."),
+        text(["--tls-details"], type=click.Path(), metavar="PATH",
+             help="A file with details of TLS: minVersion, cipherSuites, namedGroups."),
+        text(["--user-agent-prefix"], metavar="PREFIX", help="What User-Agent begins with."),
+        text(["--rate-limit"], type=click.FloatRange(0, min_open=True), metavar="N",
+             help="Send at most N requests per second to a registry."),
+        text(["--limit-bandwidth"], type=ByteCount(), metavar="BYTES",
+             help="Move at most BYTES per second, for example 10M."),
+        GoBool(["--no-mirrors"], type=bool, default=False, metavar="",
+               help="Do not use the mirrors of registries.conf."),
+        text(["--allow-private"], multiple=True, metavar="HOST",
+             help="A private host that public registries may lead to (a name or network)."),
         text(["--jobs", "-j"], type=click.IntRange(1, 64), metavar="N", hidden=True,
              help="Transfers at a time."),
     ]  # fmt: skip

@@ -18,6 +18,7 @@ from imgtools.errors import InvalidInput, NotFound, Unsupported
 from imgtools.transport.options import (
     Credentials,
     DestinationOptions,
+    Limits,
     RegistryOptions,
     SourceOptions,
 )
@@ -89,8 +90,13 @@ def registry_options(
         raise NotFound(f"certificate directory {values['cert_dir']} does not exist")
     from imgtools import __version__
 
+    agent = f"imgtools/{__version__}"
+    prefix = cli.values.get("user_agent_prefix") or ""
+    if not (prefix.isascii() and prefix.isprintable()) and prefix:
+        raise InvalidInput("--user-agent-prefix has a character that no HTTP header may have")
     return RegistryOptions(
         tls_verify=values["tls_verify"] is not False,
+        tls_verify_given=values["tls_verify"] is not None,
         cert_dir=values["cert_dir"],
         certs_dirs=cli.settings.certs_dirs,
         credentials=_credentials(values),
@@ -98,7 +104,16 @@ def registry_options(
         auth_files=(chosen,) if chosen else cli.settings.auth_files,
         challenge_cache=cli.challenge_cache(),
         proxies=cli.settings.proxies,
-        user_agent=f"imgtools/{__version__}",
+        user_agent=f"{prefix} {agent}" if prefix else agent,
+        registries=cli.registries(),
+        mirrors=not cli.values.get("no_mirrors"),
+        tls=cli.tls_details(),
+        limits=Limits(
+            requests=cli.values.get("rate_limit"), bandwidth=cli.values.get("limit_bandwidth")
+        ),
+        private_hosts=tuple(cli.values.get("allow_private") or ()),
+        journal_dir=cli.journal_dir(),
+        tmpdir=cli.tmpdir,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imgtools.spec.platform import Platform, from_machine
-from imgtools.transport.options import Proxies
+from imgtools.transport.options import Proxies, RegistriesFiles
 
 DEFAULT_TMPDIR = "/var/tmp"
 
@@ -21,6 +21,8 @@ class Settings:
     cache_dir: str | None = None
     policy_files: tuple[str, ...] = ()
     certs_dirs: tuple[str, ...] = ()
+    registries: RegistriesFiles = field(default_factory=RegistriesFiles)
+    state_dir: str | None = None
     host: Platform = field(default_factory=Platform)
     proxies: Proxies = field(default_factory=Proxies)
 
@@ -31,6 +33,7 @@ class Settings:
         home = env.get("HOME", "")
         config = env.get("XDG_CONFIG_HOME") or (os.path.join(home, ".config") if home else "")
         cache = env.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home else "")
+        state = env.get("XDG_STATE_HOME") or (os.path.join(home, ".local/state") if home else "")
         host = os.uname()
         containers = os.path.join(config, "containers") if config else ""
         return cls(
@@ -46,6 +49,8 @@ class Settings:
                 "/etc/containers/certs.d",
                 "/etc/docker/certs.d",
             ),
+            registries=_registries(env, containers, cache),
+            state_dir=os.path.join(state, "imgtools") if state else None,
             host=from_machine(host.sysname.lower(), host.machine),
             proxies=_proxies(env),
         )
@@ -65,6 +70,18 @@ def _auth_files(env: Mapping[str, str], home: str, config: str, uid: int) -> tup
         os.path.join(config, "containers/auth.json") if config else "",
         os.path.join(docker, "config.json") if docker else "",
         os.path.join(home, ".dockercfg") if home else "",
+    )
+
+
+def _registries(env: Mapping[str, str], containers: str, cache: str) -> RegistriesFiles:
+    """containers-registries.conf(5): CONTAINERS_REGISTRIES_CONF replaces the files but not the
+    drop-ins, which are the system's and then the user's."""
+    override = env.get("CONTAINERS_REGISTRIES_CONF")
+    own = os.path.join(containers, "registries.conf") if containers else ""
+    return RegistriesFiles(
+        main=(override,) if override else _named(own, "/etc/containers/registries.conf"),
+        drop_ins=_named("/etc/containers/registries.conf.d", f"{own}.d" if own else ""),
+        aliases=os.path.join(cache, "containers/short-name-aliases.conf") if cache else None,
     )
 
 

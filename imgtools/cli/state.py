@@ -12,6 +12,7 @@ from imgtools.errors import Unsupported
 from imgtools.spec.platform import Platform
 from imgtools.spec.reference import ImageName
 from imgtools.task import CancelToken, Progress, Task, ignore
+from imgtools.transport.options import RegistriesFiles, TlsDetails
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,26 @@ class Cli:
         files = (chosen,) if chosen else self.settings.policy_files
         required = bool(chosen or self.values.get("require_policy"))
         policy.check(policy.load(files, required=required), name)
+
+    def registries(self) -> RegistriesFiles:
+        """Where registries.conf is: what --registries-conf names instead of the usual files."""
+        chosen = self.values.get("registries_conf")
+        files = self.settings.registries
+        return replace(files, main=(chosen,)) if chosen else files
+
+    def tls_details(self) -> TlsDetails:
+        """What --tls-details says; raises NotFound, InvalidInput for a bad file."""
+        path = self.values.get("tls_details")
+        if not path:
+            return TlsDetails()
+        from imgtools.cli.tls_details import read_tls_details
+
+        return read_tls_details(path)
+
+    def journal_dir(self) -> str | None:
+        """Where interrupted transfers are remembered."""
+        directory = self.settings.state_dir
+        return f"{directory}/transfers" if directory else None
 
     def challenge_cache(self) -> str | None:
         """The file that remembers registries' schemes and token realms."""

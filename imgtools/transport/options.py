@@ -39,6 +39,36 @@ class Proxies:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegistriesFiles:
+    """Where containers-registries.conf(5) is: the first of `main` that exists is the only one
+    read, then every `*.conf` of the directories `drop_ins`, in their order; `aliases` is the
+    file of short names that were resolved before."""
+
+    main: tuple[str, ...] = ()
+    drop_ins: tuple[str, ...] = ()
+    aliases: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsDetails:
+    """What may be negotiated: the lowest version ("1.2", "1.3", "" for 1.2), the names of
+    cipher suites and of groups (empty: OpenSSL's own choice), as in containers-tls-details."""
+
+    min_version: str = ""
+    cipher_suites: tuple[str, ...] = ()
+    named_groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The most that is asked of the network, None for no limit: `requests` per second and
+    host, `bandwidth` in bytes per second, over all connections of a command and both ways."""
+
+    requests: float | None = None
+    bandwidth: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryOptions:
     """How registries are reached.
 
@@ -50,6 +80,13 @@ class RegistryOptions:
     `challenge_cache` is a file that remembers, per host, scheme and token realm; None keeps
     nothing. `user_agent` is sent with every request. `max_connections` is how many idle
     connections are kept per host.
+
+    `registries` is where registries.conf is; `tls_verify_given` says that it may not change
+    `tls_verify`, and `mirrors` False that it may not send us to mirrors. `private_hosts`
+    lists hosts (names, addresses or networks) that registries on public addresses may lead
+    us to although they are private. `journal_dir` is where interrupted transfers are
+    remembered for the next run; None remembers nothing. `tmpdir` is where blobs are spooled
+    between a fast and a slow side.
     """
 
     tls_verify: bool = True
@@ -64,6 +101,14 @@ class RegistryOptions:
     timeouts: Timeouts = field(default_factory=Timeouts)
     max_connections: int = 16
     proxies: Proxies = field(default_factory=Proxies)
+    registries: RegistriesFiles = field(default_factory=RegistriesFiles)
+    tls_verify_given: bool = False
+    mirrors: bool = True
+    tls: TlsDetails = field(default_factory=TlsDetails)
+    limits: Limits = field(default_factory=Limits)
+    private_hosts: tuple[str, ...] = ()
+    journal_dir: str | None = None
+    tmpdir: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

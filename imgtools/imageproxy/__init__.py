@@ -1,0 +1,1 @@
+"""Serves images to another program over a socket, by the protocol of skopeo's image proxy."""

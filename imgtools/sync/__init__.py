@@ -1,0 +1,1 @@
+"""Mirrors many images at once: between registries, and to and from directories."""
