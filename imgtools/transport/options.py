@@ -86,7 +86,8 @@ class RegistryOptions:
     lists hosts (names, addresses or networks) that registries on public addresses may lead
     us to although they are private. `journal_dir` is where interrupted transfers are
     remembered for the next run; None remembers nothing. `tmpdir` is where blobs are spooled
-    between a fast and a slow side.
+    between a fast and a slow side. `credential_helpers` are helpers that are asked for every
+    registry, in order, where `containers-auth.json` means `auth_files`; empty means only those.
     """
 
     tls_verify: bool = True
@@ -109,6 +110,7 @@ class RegistryOptions:
     private_hosts: tuple[str, ...] = ()
     journal_dir: str | None = None
     tmpdir: str | None = None
+    credential_helpers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,10 @@ from imgtools.spec.reference import ImageName, Reference
 from imgtools.task import CancelToken
 from imgtools.transport.base import Destination, Source
 from imgtools.transport.closing import Closing
-from imgtools.transport.options import DestinationOptions, SourceOptions
+from imgtools.transport.options import DestinationOptions, RegistryOptions, SourceOptions
 
 if TYPE_CHECKING:
+    from imgtools.transport.registry.api import Repository
     from imgtools.transport.registry.pool import SessionPool
 
 TRANSPORTS = (
@@ -117,6 +118,29 @@ class Transports(Closing):
             case "tarball":
                 raise Unsupported("tarball: can only be read, not written")
         raise _unsupported(parsed)
+
+    def list_tags(
+        self, reference: Reference, options: RegistryOptions, limit: int | None = None
+    ) -> list[str]:
+        """The tags of the repository of `reference` (whose own tag does not matter), in the
+        registry's order, each once, at most `limit`.
+
+        Raises ImageNotFound for a repository that does not exist, Denied, ConnectionFailed,
+        RegistryError, InvalidJSON, LimitExceeded.
+        """
+        from imgtools.transport.registry.tags import list_tags
+
+        session = self.sessions.session(reference.registry, options)
+        return list_tags(session, reference.repository, limit)
+
+    def repository(
+        self, reference: Reference, options: RegistryOptions, *, push: bool = False
+    ) -> Repository:
+        """The repository of `reference` at its registry, to read or, with `push`, to change."""
+        from imgtools.transport.registry.api import Repository
+
+        session = self.sessions.session(reference.registry, options)
+        return Repository(session, reference.repository, push=push)
 
     @property
     def sessions(self) -> SessionPool:

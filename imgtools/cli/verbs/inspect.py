@@ -128,14 +128,7 @@ def _tag_lister(
     if name.transport != "docker":
         return None
     reference = registry_reference(name)
-    session = transports.sessions.session(reference.registry, options.registry)
-
-    def tags() -> list[str]:
-        from imgtools.transport.registry.tags import list_tags
-
-        return list_tags(session, reference.repository)
-
-    return tags
+    return lambda: transports.list_tags(reference, options.registry)
 
 
 def _repository_name(name: ImageName) -> str:

@@ -64,11 +64,8 @@ def _repository(source: str, rest: str) -> Reference:
 
 
 def _registry_tags(cli: Cli, reference: Reference, options: RegistryOptions) -> Sequence[str]:
-    from imgtools.transport.registry.tags import list_tags
-
     with Transports(cli.cancel) as transports:
-        session = transports.sessions.session(reference.registry, options)
-        return list_tags(session, reference.repository)
+        return transports.list_tags(reference, options)
 
 
 def _archive_tags(rest: str, tmpdir: str) -> Sequence[str]:
