@@ -276,9 +276,9 @@ def test_download_without_progress_ends() -> None:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (Answer(status=206, headers=partial(5), body=BLOB[5:]), RegistryError),
-        (Answer(status=206, body=BLOB), RegistryError),
-        (say(416), RegistryError),
+        (Answer(status=206, headers=partial(10_005), body=BLOB[10_005:]), ExchangeFailed),
+        (Answer(status=206, body=BLOB), ExchangeFailed),
+        (say(416), ExchangeFailed),
         (say(404), BlobNotFound),
     ],
 )

@@ -1,7 +1,9 @@
 """The verifying reader: size and digest are checked by the object that yields the bytes.
 
 No caller can forget the check: the last read raises when the bytes were wrong, and leaving
-the `with` block before the end is an error unless `abandon` says that it was meant.
+the `with` block before the end is an error unless `abandon` says that it was meant. Whoever
+has the first bytes of a blob already goes on after them: `prime` verifies the whole all the
+same, `skip` leaves that to the side that has the bytes.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from io import BytesIO
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from imgtools.errors import DigestMismatch, SizeMismatch, Unverified
 from imgtools.spec.digest import Digest
@@ -22,6 +24,15 @@ class Readable(Protocol):
     """The least that we ask of a stream: `read(n)` gives at most n bytes, b"" at the end."""
 
     def read(self, size: int, /) -> bytes: ...
+
+
+@runtime_checkable
+class Skippable(Readable, Protocol):
+    """A stream that can move forward without being read."""
+
+    def skip(self, count: int, /) -> None:
+        """Leave out the next `count` bytes; there are at least as many."""
+        ...
 
 
 class BlobReader:
@@ -45,7 +56,9 @@ class BlobReader:
         self._hasher = digest.hasher()
         self._what = what
         self._count = 0
-        self._verified = False
+        self._left_out = False
+        self._primed = False
+        self._ended = False
         self._abandoned = False
         self._on_close = close
 
@@ -56,12 +69,12 @@ class BlobReader:
 
     @property
     def verified(self) -> bool:
-        """Whether the end was reached and everything agreed."""
-        return self._verified
+        """Whether the end was reached and everything agreed, the digest included."""
+        return self._ended and not self._left_out
 
     @property
     def position(self) -> int:
-        """Bytes read so far."""
+        """Where in the blob the next read begins, in bytes."""
         return self._count
 
     def read(self, size: int = -1, /) -> bytes:
@@ -77,6 +90,46 @@ class BlobReader:
         elif size:
             self._end()
         return data
+
+    @property
+    def pieced(self) -> bool:
+        """Whether the bytes so far came in pieces that may not belong together: from several
+        answers of a server, or partly from elsewhere. Wrong ones are worth a second try."""
+        return self._primed or bool(getattr(self._raw, "pieced", False))
+
+    def prime(self, prefix: Readable) -> int:
+        """Take the next bytes from `prefix` instead of the carrier, which goes on after them.
+
+        For a blob of which the beginning is here already, such as an interrupted download:
+        `prefix` is read to its end and hashed, so that the end of the blob verifies all of
+        it. Returns the bytes taken. Raises SizeMismatch when `prefix` is longer than the
+        blob, and what reading it and moving the carrier raise.
+        """
+        self._primed = True
+        before = self._count
+        while data := prefix.read(CHUNK):
+            self._take(data)
+        taken = self._count - before
+        self._move(taken)
+        return taken
+
+    def skip(self, count: int) -> None:
+        """Leave out the next `count` bytes.
+
+        For a consumer whose other side has these bytes and verifies the whole blob: from
+        here on only the size is checked, unless the carrier cannot move and is read.
+        Raises SizeMismatch when the blob is known to be shorter, and what the carrier raises.
+        """
+        if count <= 0:
+            return
+        self._check_size(self._count + count)
+        if isinstance(self._raw, Skippable):
+            self._left_out = True
+            self._count += count
+            self._raw.skip(count)
+            return
+        while count and (data := self.read(min(count, CHUNK))):
+            count -= len(data)
 
     def abandon(self) -> None:
         """Say that leaving before the end is meant; what was read stays unverified."""
@@ -98,7 +151,7 @@ class BlobReader:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if error is None and not self._verified and not self._abandoned:
+            if error is None and not self._ended and not self._abandoned:
                 self._finish_or_fail()
         finally:
             self.close()
@@ -112,18 +165,32 @@ class BlobReader:
     def _take(self, data: bytes) -> None:
         self._hasher.update(data)
         self._count += len(data)
-        if self.size is not None and self._count > self.size:
-            raise SizeMismatch(self._name(), expected=self.size, actual=self._count)
+        self._check_size(self._count)
+
+    def _move(self, count: int) -> None:
+        """Bring the carrier past `count` bytes that were taken from elsewhere."""
+        if count and isinstance(self._raw, Skippable):
+            self._raw.skip(count)
+            return
+        while count and (data := self._raw.read(min(count, CHUNK))):
+            count -= len(data)
+
+    def _check_size(self, count: int) -> None:
+        if self.size is not None and count > self.size:
+            raise SizeMismatch(self._name(), expected=self.size, actual=count)
 
     def _end(self) -> None:
-        if self._verified:
+        if self._ended:
             return
         if self.size is not None and self._count != self.size:
             raise SizeMismatch(self._name(), expected=self.size, actual=self._count)
+        if self._left_out:
+            self._ended = True
+            return
         actual = Digest(self.digest.algorithm, self._hasher.hexdigest())
         if actual != self.digest:
             raise DigestMismatch(self._what, expected=str(self.digest), actual=str(actual))
-        self._verified = True
+        self._ended = True
 
     def _finish_or_fail(self) -> None:
         """A reader that stopped exactly at the size has one read left: the one that verifies."""

@@ -66,6 +66,9 @@ class _At:
         self._position += len(data)
         return data
 
+    def skip(self, count: int, /) -> None:
+        self._position += count
+
 
 class _Hashed:
     """A file being written, with the digest of what was written."""

@@ -46,6 +46,10 @@ class Region(Closing):
         self._at += len(data)
         return data
 
+    def skip(self, count: int, /) -> None:
+        """Leave out the next `count` bytes, or what there is of them."""
+        self._at = min(self.size, self._at + count)
+
     def pread(self, size: int, offset: int) -> bytes:
         """`size` bytes at `offset` of the region, fewer only at the end of the file."""
         size = max(0, min(size, self.size - offset))

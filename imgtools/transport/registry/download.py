@@ -8,7 +8,6 @@ us skip what is known; one that answers with another range is not believed.
 from __future__ import annotations
 
 import logging
-import random
 import re
 from collections.abc import Callable
 
@@ -19,106 +18,139 @@ from imgtools.transport.registry.api import Repository
 from imgtools.transport.registry.exchange import ExchangeFailed
 from imgtools.transport.registry.failure import read_error
 from imgtools.transport.registry.http import Response
-from imgtools.transport.registry.retry import delay_before_retry
-from imgtools.transport.registry.url import redact
+from imgtools.transport.registry.tries import Tries
+from imgtools.transport.registry.url import Origin, redact
 
 log = logging.getLogger(__name__)
 
-_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)", re.IGNORECASE)
+_EXPIRED = frozenset({400, 401, 403})
+"""What object stores say of a signature that has expired."""
+_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(?:(\d{1,18})|\*)", re.IGNORECASE)
 
 
 class ResumingBody:
-    """A blob's bytes from the start, over as many answers as it takes."""
+    """A blob's bytes from byte `start` on, over as many answers as it takes."""
 
-    def __init__(self, repository: Repository, digest: Digest, size: int) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        digest: Digest,
+        size: int,
+        start: int = 0,
+        *,
+        deferred: bool = False,
+    ) -> None:
         """Sends the first request, so that a missing blob is known at once.
 
-        A negative `size` is unknown, as in schema 1 manifests; the registry's word is taken.
+        `deferred` leaves that to the first read, for a blob that is known to be there and a
+        reader that may be moved before it is read. A negative `size` is unknown, as in
+        schema 1 manifests; the registry's word is taken.
         """
         self._repository = repository
         self._digest = digest
-        self._position = 0
-        self._fruitless = 0
-        self._response = open_blob_at(repository, digest, 0)
-        self._size = size if size >= 0 else self._response.content_length or 0
+        self._size = size
+        self._position = start
+        self._ranges = True
+        self._tries = Tries(repository.session.policy, size)
+        self._response: Response | None = None
+        self._answers = 0
+        if not deferred:
+            self._response = self._request()
+
+    @property
+    def pieced(self) -> bool:
+        """Whether the bytes are of more than one answer, which may not belong together."""
+        return self._answers > 1
+
+    def skip(self, count: int, /) -> None:
+        """Leave out the next `count` bytes: the next read asks for what is after them."""
+        if count > 0:
+            self.close()
+            self._position += count
 
     def read(self, size: int, /) -> bytes:
         """At most `size` bytes, b"" at the end; raises ExchangeFailed when resuming fails,
-        and what a request raises."""
+        BlobNotFound and what a request raises."""
         while size > 0:
+            response = self._response
+            if response is None:
+                if 0 <= self._size <= self._position:
+                    # Everything came, or was skipped; the digest decides.
+                    return b""
+                response = self._response = self._request()
             try:
-                data = self._response.read(size)
+                data = response.read(size)
+                if not data and self._position < self._size:
+                    # The server ended early without an announced length.
+                    raise _ended_early(response, self._position, self._size)
             except ExchangeFailed as e:
-                self._resume(e)
+                self._interrupted(e)
                 continue
-            if not data and self._position < self._size:
-                # The server ended early without an announced length.
-                self._resume(_ended_early(self._response, self._position, self._size))
-                continue
-            if data:
-                self._position += len(data)
-                self._fruitless = 0
+            self._position += len(data)
+            self._tries.gained(len(data))
             return data
         return b""
 
     def close(self) -> None:
         """Release the connection."""
-        self._response.close()
+        response, self._response = self._response, None
+        if response is not None:
+            response.close()
 
-    def _resume(self, failure: ExchangeFailed) -> None:
-        session = self._repository.session
+    def _interrupted(self, failure: ExchangeFailed) -> None:
+        """Wait until going on is worth a try; raises `failure` when it is not."""
+        self.close()
+        if 0 <= self._size <= self._position:
+            return
+        delay = self._tries.delay_after(failure)
+        if delay is None:
+            raise failure
+        log.debug(
+            "blob %s: %s after %d bytes, resuming in %.2f s",
+            self._digest.short, failure.message, self._position, delay,
+        )  # fmt: skip
+        self._repository.session.wait(delay)
+
+    def _request(self) -> Response:
+        """An answer whose body is at our position."""
         while True:
-            self._response.close()
-            if self._position >= self._size:
-                # Everything came; what was cut is only the end, and the digest decides.
-                return
-            self._fruitless += 1
-            delay = delay_before_retry(
-                session.policy, failure, tried=self._fruitless, jitter=random.random()
-            )
-            if delay is None:
-                raise failure
-            log.debug(
-                "blob %s: %s after %d bytes, resuming in %.2f s",
-                self._digest.short, failure.message, self._position, delay,
-            )  # fmt: skip
-            session.wait(delay)
-            self._response = open_blob_at(self._repository, self._digest, self._position)
+            asked = self._position if self._ranges else 0
+            response = open_blob_at(self._repository, self._digest, asked)
+            start = _start(response, self._size)
+            if start is None or start > self._position:
+                # Without a range it is the registry's plain duty to send everything.
+                log.debug("blob %s: no use of a range: %d", self._digest.short, response.status)
+                response.close()
+                self._ranges = False
+                continue
+            if self._size < 0:
+                self._size = _announced(response, start)
             try:
-                self._skip()
+                _skip(response, self._position - start, self._size)
             except ExchangeFailed as e:
-                failure = e
-            else:
-                return
-
-    def _skip(self) -> None:
-        """Bring an answer that starts at the beginning to our position."""
-        left = self._position if self._response.status == 200 else 0
-        while left and (data := self._response.read(min(left, CHUNK))):
-            left -= len(data)
-        if left:
-            raise _ended_early(self._response, self._position - left, self._size)
+                self._interrupted(e)
+                continue
+            self._answers += 1
+            return response
 
 
 def open_blob_at(repository: Repository, digest: Digest, position: int) -> Response:
-    """An answer whose body is the blob from `position` (206) or from its start (200).
+    """An answer to a request for the blob from `position`: 200, or with a position 206 or 416.
 
-    Raises BlobNotFound, RegistryError and what a request raises.
+    A storage that the registry redirects to may refuse what the registry signed when that
+    has expired; the registry is asked for a new redirect once. Raises BlobNotFound, Denied,
+    RegistryError and what a request raises.
     """
-    response = repository.get_blob(digest, position)
-    if response.status == 200:
-        return response
-    if response.status == 206 and position:
-        start = _range_start(response)
-        if start == position:
+    good = (200, 206, 416) if position else (200,)
+    for again in (True, False):
+        response = repository.get_blob(digest, position)
+        if response.status in good:
             return response
-        response.close()
-        raise RegistryError(
-            method="GET",
-            url=redact(response.url),
-            status=206,
-            detail=f"asked for bytes from {position}, got bytes from {start}",
-        )
+        elsewhere = response.origin != Origin.of(repository.session.base)
+        if not (again and elsewhere and response.status in _EXPIRED):
+            break
+        log.debug("blob %s: %d by %s", digest.short, response.status, response.origin)
+        response.drain()
     if response.status == 404:
         raise _missing(repository, digest, response)
     raise repository.failure(response)
@@ -170,6 +202,37 @@ def fetch_from_urls(
 def _range_start(response: Response) -> int | None:
     match = _CONTENT_RANGE.fullmatch(response.header("Content-Range").strip())
     return int(match[1]) if match else None
+
+
+def _start(response: Response, size: int) -> int | None:
+    """The byte of the blob at which the answer begins; None when it cannot be used: 416,
+    several ranges in one body, or a range of something that is not `size` bytes long."""
+    if response.status == 200:
+        return 0
+    match = _CONTENT_RANGE.fullmatch(response.header("Content-Range").strip())
+    if response.status != 206 or match is None:
+        return None
+    total = match[3]
+    return int(match[1]) if total is None or size < 0 or int(total) == size else None
+
+
+def _announced(response: Response, start: int) -> int:
+    """Bytes of the whole blob by the word of an answer that begins at `start`, 0 if unknown."""
+    length = response.content_length
+    return 0 if length is None else start + length
+
+
+def _skip(response: Response, count: int, size: int) -> None:
+    """Read `count` bytes that are known; raises ExchangeFailed, the response closed."""
+    left = count
+    try:
+        while left and (data := response.read(min(left, CHUNK))):
+            left -= len(data)
+        if left:
+            raise _ended_early(response, count - left, size)
+    except BaseException:
+        response.close()
+        raise
 
 
 def _ended_early(response: Response, position: int, size: int) -> ExchangeFailed:

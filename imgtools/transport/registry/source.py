@@ -33,6 +33,7 @@ class RegistrySource(Closing):
         self._lock = threading.Lock()
         self._resolved: Descriptor | None = None
         self._top: RawManifest | None = None
+        self._opened: set[Digest] = set()
 
     @property
     def origin(self) -> Origin:
@@ -78,9 +79,10 @@ class RegistrySource(Closing):
     def open_blob(self, descriptor: Descriptor) -> BlobReader:
         """A verifying reader that resumes when the connection is cut.
 
-        A blob that the descriptor carries itself costs no request; a foreign layer that
-        the registry does not have is fetched from its URLs, without credentials. Raises
-        BlobNotFound, Denied, ConnectionFailed, RegistryError.
+        A blob that was there before is asked for by the first read, so that a reader that
+        is moved first asks only for the rest. A blob that the descriptor carries itself
+        costs no request; a foreign layer that the registry does not have is fetched from its
+        URLs, without credentials. Raises BlobNotFound, Denied, ConnectionFailed, RegistryError.
         """
         from imgtools.transport.registry.download import ResumingBody, fetch_from_urls
 
@@ -88,7 +90,7 @@ class RegistrySource(Closing):
         if descriptor.data is not None:
             return BlobReader.of(descriptor.data, digest)
         try:
-            body = ResumingBody(self._repository, digest, size)
+            body = ResumingBody(self._repository, digest, size, deferred=digest in self._opened)
         except BlobNotFound:
             if not descriptor.urls:
                 raise
@@ -98,6 +100,7 @@ class RegistrySource(Closing):
                 digest,
             )
             return BlobReader(response, digest, size, close=response.close)
+        self._opened.add(digest)
         return BlobReader(body, digest, size, close=body.close)
 
     def read_range(self, descriptor: Descriptor, offset: int, length: int) -> bytes | None:
