@@ -46,6 +46,10 @@ class Repository:
             body=Body.of(raw.content),
         )
 
+    def delete_manifest(self, target: str) -> Response:
+        """DELETE a manifest by digest, or one tag where the registry can (end-9)."""
+        return self._request("DELETE", f"manifests/{target}")
+
     def head_blob(self, digest: Digest) -> Response:
         """HEAD a blob (end-2)."""
         return self._request("HEAD", f"blobs/{digest}")
