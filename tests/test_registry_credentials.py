@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,19 +14,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgtools.errors import InvalidInput
-from imgtools.transport.options import Credentials
-from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
-from imgtools.transport.registry.credentials import (
+from imgtools.transport.options import Credentials, RegistryOptions
+from imgtools.transport.registry.auth_files import (
     candidate_keys,
     decode_auth,
-    find_credentials,
     normalise_key,
     parse_auth_file,
 )
+from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
+from imgtools.transport.registry.credentials import find
 
 
 def _auth(user: str, password: str = "p") -> dict[str, str]:
     return {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def find_credentials(paths: Sequence[str], registry: str, repository: str) -> Credentials | None:
+    """What is found in files alone."""
+    found = find(RegistryOptions(auth_files=tuple(paths)), registry, repository)
+    return found.credentials if found is not None else None
 
 
 def _write(path: Path, value: object) -> str:
@@ -113,7 +120,7 @@ def test_entries(tmp_path: Path, entry: object, expected: Credentials | None) ->
         ('{"auths":{"r":1}}', "entry 'r' is not an object"),
         ('{"auths":{"r":{"auth":"%%%"}}}', "not base64"),
         ('{"auths":{"r":{"auth":"c2VjcmV0"}}}', "not user:password"),
-        ('{"auths":{"r":{"auth":"/w=="}}}', "not base64"),
+        ('{"auths":{"r":{"auth":"/w=="}}}', "not user:password"),
     ],
 )
 def test_broken_files_are_named_without_their_secrets(

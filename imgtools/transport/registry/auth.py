@@ -1,8 +1,9 @@
 """Answers a registry's challenges: Basic credentials, or bearer tokens kept per scope set.
 
-The distribution project's token specification and OAuth2 refresh tokens are spoken. A token
-is fetched once however many threads need it, renewed before it expires, and dropped when a
-registry refuses it. Wrong credentials are tried once, so that no account is locked.
+A token is fetched once however many threads need it, serves every request that it allows, is
+renewed before it expires, and dropped when a registry refuses it. Wrong credentials are tried
+once, so that no account is locked; those that a helper gave may have become too old, so the
+helper is asked once more.
 """
 
 from __future__ import annotations
@@ -10,20 +11,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode
 
-from imgtools.errors import Denied, Error, InvalidInput, InvalidJSON, LimitExceeded, RegistryError
-from imgtools.spec import strict_json
+from imgtools.errors import Denied, Error, InvalidInput
 from imgtools.transport.options import Credentials, RegistryOptions
 from imgtools.transport.registry.challenge_cache import KnownHost
-from imgtools.transport.registry.exchange import Body
-from imgtools.transport.registry.failure import denied_hint, read_error
 from imgtools.transport.registry.redirect import refusal
-from imgtools.transport.registry.url import Origin, redact, with_query
+from imgtools.transport.registry.scopes import covers, widened
+from imgtools.transport.registry.token_server import Fetch, TokenRefused, TokenServer, ask, basic
+from imgtools.transport.registry.url import Origin
+from imgtools.transport.registry.wallet import Wallet
 
 if TYPE_CHECKING:
     from imgtools.transport.registry.challenge import Challenge
@@ -31,22 +30,33 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CLIENT_ID = "imgtools"
-_TOKEN_LIMIT = 1024 * 1024
-_SHORTEST_LIFE = 60
 _EARLY = 10
+"""Seconds before its end at which a token is replaced."""
+_MOST_SCOPES = 20
 
-Fetch = Callable[[str, str, dict[str, str], "Body | None", "str | None"], "Response"]
-"""Method, URL, headers, body, authorization to an answer, redirects and retries done."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Token:
+    """A header to send until `expires` (monotonic), and for whom it was made out."""
+
+    header: str = field(repr=False)
+    expires: float
+    credentials: Credentials | None
 
 
 @dataclass(slots=True)
 class _Slot:
-    """The token of one scope set; the lock is held while it is fetched."""
+    """The token of one scope set; the lock is held while it is fetched.
 
+    `wanted` is what is asked for: the scopes, or what the servers made of them. `borrowed` is
+    another slot's token that was sent instead, `alone` that such a one was refused.
+    """
+
+    wanted: tuple[str, ...]
     lock: threading.Lock = field(default_factory=threading.Lock)
-    header: str | None = None
-    expires: float = 0.0
+    token: _Token | None = None
+    borrowed: str = field(default="", repr=False)
+    alone: bool = False
 
 
 class Authenticator:
@@ -63,14 +73,13 @@ class Authenticator:
         self._host = host
         self._options = options
         self._fetch = fetch
+        self._wallet = Wallet(host, options)
         self._lock = threading.Lock()
         self._scheme = known.auth if known else ""
         self._realm = known.realm if known else ""
         self._service = known.service if known else ""
         self._confirmed = False
-        self._credentials: dict[str, Credentials | None] = {}
         self._slots: dict[tuple[str, ...], _Slot] = {}
-        self._further: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._refused: dict[tuple[Credentials | None, str], Denied] = {}
         self._accepted: set[Credentials | None] = set()
         self._rotated: dict[Credentials, str] = {}
@@ -89,19 +98,8 @@ class Authenticator:
         return self.credentials(repository) is not None
 
     def credentials(self, repository: str) -> Credentials | None:
-        """The credentials for `repository`; the files are read once. Raises InvalidInput."""
-        if self._options.anonymous:
-            return None
-        if self._options.credentials is not None:
-            return self._options.credentials
-        with self._lock:
-            if repository not in self._credentials:
-                from imgtools.transport.registry.credentials import find_credentials
-
-                self._credentials[repository] = find_credentials(
-                    self._options.auth_files, self._host, repository
-                )
-            return self._credentials[repository]
+        """The credentials for `repository`, looked up once; raises InvalidInput, StorageError."""
+        return self._wallet.get(repository)
 
     def header(self, repository: str, scopes: Sequence[str]) -> str | None:
         """The Authorization to send now, None when nothing was asked for yet.
@@ -116,9 +114,12 @@ class Authenticator:
             scheme, confirmed = self._scheme, self._confirmed
         if not scheme:
             return None
-        if scheme == "basic":
-            return _basic(self.credentials(repository))
         try:
+            if scheme == "basic":
+                return basic(self.credentials(repository))
+            ready = self._ready_token(repository)
+            if ready:
+                return _bearer(ready)
             return self._token(repository, tuple(scopes))
         except Error as e:
             if confirmed:
@@ -153,21 +154,36 @@ class Authenticator:
         if chosen is None and response.status == 401:
             chosen = _choose(fallback())
         if chosen is None:
-            return False
+            return sent is not None and self._too_old(repository, sent)
+        credentials = self.credentials(repository)
         with self._lock:
             changed = self._learn(chosen)
-        credentials = self.credentials(repository)
         if credentials is not None and sent == f"Bearer {credentials.registry_token}":
             return False
         if chosen.scheme == "basic":
-            header = _basic(credentials)
-            return header is not None and (changed or header != sent)
+            header = basic(credentials)
+            if header is None or changed or header != sent:
+                return header is not None
+            return self._wallet.renew(repository, credentials)
         key = tuple(scopes)
         grown = sent is not None and self._grow(key, chosen)
-        self._drop(key, sent)
-        if changed or grown or sent is None:
+        lent = self._drop(key, sent)
+        if changed or grown or lent or sent is None:
             return True
         return first and chosen.get("error") != "insufficient_scope"
+
+    def _too_old(self, repository: str, sent: str) -> bool:
+        """Whether there are newer credentials than those refused without a challenge: that is
+        how some registries speak of a password whose time has passed."""
+        credentials = self.credentials(repository) if self._scheme == "basic" else None
+        if credentials is None or sent != basic(credentials):
+            return False
+        return self._wallet.renew(repository, credentials)
+
+    def _ready_token(self, repository: str) -> str:
+        """The bearer token that an auth file has for `repository`, "" without."""
+        credentials = self.credentials(repository)
+        return credentials.registry_token if credentials is not None else ""
 
     def _learn(self, challenge: Challenge) -> bool:
         """Take over a challenge; whether it differs from what was known."""
@@ -188,136 +204,104 @@ class Authenticator:
                 self._slots.clear()
 
     def _grow(self, scopes: tuple[str, ...], challenge: Challenge) -> bool:
-        """Add the scopes that a challenge names to what is asked for from now on."""
+        """Ask from now on for what a challenge says was not enough; whether that is more."""
         if challenge.get("error") != "insufficient_scope":
             return False
-        with self._lock:
-            known = (*scopes, *self._further.get(scopes, ()))
-            new = tuple(s for s in challenge.get("scope").split() if s not in known)
-            if new:
-                self._further[scopes] = (*self._further.get(scopes, ()), *new[:10])
-        return bool(new)
+        slot = self._slot(scopes)
+        new = tuple(s for s in challenge.get("scope").split() if not covers(slot.wanted, (s,)))
+        before = slot.wanted
+        # A server that grants less than `delete` without a word may know it as `*`.
+        slot.wanted = (*before, *new)[:_MOST_SCOPES] if new else widened(before)
+        return slot.wanted != before
 
-    def _drop(self, scopes: tuple[str, ...], sent: str | None) -> None:
-        """Forget the token that was refused, unless it was replaced meanwhile."""
+    def _drop(self, scopes: tuple[str, ...], sent: str | None) -> bool:
+        """Forget the token that was refused, unless it was replaced meanwhile.
+
+        Whether it was borrowed: one of our own may then fare better.
+        """
         slot = self._slot(scopes)
         with slot.lock:
-            if slot.header == sent:
-                slot.header = None
+            if slot.token is not None and slot.token.header == sent:
+                slot.token = None
+            elif sent is not None and slot.borrowed == sent:
+                slot.alone = True
+                return True
+        return False
 
     def _slot(self, scopes: tuple[str, ...]) -> _Slot:
         with self._lock:
-            return self._slots.setdefault(scopes, _Slot())
+            return self._slots.setdefault(scopes, _Slot(scopes))
 
     def _token(self, repository: str, scopes: tuple[str, ...]) -> str:
         slot = self._slot(scopes)
         with slot.lock:
-            if slot.header is None or time.monotonic() >= slot.expires:
-                slot.header = None
-                token, life = self._request_token(repository, scopes)
-                slot.expires = time.monotonic() + life - _EARLY
-                slot.header = f"Bearer {token}"
-            return slot.header
+            now = time.monotonic()
+            if slot.token is not None and now < slot.token.expires:
+                return slot.token.header
+            if not slot.alone and (lent := self._borrow(repository, slot, now)) is not None:
+                slot.borrowed = lent
+                return lent
+            slot.token = None
+            slot.token = self._request_token(repository, slot)
+            return slot.token.header
 
-    def _request_token(self, repository: str, scopes: tuple[str, ...]) -> tuple[str, int]:
-        """A token and its life in seconds, asked for once."""
-        credentials = self.credentials(repository)
+    def _borrow(self, repository: str, slot: _Slot, now: float) -> str | None:
+        """A token that another scope set has and that allows what this one asks for."""
         with self._lock:
-            realm, service = self._realm, self._service
-            wanted = (*scopes, *self._further.get(scopes, ()))
-            refused = self._refused.get((credentials, realm))
+            others = [other for other in self._slots.values() if other is not slot]
+        for other in others:
+            token = other.token
+            if token is None or now >= token.expires or not covers(other.wanted, slot.wanted):
+                continue
+            # Somebody else, for whom it was made out, may not be allowed this.
+            if token.credentials == self.credentials(repository):
+                return token.header
+        return None
+
+    def _request_token(self, repository: str, slot: _Slot) -> _Token:
+        """A new token; what is refused is asked for once more if there is another way."""
+        credentials = self.credentials(repository)
+        try:
+            return self._ask(credentials, slot.wanted)
+        except TokenRefused as e:
+            wider = widened(slot.wanted)
+            if e.about_scope and wider != slot.wanted:
+                log.debug("%s refused these scopes; asking for %s", self._host, wider)
+                slot.wanted = wider
+            elif e.status == 400 or not self._wallet.renew(repository, credentials):
+                raise
+        return self._ask(self.credentials(repository), slot.wanted)
+
+    def _ask(self, credentials: Credentials | None, scopes: tuple[str, ...]) -> _Token:
+        """A token for `scopes` in the name of `credentials`, asked for once."""
+        identity = credentials.identity_token if credentials is not None else ""
+        with self._lock:
+            server = TokenServer(host=self._host, realm=self._realm, service=self._service)
+            refused = self._refused.get((credentials, server.realm))
+            if credentials is not None and identity:
+                identity = self._rotated.get(credentials, identity)
         if refused is not None:
             raise Denied(refused.message, host=self._host, hint=refused.hint)
-        response = None
-        if credentials is not None and credentials.identity_token:
-            response = self._refresh(realm, service, wanted, credentials)
-        if response is None:
-            response = self._get_token(realm, service, wanted, credentials)
-        return self._read_token(response, credentials)
-
-    def _get_token(
-        self, realm: str, service: str, scopes: tuple[str, ...], credentials: Credentials | None
-    ) -> Response:
-        """The token specification's GET."""
-        query = [("scope", scope) for scope in scopes]
-        if service:
-            query.insert(0, ("service", service))
-        if credentials is not None and credentials.username:
-            query.insert(0, ("account", credentials.username))
-        url = with_query(realm, urlencode(query, quote_via=quote, safe="/:,")) if query else realm
-        return self._fetch("GET", url, {}, None, _basic(credentials))
-
-    def _refresh(
-        self, realm: str, service: str, scopes: tuple[str, ...], credentials: Credentials
-    ) -> Response | None:
-        """The OAuth2 form for an identity token; None where the server does not know it."""
-        with self._lock:
-            token = self._rotated.get(credentials, credentials.identity_token)
-        form = {
-            "grant_type": "refresh_token",
-            "service": service,
-            "client_id": CLIENT_ID,
-            "scope": " ".join(scopes),
-            "refresh_token": token,
-        }
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        response = self._fetch("POST", realm, headers, Body.of(urlencode(form).encode()), None)
-        if response.status in (404, 405):
-            response.drain()
-            return None
-        return response
-
-    def _read_token(self, response: Response, credentials: Credentials | None) -> tuple[str, int]:
-        url = redact(response.url.partition("?")[0])
-        with response:
-            if response.status != 200:
-                raise self._token_refused(response, url, credentials)
-            content = response.body(_TOKEN_LIMIT, f"token from {url}")
+        # The life of a token begins before we have it, by a clock that nobody sets.
+        begun = time.monotonic()
         try:
-            value = strict_json.loads_object(content, f"token from {url}", limit=_TOKEN_LIMIT)
-        except (InvalidJSON, LimitExceeded) as e:
-            raise RegistryError(
-                method=response.method, url=url, status=200, detail=e.message
-            ) from e
-        token = value.get("token") or value.get("access_token")
-        # A token becomes a header line, so nothing that would end the line is let through.
-        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-            raise RegistryError(
-                method=response.method, url=url, status=200, detail="the answer has no token"
-            )
-        life = value.get("expires_in")
-        seconds = int(life) if isinstance(life, int | float) and 0 < life < 1e9 else 0
-        rotated = value.get("refresh_token")
+            answer = ask(self._fetch, server, scopes, credentials, identity)
+        except TokenRefused as e:
+            with self._lock:
+                # Wrong once is wrong always; but credentials that served before are right.
+                wrong = e.status == 401 and credentials not in self._accepted
+                if wrong and credentials is not None and not e.about_scope:
+                    self._refused[credentials, server.realm] = e
+            raise
         with self._lock:
             self._accepted.add(credentials)
-            if credentials is not None and credentials.identity_token and isinstance(rotated, str):
-                self._rotated[credentials] = rotated
-        return token, max(seconds, _SHORTEST_LIFE)
-
-    def _token_refused(
-        self, response: Response, url: str, credentials: Credentials | None
-    ) -> Error:
-        status = response.status
-        code, detail = read_error(response)
-        said = " ".join(part for part in (code, detail) if part)
-        if status not in (400, 401, 403):
-            return RegistryError(
-                method=response.method, url=url, status=status, code=code, detail=detail
-            )
-        user = credentials.username if credentials is not None else ""
-        whose = f"the credentials of {user}" if user else "the credentials"
-        what = whose if credentials is not None else "access without credentials"
-        denied = Denied(
-            f"{self._host}: token server {url} refused {what}: {status}"
-            + (f" {said}" if said else ""),
-            host=self._host,
-            hint=denied_hint(self._host, authenticated=credentials is not None),
+            if credentials is not None and identity and answer.refresh_token:
+                self._rotated[credentials] = answer.refresh_token
+        return _Token(
+            header=f"Bearer {answer.token}",
+            expires=begun + answer.life - _EARLY,
+            credentials=credentials,
         )
-        with self._lock:
-            # Wrong once is wrong always; but credentials that served other scopes are right.
-            if status == 401 and credentials is not None and credentials not in self._accepted:
-                self._refused[credentials, self._realm] = denied
-        return denied
 
 
 def check_realm(registry: Origin, realm: str, *, allow_downgrade: bool) -> str:
@@ -343,12 +327,3 @@ def _bearer(token: str) -> str:
     if not token.isascii() or not token.isprintable():
         raise InvalidInput("the registry token has a character that no HTTP header may have")
     return f"Bearer {token}"
-
-
-def _basic(credentials: Credentials | None) -> str | None:
-    """The Basic header, None when there is no name and password."""
-    if credentials is None or not (credentials.username or credentials.password):
-        return None
-    pair = f"{credentials.username}:{credentials.password}"
-    # A byte that is not UTF-8 came as a surrogate escape, and goes as the byte it was.
-    return f"Basic {b64encode(pair.encode('utf-8', 'surrogateescape')).decode()}"
