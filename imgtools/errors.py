@@ -26,6 +26,7 @@ ever enters either. A command line turns any of these into one line and an exit 
     ├── Rejected              policy does not admit the image
     ├── Unsupported           a valid request that this version does not do
     ├── Conflict              somebody else holds, or has changed, what we need
+    │   └── TagImmutable          a tag that the registry does not let be moved
     ├── StorageError          the local file system refused (no space, no permission)
     ├── SeveralErrors         more than one of the above, from parallel work
     └── Cancelled             the user or a first error stopped the work
@@ -39,8 +40,11 @@ from collections.abc import Sequence
 class Error(Exception):
     """Root of every error imgtools raises on purpose.
 
-    `message` is one line; `hint` is an optional second sentence saying what to do.
+    `message` is one line; `hint` is an optional second sentence saying what to do. `again`
+    says that the same call, made once more, goes another way: a blob was wrong at a mirror.
     """
+
+    again = False
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -195,6 +199,20 @@ class Unsupported(Error):
 
 class Conflict(Error):
     """Somebody else holds, or has changed, what we need."""
+
+
+class TagImmutable(Conflict):
+    """The tag `name` stays at the manifest `present`, so it cannot be given to `wanted`."""
+
+    def __init__(self, name: str, *, present: str, wanted: str, said: str = "") -> None:
+        super().__init__(
+            f"{name} is immutable: it is {present} and cannot become {wanted}"
+            + (f" ({said})" if said else ""),
+            hint="push under another tag, or delete this one first",
+        )
+        self.name = name
+        self.present = present
+        self.wanted = wanted
 
 
 class StorageError(Error):

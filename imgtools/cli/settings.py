@@ -14,9 +14,18 @@ DEFAULT_TMPDIR = "/var/tmp"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the environment says, with the search orders of containers/image resolved."""
+    """What the environment says, with the search orders of containers/image resolved.
+
+    `login_file` is where credentials are written, in docker's form with `login_docker`;
+    `login_file_given` says that the user chose it, and `runtime_dir` is the directory of
+    XDG_RUNTIME_DIR if the file is in it.
+    """
 
     auth_files: tuple[str, ...] = ()
+    login_file: str = ""
+    login_file_given: bool = False
+    login_docker: bool = False
+    runtime_dir: str = ""
     tmpdir: str = DEFAULT_TMPDIR
     cache_dir: str | None = None
     policy_files: tuple[str, ...] = ()
@@ -36,8 +45,15 @@ class Settings:
         state = env.get("XDG_STATE_HOME") or (os.path.join(home, ".local/state") if home else "")
         host = os.uname()
         containers = os.path.join(config, "containers") if config else ""
+        override, docker = env.get("REGISTRY_AUTH_FILE", ""), env.get("DOCKER_CONFIG", "")
+        primary = _primary_auth_file(env, uid)
+        docker_file = os.path.join(docker, "config.json") if docker else ""
         return cls(
             auth_files=_auth_files(env, home, config, uid),
+            login_file=override or docker_file or primary,
+            login_file_given=bool(override or docker_file),
+            login_docker=bool(docker_file and not override),
+            runtime_dir=env.get("XDG_RUNTIME_DIR", ""),
             tmpdir=env.get("TMPDIR") or DEFAULT_TMPDIR,
             cache_dir=os.path.join(cache, "imgtools") if cache else None,
             policy_files=_named(
@@ -49,7 +65,7 @@ class Settings:
                 "/etc/containers/certs.d",
                 "/etc/docker/certs.d",
             ),
-            registries=_registries(env, containers, cache),
+            registries=_registries(env, containers, cache if uid else "/var/cache"),
             state_dir=os.path.join(state, "imgtools") if state else None,
             host=from_machine(host.sysname.lower(), host.machine),
             proxies=_proxies(env),
@@ -62,15 +78,21 @@ def _auth_files(env: Mapping[str, str], home: str, config: str, uid: int) -> tup
     override = env.get("REGISTRY_AUTH_FILE")
     if override:
         return (override,)
-    runtime = env.get("XDG_RUNTIME_DIR") or f"/run/containers/{uid}"
-    runtime_file = "containers/auth.json" if env.get("XDG_RUNTIME_DIR") else "auth.json"
     docker = env.get("DOCKER_CONFIG") or (os.path.join(home, ".docker") if home else "")
     return _named(
-        os.path.join(runtime, runtime_file),
+        _primary_auth_file(env, uid),
         os.path.join(config, "containers/auth.json") if config else "",
         os.path.join(docker, "config.json") if docker else "",
         os.path.join(home, ".dockercfg") if home else "",
     )
+
+
+def _primary_auth_file(env: Mapping[str, str], uid: int) -> str:
+    """containers-auth.json(5): the one file that is written unless another is chosen."""
+    runtime = env.get("XDG_RUNTIME_DIR")
+    if runtime:
+        return os.path.join(runtime, "containers/auth.json")
+    return f"/run/containers/{uid}/auth.json"
 
 
 def _registries(env: Mapping[str, str], containers: str, cache: str) -> RegistriesFiles:
@@ -80,6 +102,7 @@ def _registries(env: Mapping[str, str], containers: str, cache: str) -> Registri
     own = os.path.join(containers, "registries.conf") if containers else ""
     return RegistriesFiles(
         main=(override,) if override else _named(own, "/etc/containers/registries.conf"),
+        required=bool(override),
         drop_ins=_named("/etc/containers/registries.conf.d", f"{own}.d" if own else ""),
         aliases=os.path.join(cache, "containers/short-name-aliases.conf") if cache else None,
     )

@@ -83,7 +83,7 @@ class Cli:
         """Where registries.conf is: what --registries-conf names instead of the usual files."""
         chosen = self.values.get("registries_conf")
         files = self.settings.registries
-        return replace(files, main=(chosen,)) if chosen else files
+        return replace(files, main=(chosen,), required=True) if chosen else files
 
     def tls_details(self) -> TlsDetails:
         """What --tls-details says; raises NotFound, InvalidInput for a bad file."""

@@ -42,11 +42,14 @@ class Proxies:
 class RegistriesFiles:
     """Where containers-registries.conf(5) is: the first of `main` that exists is the only one
     read, then every `*.conf` of the directories `drop_ins`, in their order; `aliases` is the
-    file of short names that were resolved before."""
+    file of short names that were resolved before. A file of `main` before the last one stands
+    for the others and their drop-ins (the path with ".d") too. With `required` it is an error
+    if there is none."""
 
     main: tuple[str, ...] = ()
     drop_ins: tuple[str, ...] = ()
     aliases: str | None = None
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

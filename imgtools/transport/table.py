@@ -19,6 +19,7 @@ from imgtools.transport.options import DestinationOptions, RegistryOptions, Sour
 if TYPE_CHECKING:
     from imgtools.transport.registry.api import Repository
     from imgtools.transport.registry.pool import SessionPool
+    from imgtools.transport.registry.routes import Routes
 
 TRANSPORTS = (
     "docker",
@@ -40,17 +41,14 @@ class Transports(Closing):
         """Cancelling `cancel` also ends waits for a registry that nothing else could end."""
         self._cancel = cancel
         self._sessions: SessionPool | None = None
+        self._routes: Routes | None = None
 
     def open_source(self, name: str | ImageName, options: SourceOptions) -> Source:
         """The source that `name` means; raises InvalidReference, Unsupported or NotFound."""
         parsed = name if isinstance(name, ImageName) else parse_name(name)
         match parsed.transport:
             case "docker":
-                from imgtools.transport.registry.source import RegistrySource
-
-                reference = registry_reference(parsed)
-                session = self.sessions.session(reference.registry, options.registry)
-                return RegistrySource(session, reference)
+                return self.routes.source(registry_reference(parsed), options.registry)
             case "oci":
                 from imgtools.transport.oci_layout import LayoutSource
 
@@ -82,7 +80,7 @@ class Transports(Closing):
                 from imgtools.transport.registry.destination import RegistryDestination
 
                 reference = registry_reference(parsed)
-                session = self.sessions.session(reference.registry, options.registry)
+                session = self.routes.writer(reference, options.registry)
                 return RegistryDestination(
                     session, reference, additional_tags=options.additional_tags
                 )
@@ -94,6 +92,7 @@ class Transports(Closing):
                     parsed.rest,
                     shared_blob_dir=options.shared_blob_dir,
                     accept_uncompressed=options.accept_uncompressed,
+                    journal_dir=options.registry.journal_dir,
                 )
             case "oci-archive":
                 from imgtools.transport.oci_archive import OciArchiveDestination
@@ -114,7 +113,7 @@ class Transports(Closing):
                 from imgtools.transport.directory_writer import DirectoryDestination
 
                 _no_additional_tags(parsed, options)
-                return DirectoryDestination(parsed.rest)
+                return DirectoryDestination(parsed.rest, journal_dir=options.registry.journal_dir)
             case "tarball":
                 raise Unsupported("tarball: can only be read, not written")
         raise _unsupported(parsed)
@@ -123,24 +122,36 @@ class Transports(Closing):
         self, reference: Reference, options: RegistryOptions, limit: int | None = None
     ) -> list[str]:
         """The tags of the repository of `reference` (whose own tag does not matter), in the
-        registry's order, each once, at most `limit`.
+        registry's order, each once, at most `limit`; mirrors that serve tags are asked first.
 
         Raises ImageNotFound for a repository that does not exist, Denied, ConnectionFailed,
-        RegistryError, InvalidJSON, LimitExceeded.
+        RegistryError, InvalidJSON, LimitExceeded, Rejected for one that is blocked.
         """
-        from imgtools.transport.registry.tags import list_tags
-
-        session = self.sessions.session(reference.registry, options)
-        return list_tags(session, reference.repository, limit)
+        return self.routes.tags(reference, options, limit)
 
     def repository(
         self, reference: Reference, options: RegistryOptions, *, push: bool = False
     ) -> Repository:
-        """The repository of `reference` at its registry, to read or, with `push`, to change."""
+        """The repository of `reference`: with `push` the one that writes go to, to change it,
+        else where its registry is configured to be. Never a mirror; raises Rejected for one
+        that is blocked."""
         from imgtools.transport.registry.api import Repository
 
-        session = self.sessions.session(reference.registry, options)
-        return Repository(session, reference.repository, push=push)
+        if push:
+            return Repository(
+                self.routes.writer(reference, options), reference.repository, push=True
+            )
+        session, there = self.routes.reader(reference, options)
+        return Repository(session, there.repository)
+
+    @property
+    def routes(self) -> Routes:
+        """Where references lead in this command, by the configuration of registries."""
+        if self._routes is None:
+            from imgtools.transport.registry.routes import Routes
+
+            self._routes = Routes(self.sessions)
+        return self._routes
 
     @property
     def sessions(self) -> SessionPool:
@@ -153,7 +164,7 @@ class Transports(Closing):
 
     def close(self) -> None:
         """Close all connections; safe to call twice."""
-        sessions, self._sessions = self._sessions, None
+        sessions, self._sessions, self._routes = self._sessions, None, None
         if sessions is not None:
             sessions.close()
 

@@ -1,7 +1,7 @@
 """The registry sessions of a command: one per registry and set of options.
 
-Source and destination of a copy, and all tags of a sync, share connections, challenges and
-tokens through it.
+Source and destination of a copy, and all tags of a sync, share connections, challenges,
+tokens and the limits of hosts through it.
 """
 
 from __future__ import annotations
@@ -13,30 +13,39 @@ from imgtools.task import CancelToken
 from imgtools.transport.closing import Closing
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.registry.challenge_cache import ChallengeCache
+from imgtools.transport.registry.retry import RetryPolicy
 from imgtools.transport.registry.session import Session
+from imgtools.transport.registry.traffic import Traffic, Warn
 
 
 class SessionPool(Closing):
     """Makes sessions when they are first asked for, and closes them all."""
 
-    def __init__(self, cancel: CancelToken | None = None) -> None:
-        """Cancelling `cancel` ends whatever any session is waiting for."""
+    def __init__(self, cancel: CancelToken | None = None, *, warn: Warn | None = None) -> None:
+        """Cancelling `cancel` ends whatever any session is waiting for; `warn` is called
+        with each warning of a registry, once, from any thread, instead of logging it."""
+        self._traffic = Traffic(warn)
         self._ending = ExitStack()
         if cancel is not None:
             self._ending.enter_context(cancel.calls(self.abort))
         self._lock = threading.Lock()
-        self._sessions: dict[tuple[str, RegistryOptions], Session] = {}
+        self._sessions: dict[tuple[str, RegistryOptions, RetryPolicy | None], Session] = {}
         self._caches: dict[str | None, ChallengeCache] = {}
 
-    def session(self, registry: str, options: RegistryOptions) -> Session:
-        """The session for `registry` (`host[:port]`, docker.io for Docker Hub)."""
-        key = (registry, options)
+    def session(
+        self, registry: str, options: RegistryOptions, policy: RetryPolicy | None = None
+    ) -> Session:
+        """The session for `registry` (`host[:port]`, docker.io for Docker Hub); `policy` is
+        how it retries, None for the usual way."""
+        key = (registry, options, policy)
         with self._lock:
             session = self._sessions.get(key)
             if session is None:
                 path = options.challenge_cache
                 cache = self._caches.setdefault(path, ChallengeCache(path))
-                session = self._sessions[key] = Session(registry, options, cache)
+                session = self._sessions[key] = Session(
+                    registry, options, cache, policy, traffic=self._traffic
+                )
             return session
 
     def abort(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from imgtools.blob.reader import BlobReader
 from imgtools.errors import BlobNotFound
@@ -22,12 +23,19 @@ from imgtools.transport.registry.api import Repository
 from imgtools.transport.registry.manifests import get_manifest, head_manifest
 from imgtools.transport.registry.session import Session
 
+if TYPE_CHECKING:
+    from imgtools.transport.registry.download import ResumingBody
+
 
 class RegistrySource(Closing):
     """A `Source` in a registry; the session stays open when it is closed."""
 
-    def __init__(self, session: Session, reference: Reference) -> None:
+    def __init__(
+        self, session: Session, reference: Reference, *, name: Reference | None = None
+    ) -> None:
+        """`name` is what the user calls it, where `reference` is what the registry does."""
         self.reference = reference
+        self._name = name or reference
         self._session = session
         self._repository = Repository(session, reference.repository)
         self._lock = threading.Lock()
@@ -37,10 +45,11 @@ class RegistrySource(Closing):
 
     @property
     def origin(self) -> Origin:
-        """`docker://` and the normalised reference."""
+        """`docker://` and the user's reference, normalised; registry and repository are where
+        the blobs are."""
         return Origin(
             transport="docker",
-            name=f"docker://{self.reference}",
+            name=f"docker://{self._name}",
             registry=self.reference.registry,
             repository=self.reference.repository,
         )
@@ -84,24 +93,38 @@ class RegistrySource(Closing):
         costs no request; a foreign layer that the registry does not have is fetched from its
         URLs, without credentials. Raises BlobNotFound, Denied, ConnectionFailed, RegistryError.
         """
-        from imgtools.transport.registry.download import ResumingBody, fetch_from_urls
-
         digest, size = descriptor.digest, descriptor.size
         if descriptor.data is not None:
             return BlobReader.of(descriptor.data, digest)
         try:
-            body = ResumingBody(self._repository, digest, size, deferred=digest in self._opened)
+            body = self.open_body(descriptor)
         except BlobNotFound:
             if not descriptor.urls:
                 raise
-            response = fetch_from_urls(
-                lambda url: self._session.anonymous_request("GET", url, {}),
-                descriptor.urls,
-                digest,
-            )
-            return BlobReader(response, digest, size, close=response.close)
-        self._opened.add(digest)
+            return self.open_foreign(descriptor)
         return BlobReader(body, digest, size, close=body.close)
+
+    def open_body(self, descriptor: Descriptor, start: int = 0) -> ResumingBody:
+        """The bytes of a blob from byte `start` on, NOT verified; raises like `open_blob`."""
+        from imgtools.transport.registry.download import ResumingBody
+
+        digest = descriptor.digest
+        body = ResumingBody(
+            self._repository, digest, descriptor.size, start, deferred=digest in self._opened
+        )
+        self._opened.add(digest)
+        return body
+
+    def open_foreign(self, descriptor: Descriptor) -> BlobReader:
+        """A verifying reader of a layer at its URLs; raises BlobNotFound."""
+        from imgtools.transport.registry.download import fetch_from_urls
+
+        response = fetch_from_urls(
+            lambda url: self._session.anonymous_request("GET", url, {}),
+            descriptor.urls,
+            descriptor.digest,
+        )
+        return BlobReader(response, descriptor.digest, descriptor.size, close=response.close)
 
     def read_range(self, descriptor: Descriptor, offset: int, length: int) -> bytes | None:
         """Unverified bytes of a blob, None when the registry does not serve ranges.
