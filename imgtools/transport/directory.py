@@ -10,7 +10,14 @@ import re
 from collections.abc import Iterator
 
 from imgtools.blob.reader import BlobReader
-from imgtools.errors import BlobNotFound, ImageNotFound, NotFound, SizeMismatch, Unsupported
+from imgtools.errors import (
+    BlobNotFound,
+    ImageNotFound,
+    InvalidDigest,
+    NotFound,
+    SizeMismatch,
+    Unsupported,
+)
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
@@ -30,6 +37,16 @@ _SIGNATURES = 1000
 def blob_name(digest: Digest) -> str:
     """The file name of a blob."""
     return digest.hex if digest.algorithm == "sha256" else f"{digest.algorithm}-{digest.hex}"
+
+
+def named_blob(name: str) -> Digest | None:
+    """The digest of the blob that a file of this name holds, None for other files."""
+    algorithm, dash, hexadecimal = name.rpartition("-")
+    try:
+        digest = Digest.parse(f"{algorithm if dash else 'sha256'}:{hexadecimal}")
+    except InvalidDigest:
+        return None
+    return digest if blob_name(digest) == name else None
 
 
 def instance_name(digest: Digest) -> str:

@@ -8,6 +8,7 @@ which is the instant the image changes, and what only the old image had is remov
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -29,17 +30,27 @@ from imgtools.transport.directory import (
     blob_name,
     instance_name,
     is_version,
+    named_blob,
     version_content,
 )
-from imgtools.transport.folder import Folder, resolve_target
+from imgtools.transport.folder import PARTIAL_PREFIX, Folder, resolve_target
 from imgtools.transport.lock import (
     OnePerDigest,
     begin_folder,
     clear_unfinished,
+    lock,
     locked,
     unfinished_prefix,
 )
+from imgtools.transport.partial import (
+    LEAST_BLOB,
+    Partials,
+    partial_digest,
+    partial_name,
+    store_blob,
+)
 
+_log = logging.getLogger(__name__)
 # Names that this form gives files, and those under which skopeo writes unfinished blobs.
 _OURS = re.compile(
     r"(?:(?:sha\d{3}-)?[0-9a-f]{64,128}(?:\.manifest\.json|\.signature-\d+)?"
@@ -63,13 +74,19 @@ class _Unfinished(NamedTuple):
 class DirectoryDestination(Closing):
     """Writes one image into a directory that is new, empty or an image of this form."""
 
-    def __init__(self, path: str) -> None:
-        """Nothing is written yet. Raises NotFound when there is no parent directory and
-        Conflict when the directory holds something else."""
+    def __init__(self, path: str, *, journal_dir: str | None = None) -> None:
+        """Nothing is written yet.
+
+        `journal_dir` remembers large blobs that are unfinished when this ends without
+        commit, and lets the next run go on with them; None keeps nothing. Raises NotFound
+        when there is no parent directory and Conflict when the directory holds something
+        else."""
         if not path:
             raise InvalidInput("dir: needs a path")
         self._origin = Origin(transport="dir", name=f"dir:{path}")
         self._path = resolve_target(path)
+        self._journal_dir = journal_dir
+        self._partials: Partials | None = None
         self._mutex = threading.Lock()
         self._one_per_digest = OnePerDigest()
         self._unfinished: _Unfinished | None = None
@@ -126,8 +143,7 @@ class DirectoryDestination(Closing):
         with self._one_per_digest(descriptor.digest):
             if folder.size(name) == descriptor.size:
                 return "present"
-            with open_blob() as reader:
-                folder.write_blob(name, descriptor, reader, task=task)
+            store_blob(folder, name, descriptor, open_blob, task=task, partials=self._partials)
         self._other_digests |= descriptor.digest.algorithm != "sha256"
         return "stored"
 
@@ -145,6 +161,8 @@ class DirectoryDestination(Closing):
         if not self._has_top:
             raise InvalidInput("there is nothing to commit: no manifest was put")
         unfinished = self._begin()
+        if self._partials is not None:
+            self._partials.drop_all(unfinished.folder)
         unfinished.folder.write(VERSION, version_content(other_digests=self._other_digests))
         unfinished.folder.sync()
         if self._rename(unfinished):
@@ -158,16 +176,24 @@ class DirectoryDestination(Closing):
             unfinished.close()
 
     def close(self) -> None:
-        """Without commit, remove what was written."""
+        """Without commit, remove what was written, but for what the journal remembers."""
         unfinished, self._unfinished = self._unfinished, None
         if unfinished is None:
             return
         try:
             for name in unfinished.folder.names():
-                unfinished.folder.remove(name)
+                self._leave(unfinished.folder, name)
             unfinished.parent.remove_folder(unfinished.name)
         finally:
             unfinished.close()
+
+    def _leave(self, folder: Folder, name: str) -> None:
+        """Remove a file, or keep it for the run that continues this one."""
+        digest = named_blob(name)
+        if self._partials is None or (digest is None and not name.startswith(PARTIAL_PREFIX)):
+            folder.remove(name)
+        elif digest is not None:
+            self._partials.keep(folder, name, digest)
 
     def _size(self, name: str) -> int | None:
         unfinished = self._unfinished
@@ -180,12 +206,31 @@ class DirectoryDestination(Closing):
                 inside = os.path.isdir(self._path)
                 parent = Folder.open(self._path if inside else os.path.dirname(self._path))
                 try:
-                    clear_unfinished(parent, target)
+                    self._partials = Partials.of(self._journal_dir, self._path)
+                    if self._partials is None:
+                        clear_unfinished(parent, target)
                     self._unfinished = _Unfinished(parent, *begin_folder(parent, target))
+                    if self._partials is not None:
+                        self._adopt(self._unfinished, self._partials)
+                        clear_unfinished(parent, target)
                 except BaseException:
                     parent.close()
                     raise
             return self._unfinished
+
+    def _adopt(self, unfinished: _Unfinished, partials: Partials) -> None:
+        """Take over the large blobs of writers of this directory that are gone."""
+        prefix = unfinished_prefix(os.path.basename(self._path))
+        for name in unfinished.parent.names():
+            if not name.startswith(prefix) or name == unfinished.name:
+                continue
+            try:
+                with unfinished.parent.folder(name) as left, storage_errors(left.path):
+                    if lock(left.fd) == "held":
+                        _take_over(left, unfinished.folder, partials)
+            except Error as e:
+                # In a directory that several users write, it may not be ours to take.
+                _log.debug("left %s in %s: %s", name, unfinished.parent.path, e.message)
 
     def _rename(self, unfinished: _Unfinished) -> bool:
         """Give a new directory its name; False when one of that name is there."""
@@ -247,3 +292,14 @@ class DirectoryDestination(Closing):
                 f"{self._path} is not empty and not a dir: image, and is not overwritten",
                 hint="choose a new or an empty directory",
             )
+
+
+def _take_over(left: Folder, folder: Folder, partials: Partials) -> None:
+    for name in left.names():
+        digest = partial_digest(name) or named_blob(name)
+        if digest is None or folder.size(partial_name(digest)) is not None:
+            continue
+        if name != partial_name(digest) and (left.size(name) or 0) < LEAST_BLOB:
+            continue
+        if partials.remember(folder, digest):
+            left.move(name, folder, partial_name(digest))

@@ -22,6 +22,9 @@ from imgtools.transport.closing import Closing
 NEW_PREFIX = f"{TEMPORARY_PREFIX}new-"
 """How the names of files begin that `Folder` has not finished writing."""
 
+PARTIAL_PREFIX = f"{TEMPORARY_PREFIX}partial-"
+"""How the names of files begin that hold the first bytes of a blob, for a later run."""
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 

@@ -26,6 +26,9 @@ from imgtools.transport.folder import Folder
 _log = logging.getLogger(__name__)
 # What flock says on file systems that cannot lock, or not a file opened for reading (NFS).
 _CANNOT = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+UNFINISHED_PREFIX = f"{TEMPORARY_PREFIX}part-"
+"""How the names of unfinished work begin, whatever it is for."""
+
 _ATTEMPTS = 20
 _ANYTHING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -66,7 +69,7 @@ def locked(folder: Folder) -> Iterator[None]:
 def unfinished_prefix(target: str) -> str:
     """How the names of unfinished work for `target` (a name, not a path) begin."""
     tag = hashlib.sha256(os.fsencode(target)).hexdigest()[:16]
-    return f"{TEMPORARY_PREFIX}part-{tag}-"
+    return f"{UNFINISHED_PREFIX}{tag}-"
 
 
 def begin_folder(parent: Folder, target: str) -> tuple[str, Folder]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from imgtools.transport.folder import NEW_PREFIX, Folder, resolve_target
 from imgtools.transport.layout_files import LayoutFolder
 from imgtools.transport.lock import OnePerDigest, lock, locked
 from imgtools.transport.names import LocalName, check_ref_name, parse_target_name
+from imgtools.transport.partial import Partials, clear_partial, oldest_kept, store_blob
 
 _ATTEMPTS = 20
 
@@ -93,6 +95,7 @@ class _Session:
     made_root: bool
     before: bytes | None
     made_layout_file: bool = False
+    partials: Partials | None = None
     folders: dict[str, Folder] = field(default_factory=dict)
     stored: list[Digest] = field(default_factory=list)
 
@@ -105,7 +108,12 @@ class LayoutDestination(Closing):
     """Writes one image into a layout, which is made when the first blob needs it."""
 
     def __init__(
-        self, name: LocalName, origin: Origin, capabilities: Capabilities, shared: str | None
+        self,
+        name: LocalName,
+        origin: Origin,
+        capabilities: Capabilities,
+        shared: str | None,
+        journal_dir: str | None,
     ) -> None:
         """`open` is the way to make one."""
         self._name = name
@@ -113,6 +121,7 @@ class LayoutDestination(Closing):
         self._capabilities = capabilities
         self._shared = shared
         self._path = resolve_target(name.path)
+        self._journal_dir = journal_dir
         self._mutex = threading.Lock()
         self._one_per_digest = OnePerDigest()
         self._session: _Session | None = None
@@ -121,12 +130,19 @@ class LayoutDestination(Closing):
 
     @classmethod
     def open(
-        cls, rest: str, *, shared_blob_dir: str | None = None, accept_uncompressed: bool = False
+        cls,
+        rest: str,
+        *,
+        shared_blob_dir: str | None = None,
+        accept_uncompressed: bool = False,
+        journal_dir: str | None = None,
     ) -> Self:
         """The destination `oci:rest`, of which nothing is written yet.
 
-        Raises InvalidReference, NotFound (no parent directory), and InvalidJSON or
-        InvalidManifest when the index.json there cannot be extended.
+        `journal_dir` remembers large blobs that are unfinished when this ends without
+        commit, for the next run to go on with; None keeps nothing. Raises InvalidReference,
+        NotFound (no parent directory), and InvalidJSON or InvalidManifest when the
+        index.json there cannot be extended.
         """
         name = parse_target_name("oci", rest)
         check_ref_name("oci", name)
@@ -135,6 +151,7 @@ class LayoutDestination(Closing):
             Origin(transport="oci", name=f"oci:{rest}"),
             layout_capabilities(accept_uncompressed=accept_uncompressed),
             shared_blob_dir,
+            journal_dir,
         )
         new._index_there()
         return new
@@ -182,8 +199,8 @@ class LayoutDestination(Closing):
             folder = self._folder(session, descriptor.digest.algorithm)
             if folder.size(descriptor.digest.hex) == descriptor.size:
                 return "present"
-            with open_blob() as reader:
-                folder.write_blob(descriptor.digest.hex, descriptor, reader, task=task)
+            name, partials = descriptor.digest.hex, session.partials
+            store_blob(folder, name, descriptor, open_blob, task=task, partials=partials)
             session.stored.append(descriptor.digest)
         return "stored"
 
@@ -274,9 +291,14 @@ class LayoutDestination(Closing):
                 if made_root:
                     _remove_if_empty(self._path)
                 raise
-            if _join(blobs):
-                before = root.read_if_there("index.json", layout_index.INDEX_LIMIT)
-                return _Session(root=root, blobs=blobs, made_root=made_root, before=before)
+            if _join(blobs, keep=self._journal_dir is not None):
+                return _Session(
+                    root=root,
+                    blobs=blobs,
+                    made_root=made_root,
+                    before=root.read_if_there("index.json", layout_index.INDEX_LIMIT),
+                    partials=Partials.of(self._journal_dir, os.path.realpath(blobs.path)),
+                )
             blobs.close()
             root.close()
         raise Conflict(f"{self._path}: another process keeps removing the layout")
@@ -313,7 +335,11 @@ class LayoutDestination(Closing):
         if session.root.read_if_there("index.json", layout_index.INDEX_LIMIT) != session.before:
             return
         for digest in session.stored:
-            session.folders[digest.algorithm].remove(digest.hex)
+            folder = session.folders[digest.algorithm]
+            if session.partials is None:
+                folder.remove(digest.hex)
+            else:
+                session.partials.keep(folder, digest.hex, digest)
         if session.before is not None:
             return
         if session.made_layout_file:
@@ -332,23 +358,25 @@ def _remove_if_empty(path: str) -> None:
         return  # somebody put something there, or took it away
 
 
-def _join(blobs: Folder) -> bool:
+def _join(blobs: Folder, *, keep: bool) -> bool:
     """Share the lock on `blobs`; False when the directory was removed meanwhile.
 
-    Whoever is alone clears temporary files first, since nobody is left who writes them.
+    Whoever is alone clears temporary files first, since nobody is left who writes them, but
+    for those that may be continued, if `keep` says that there is a journal of them.
     """
     with storage_errors(blobs.path):
         if lock(blobs.fd) == "held" and not blobs.removed:
             for algorithm in blobs.names():
-                _clear_algorithm(blobs, algorithm)
+                _clear_algorithm(blobs, algorithm, oldest_kept(time.time()) if keep else None)
         lock(blobs.fd, shared=True, wait=True)
     return not blobs.removed
 
 
-def _clear_algorithm(blobs: Folder, algorithm: str) -> None:
+def _clear_algorithm(blobs: Folder, algorithm: str, oldest: float | None) -> None:
     try:
         with blobs.folder(algorithm) as folder:
             clear_temporary(folder)
+            clear_partial(folder, older_than=oldest)
     except (InvalidInput, StorageError):
         return  # no directory, so nothing of ours
 
