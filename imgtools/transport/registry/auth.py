@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from imgtools.errors import Denied, Error, InvalidInput
+from imgtools.errors import Error, InvalidInput
 from imgtools.transport.options import Credentials, RegistryOptions
 from imgtools.transport.registry.challenge_cache import KnownHost
 from imgtools.transport.registry.redirect import refusal
@@ -80,7 +80,7 @@ class Authenticator:
         self._service = known.service if known else ""
         self._confirmed = False
         self._slots: dict[tuple[str, ...], _Slot] = {}
-        self._refused: dict[tuple[Credentials | None, str], Denied] = {}
+        self._refused: dict[tuple[Credentials | None, str], TokenRefused] = {}
         self._accepted: set[Credentials | None] = set()
         self._rotated: dict[Credentials, str] = {}
 
@@ -281,7 +281,7 @@ class Authenticator:
             if credentials is not None and identity:
                 identity = self._rotated.get(credentials, identity)
         if refused is not None:
-            raise Denied(refused.message, host=self._host, hint=refused.hint)
+            raise refused.repeated()
         # The life of a token begins before we have it, by a clock that nobody sets.
         begun = time.monotonic()
         try:

@@ -58,6 +58,12 @@ class TokenRefused(Denied):
         self.status = status
         self.said = said
 
+    def repeated(self) -> TokenRefused:
+        """The same error, to be raised another time."""
+        return TokenRefused(
+            self.message, host=self.host, status=self.status, said=self.said, hint=self.hint
+        )
+
     @property
     def about_scope(self) -> bool:
         """Whether it was rather what was asked for that it did not like."""
