@@ -27,6 +27,8 @@ _VERBS = {
     "diff": "Show what differs between two images.",
     "inspect": "Look at an image where it is.",
     "list-tags": "List the tags of a repository.",
+    "login": "Log in to a registry.",
+    "logout": "Log out of a registry.",
     "manifest-digest": "Compute the digest of a manifest file.",
     "serve": "Offer a folder of OCI layouts as a registry.",
 }
