@@ -6,42 +6,85 @@ The rules of NO_PROXY are those Go programs follow, so that one environment serv
 
 from __future__ import annotations
 
-from imgtools.errors import ConnectionFailed, InvalidInput, Unsupported
+from dataclasses import dataclass, field
+
+from imgtools.errors import InvalidInput, Unsupported
 from imgtools.transport.options import Proxies
 from imgtools.transport.registry.url import Origin, redact
 
+_DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
-def proxy_for(origin: Origin, proxies: Proxies) -> str | None:
-    """The proxy URL for requests to `origin`, None to go directly.
 
-    Loopback is never proxied. Raises Unsupported for a proxy that is not plain http and
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """A proxy: `scheme` http, https, socks5 or socks5h (which both let it resolve names), and
+    what it is shown of us, None where the URL has no user information."""
+
+    scheme: str
+    host: str
+    port: int
+    username: str | None = None
+    password: str = field(default="", repr=False)
+
+    @property
+    def socks(self) -> bool:
+        """Whether SOCKS is spoken instead of HTTP."""
+        return self.scheme.startswith("socks5")
+
+    @property
+    def authority(self) -> str:
+        """`host:port`."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def headers(self) -> dict[str, str]:
+        """The Proxy-Authorization that the user information asks for."""
+        if self.username is None:
+            return {}
+        from base64 import b64encode
+
+        pair = f"{self.username}:{self.password}".encode()
+        return {"Proxy-Authorization": f"Basic {b64encode(pair).decode()}"}
+
+    def __str__(self) -> str:
+        return f"proxy {self.scheme}://{self.authority}"
+
+
+def proxy_for(origin: Origin, proxies: Proxies) -> Proxy | None:
+    """The proxy for requests to `origin`, None to go directly.
+
+    Loopback is never proxied. Raises Unsupported for a proxy of an unknown kind and
     InvalidInput for one that is no URL.
     """
     url = proxies.https if origin.scheme == "https" else proxies.http
     if not url or bypasses(origin, proxies.no_proxy):
         return None
-    if "://" not in url:
-        url = f"http://{url}"
-    scheme = url.partition("://")[0].lower()
-    if scheme != "http":
-        raise Unsupported(f"proxy {redact(url)}: only http:// proxies are supported")
-    try:
-        Origin.of(url)
-    except ConnectionFailed as e:
-        raise InvalidInput(f"proxy {redact(url)} is not a URL") from e
-    return url
+    return parse_proxy(url)
 
 
-def proxy_headers(proxy: str) -> dict[str, str]:
-    """The Proxy-Authorization that the user information of a proxy URL asks for."""
-    from base64 import b64encode
+def parse_proxy(url: str) -> Proxy:
+    """The proxy that a URL, or `host:port` for plain http, names; raises like `proxy_for`."""
     from urllib.parse import unquote, urlsplit
 
-    parts = urlsplit(proxy)
-    if parts.username is None:
-        return {}
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {"Proxy-Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
+    if "://" not in url:
+        url = f"http://{url}"
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme.lower(), parts.hostname or "", parts.port
+    except ValueError as e:
+        raise InvalidInput(f"proxy {redact(url)} is not a URL") from e
+    if scheme not in _DEFAULT_PORTS:
+        raise Unsupported(
+            f"proxy {redact(url)}: only http, https, socks5 and socks5h proxies are supported"
+        )
+    if not host:
+        raise InvalidInput(f"proxy {redact(url)} is not a URL")
+    return Proxy(
+        scheme=scheme,
+        host=host.lower(),
+        port=_DEFAULT_PORTS[scheme] if port is None else port,
+        username=None if parts.username is None else unquote(parts.username),
+        password=unquote(parts.password or ""),
+    )
 
 
 def bypasses(origin: Origin, no_proxy: tuple[str, ...]) -> bool:
@@ -70,7 +113,7 @@ def bypasses(origin: Origin, no_proxy: tuple[str, ...]) -> bool:
                     return True
             except ValueError:
                 continue
-        elif _covers(name, host):
+        elif _covers(name.rstrip("."), host):
             return True
     return False
 

@@ -18,13 +18,15 @@ RETRIED_STATUSES = frozenset({408, 425, 429, 499, 500, 502, 503, 504, 520, 521, 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """`attempts` in all; delays in seconds, doubling from `first` to at most `longest`;
-    `patience` is the longest Retry-After that is waited for."""
+    `patience` is the longest Retry-After that is waited for, `deadline` the seconds after
+    the first try in which all others have to begin."""
 
     attempts: int = 5
     connect_attempts: int = 3
     first: float = 0.25
     longest: float = 15.0
     patience: float = 120.0
+    deadline: float = 300.0
 
 
 def delay_before_retry(
@@ -34,11 +36,13 @@ def delay_before_retry(
     tried: int,
     retry_after: float | None = None,
     jitter: float = 1.0,
+    elapsed: float = 0.0,
 ) -> float | None:
     """Seconds to wait before the next try, None to give up.
 
     `outcome` is the status or failure of the last of `tried` tries; `retry_after` is in
-    seconds; `jitter` in [0, 1] is drawn by the caller and halves the delay at most.
+    seconds; `jitter` in [0, 1] is drawn by the caller and halves the delay at most;
+    `elapsed` is how many seconds ago the first try began.
     """
     attempts = policy.attempts
     if isinstance(outcome, ExchangeFailed):
@@ -53,9 +57,11 @@ def delay_before_retry(
     if tried >= attempts:
         return None
     delay = min(policy.longest, policy.first * (1 << (tried - 1))) * (0.5 + jitter / 2)
-    if retry_after is None:
-        return delay
-    return max(delay, retry_after) if retry_after <= policy.patience else None
+    if retry_after is not None:
+        if retry_after > policy.patience:
+            return None
+        delay = max(delay, retry_after)
+    return delay if elapsed + delay <= policy.deadline else None
 
 
 def parse_retry_after(value: str, now: float) -> float | None:

@@ -19,26 +19,30 @@ from typing import TYPE_CHECKING
 from imgtools.errors import Cancelled, ConnectionFailed, Denied, Error
 from imgtools.spec.reference import DOCKER_HUB
 from imgtools.task import CancelToken
-from imgtools.transport.options import RegistryOptions
+from imgtools.transport.options import Limits, RegistryOptions, Timeouts
 from imgtools.transport.registry.auth import Authenticator, check_realm
 from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
+from imgtools.transport.registry.connection import Network
 from imgtools.transport.registry.exchange import Body, ExchangeFailed
 from imgtools.transport.registry.failure import failure
 from imgtools.transport.registry.features import Features
 from imgtools.transport.registry.http import HttpClient, Response
 from imgtools.transport.registry.redirect import follow, refusal
-from imgtools.transport.registry.retry import RetryPolicy, delay_before_retry, parse_retry_after
+from imgtools.transport.registry.retry import RetryPolicy, delay_before_retry
+from imgtools.transport.registry.scheme import SchemeChoice
+from imgtools.transport.registry.traffic import Traffic
 from imgtools.transport.registry.url import Origin, redact, resolve
 
 if TYPE_CHECKING:
     from imgtools.transport.registry.challenge import Challenge
+    from imgtools.transport.registry.ratelimit import RateLimit
 
 log = logging.getLogger(__name__)
 
 DOCKER_HUB_API = "registry-1.docker.io"
 _AUTHORIZATION_ROUNDS = 3
-_TLS_PATIENCE = 5.0
-"""Seconds: some http servers wait in silence for the rest of what is a TLS greeting."""
+_PARTING = 2.0
+"""Seconds that each step of a request may take on which nothing depends."""
 
 
 class Session:
@@ -50,8 +54,12 @@ class Session:
         options: RegistryOptions,
         cache: ChallengeCache,
         policy: RetryPolicy | None = None,
+        *,
+        traffic: Traffic | None = None,
+        network: Network | None = None,
     ) -> None:
-        """`host` is `name[:port]` as in references (docker.io for Docker Hub)."""
+        """`host` is `name[:port]` as in references (docker.io for Docker Hub); `traffic` is
+        shared with all sessions that keep to the same limits."""
         self.host = host
         self.options = options
         self.policy = policy or RetryPolicy()
@@ -59,18 +67,19 @@ class Session:
         self._authority = DOCKER_HUB_API if host == DOCKER_HUB else host
         self._cache = cache
         self._closing = threading.Event()
-        self._gate = 0.0
+        self._traffic = traffic or Traffic()
+        self._network = network
         known = cache.get(self._authority)
         if known is not None and options.tls_verify and not known.verified:
             # What an unverified answer said may be anybody's word: it must not tell a session
             # that verifies where to take credentials to.
             known = None
-        self._scheme_lock = threading.Lock()
-        self._remembered = known.scheme if known else ""
-        self._scheme = "https" if options.tls_verify else self._remembered
-        self._scheme_tested = options.tls_verify
-        self._client = HttpClient(
-            options, registry=host, registry_host=Origin.of(f"https://{self._authority}").host
+        self._client = self._new_client(options)
+        self._scheme = SchemeChoice(
+            self._authority,
+            self._client,
+            verify=options.tls_verify,
+            remembered=known.scheme if known else "",
         )
         self._auth = Authenticator(host, options, self._fetch_token, known)
 
@@ -80,11 +89,11 @@ class Session:
 
         Raises ExchangeFailed when neither TLS nor, where that is allowed, http answers.
         """
-        if not self._scheme:
-            with self._scheme_lock:
-                if not self._scheme:
-                    self._scheme = self._find_scheme()
-        return f"{self._scheme}://{self._authority}"
+        return self._scheme.base
+
+    def rate_limit(self) -> RateLimit | None:
+        """What the registry said last about its limit of requests, None when nothing yet."""
+        return self._traffic.rate_limit(Origin.of(f"https://{self._authority}").authority)
 
     def request(
         self,
@@ -148,18 +157,24 @@ class Session:
     ) -> Response:
         """Call `once` until its answer is not "later" or the retry policy has enough."""
         tried = 0
+        began = time.monotonic()
         while True:
-            self._wait(self._gate - time.monotonic(), cancel)
             tried += 1
             try:
                 response = once()
             except ExchangeFailed as e:
-                delay = delay_before_retry(self.policy, e, tried=tried, jitter=random.random())
+                delay = delay_before_retry(
+                    self.policy,
+                    e,
+                    tried=tried,
+                    jitter=random.random(),
+                    elapsed=time.monotonic() - began,
+                )
                 if delay is None:
                     raise
                 log.debug("%s: again in %.2f s", e.message, delay)
             else:
-                delay = self.delay_after(response, tried)
+                delay = self.delay_after(response, tried, elapsed=time.monotonic() - began)
                 if delay is None:
                     return response
                 log.debug("%s %s: %d, again in %.2f s", response.method, redact(response.url),
@@ -167,24 +182,51 @@ class Session:
                 response.drain()
             self._wait(delay, cancel)
 
-    def delay_after(self, response: Response, tried: int) -> float | None:
-        """Seconds until a request that got `response` is worth another try, else None."""
-        retry_after = parse_retry_after(response.header("Retry-After"), time.time())
+    def delay_after(self, response: Response, tried: int, *, elapsed: float = 0.0) -> float | None:
+        """Seconds until a request that got `response` is worth another try, else None;
+        `elapsed` seconds after the first of the `tried` tries."""
+        if response.status < 400:
+            return None
+        from imgtools.transport.registry.ratelimit import is_rate_limited, seconds_to_wait
+
+        limited = is_rate_limited(response.status, response.header)
         delay = delay_before_retry(
             self.policy,
-            response.status,
+            429 if limited else response.status,
             tried=tried,
-            retry_after=retry_after,
+            retry_after=seconds_to_wait(response.status, response.header, time.time()),
             jitter=random.random(),
+            elapsed=elapsed,
         )
-        if delay is not None and response.status == 429:
-            # A rate limit is of the host, so all threads wait.
-            self._gate = max(self._gate, time.monotonic() + delay)
+        if delay is not None and limited:
+            # A rate limit is of the host, so everybody waits.
+            self._traffic.hold(response.origin.authority, delay)
         return delay
 
     def wait(self, seconds: float, cancel: CancelToken | None = None) -> None:
         """Sleep before another try; raises Cancelled when cancelled or closed meanwhile."""
         self._wait(seconds, cancel)
+
+    def give_up(self, method: str, url: str, *, repository: str, scopes: Sequence[str]) -> None:
+        """Send one request that tidies up, even after `abort`; what comes of it is not told.
+
+        It has a connection of its own and few seconds, needs no token that we have not, and
+        is shown credentials only at the registry's own origin.
+        """
+        patience = Timeouts(connect=_PARTING, first_byte=_PARTING, idle=_PARTING)
+        options = replace(self.options, timeouts=patience, limits=Limits())
+        client = self._new_client(options, parting=True)
+        try:
+            origin = Origin.of(url)
+            authorization = None
+            if self._scheme.known and origin == Origin.of(self.base):
+                authorization = self._auth.header(repository, scopes)
+            headers = {} if authorization is None else {"Authorization": authorization}
+            client.exchange(method, url, headers).close()
+        except Error as e:
+            log.debug("%s %s: %s", method, redact(url), e.message)
+        finally:
+            client.close()
 
     def abort(self) -> None:
         """End every request and wait under way with Cancelled; safe from any thread."""
@@ -195,10 +237,7 @@ class Session:
         """Close connections, end waits, and remember what was learned; safe to call twice."""
         self._closing.set()
         self._client.close()
-        scheme = self._remembered
-        if not self.options.tls_verify and self._scheme_tested:
-            scheme = self._scheme
-        learned = self._auth.learned(scheme)
+        learned = self._auth.learned(self._scheme.learned)
         if learned is not None and learned != KnownHost():
             self._cache.put(self._authority, replace(learned, verified=self.options.tls_verify))
 
@@ -229,14 +268,14 @@ class Session:
                     allow_downgrade=not self.options.tls_verify,
                 )
             except ExchangeFailed:
-                if own and self._reconsider_scheme():
+                if own and self._scheme.reconsider():
                     continue
                 raise
             if not own or response.origin != registry:
                 return response
-            if response.status == 400 and not self._scheme_tested and self._refused_plain(response):
+            if self._scheme.refused_plain(response):
                 continue
-            self._scheme_tested = True
+            self._scheme.confirm()
             if response.status not in (401, 403) or number == _AUTHORIZATION_ROUNDS - 1:
                 return response
             if not self._auth.challenged(
@@ -299,38 +338,17 @@ class Session:
             )
         )
 
-    def _find_scheme(self) -> str:
-        """https where TLS answers (with any certificate), else http."""
-        try:
-            origin = Origin.of(f"https://{self._authority}")
-            self._client.connect(origin, patience=_TLS_PATIENCE)
-        except ExchangeFailed as e:
-            log.debug("%s: %s; trying http", self.host, e.message)
-            return "http"
-        self._scheme_tested = True
-        return "https"
-
-    def _reconsider_scheme(self) -> bool:
-        """Whether a remembered scheme that does not work was replaced by another one."""
-        with self._scheme_lock:
-            if self._scheme_tested or not self._remembered:
-                return False
-            self._scheme_tested = True
-            before, self._scheme = self._scheme, ""
-            try:
-                self._scheme = self._find_scheme()
-            finally:
-                self._scheme = self._scheme or before
-            return self._scheme != before
-
-    def _refused_plain(self, response: Response) -> bool:
-        """Whether a 400 means that TLS is spoken here now; the response is used up then."""
-        if self._scheme != "http" or response.header("Docker-Distribution-Api-Version"):
-            return False
-        if not self._reconsider_scheme():
-            return False
-        response.drain()
-        return True
+    def _new_client(self, options: RegistryOptions, *, parting: bool = False) -> HttpClient:
+        """A client for the registry; a `parting` one waits for nobody."""
+        return HttpClient(
+            options,
+            registry=self.host,
+            home=Origin.of(f"https://{self._authority}"),
+            traffic=None if parting else self._traffic,
+            network=self._network,
+            pause=None if parting else self._wait,
+            patience=self.policy.patience,
+        )
 
     def _wait(self, seconds: float, cancel: CancelToken | None) -> None:
         if seconds > 0:

@@ -1,0 +1,350 @@
+"""Opens connections to origins: name, proxy, TLS, each with a time of its own and a clear end.
+
+A `Dialer` keeps the TLS contexts of one set of options, and knows what kind of address the
+registry itself is at, which decides where the registry may lead us.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING
+
+from imgtools.blob.reader import CHUNK
+from imgtools.errors import Error
+from imgtools.task import CancelToken
+from imgtools.transport.options import RegistryOptions
+from imgtools.transport.registry.connect import Address, Check, Resolve, dial, resolve
+from imgtools.transport.registry.exchange import ExchangeFailed
+from imgtools.transport.registry.network import failed, network_failure
+from imgtools.transport.registry.response import TRANSPORT_ERRORS
+from imgtools.transport.registry.url import Origin
+
+if TYPE_CHECKING:
+    from imgtools.transport.registry.guard import Kind
+    from imgtools.transport.registry.proxies import Proxy
+    from imgtools.transport.registry.tls_stream import TlsStream
+
+    Stream = socket.socket | TlsStream
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What tells names and kinds of addresses; tests put a world of their own here.
+
+    `classify` is guard.classify, which is loaded when somebody leads us elsewhere.
+    """
+
+    resolve: Resolve = resolve
+    classify: Callable[[str], Kind] | None = None
+
+
+class Lease:
+    """A connection while one exchange uses it."""
+
+    def __init__(self, connection: HTTPConnection, origin: Origin) -> None:
+        self.connection = connection
+        self.origin = origin
+        self.broken = False
+        self.used = connection.sock is not None
+        self.cancel: CancelToken | None = None
+        self.seconds = 0.0
+        """The time-out in force."""
+        self._socket = connection.sock
+
+    def attach(self, stream: Stream) -> None:
+        """Use a stream that was opened."""
+        self.connection.sock = self._socket = stream
+
+    def timeout(self, seconds: float) -> None:
+        """Seconds until the socket's next operation fails; kept by what reads after us."""
+        self.seconds = seconds
+        self.connection.timeout = seconds
+        if self._socket is not None:
+            self._socket.settimeout(seconds)
+
+    def abort(self) -> None:
+        """End whatever the connection is doing; safe from any thread."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class Dialer:
+    """Opens connections under one set of options; used from any number of threads."""
+
+    def __init__(
+        self, options: RegistryOptions, *, registry: str, home: Origin | None, network: Network
+    ) -> None:
+        """`registry` is the name by which certs.d has certificates, `home` the registry's own
+        origin: the only host that is shown client certificates, and the one whose address
+        says which others it may lead us to."""
+        self._options = options
+        self._registry = registry
+        self._home = home
+        self._network = network
+        self._lock = threading.Lock()
+        self._contexts: dict[bool, ssl.SSLContext] = {}
+        self._home_address = ""
+        self._proxied = bool(options.proxies.http or options.proxies.https)
+
+    def proxy(self, origin: Origin) -> Proxy | None:
+        """The proxy for `origin`; raises Unsupported, InvalidInput."""
+        if not self._proxied:
+            return None
+        from imgtools.transport.registry.proxies import proxy_for
+
+        return proxy_for(origin, self._options.proxies)
+
+    def forwarded(self, origin: Origin) -> Proxy | None:
+        """The proxy that requests to `origin` are sent to whole, without a tunnel."""
+        proxy = self.proxy(origin) if origin.scheme == "http" else None
+        return None if proxy is None or proxy.socks else proxy
+
+    def connection(self, origin: Origin) -> HTTPConnection:
+        """A connection that is not open yet; its socket is what `open` returns."""
+        return HTTPConnection(origin.host, origin.port, blocksize=CHUNK)
+
+    def open(self, origin: Origin, seconds: float, check: Check) -> Stream:
+        """A stream to `origin`, TLS included, `seconds` for each stage at most.
+
+        Raises ExchangeFailed, and what `check` raises, which is called now and then.
+        """
+        stream = self._open_plain(origin, seconds, check)
+        if origin.scheme == "http":
+            return stream
+        try:
+            context = self._context(origin)
+        except BaseException:
+            stream.close()
+            raise
+        try:
+            return self._handshake(stream, context, origin, seconds)
+        except ssl.SSLCertVerificationError as e:
+            raise self._refused_certificate(e, origin, seconds, check) from e
+        except TRANSPORT_ERRORS as e:
+            silence = f"the TLS handshake did not end within {seconds:g} s"
+            raise network_failure(
+                e, origin, "tls", silence=silence, client_hint=self.client_hint
+            ) from e
+
+    def client_hint(self) -> str:
+        """What to say where a client certificate may be missing."""
+        from imgtools.transport.registry.tls_errors import client_hint
+
+        return client_hint(self._options, self._registry)
+
+    def _open_plain(self, origin: Origin, seconds: float, check: Check) -> socket.socket:
+        """What TLS with `origin` is spoken on: a socket, or a tunnel through a proxy."""
+        proxy = self.proxy(origin)
+        if proxy is None:
+            sock, address = self._dial(origin, None, seconds, check)
+            if not self._home_address and self._is_home(origin):
+                self._home_address = address
+            return sock
+        self._check_proxied(origin, seconds, check)
+        stream, _ = self._dial(origin, proxy, seconds, check)
+        try:
+            if proxy.scheme == "https":
+                stream = self._tls_to_proxy(stream, proxy, seconds)
+            if proxy.socks or origin.scheme == "https":
+                from imgtools.transport.registry.tunnel import connect_through
+
+                connect_through(
+                    stream, proxy, origin, seconds=seconds, user_agent=self._options.user_agent
+                )
+        except BaseException as e:
+            stream.close()
+            if isinstance(e, TRANSPORT_ERRORS):
+                silence = f"it did not answer within {seconds:g} s"
+                raise network_failure(e, origin, "connect", silence=silence, via=str(proxy)) from e
+            raise
+        return stream
+
+    def _dial(
+        self, origin: Origin, proxy: Proxy | None, seconds: float, check: Check
+    ) -> tuple[socket.socket, str]:
+        """A socket to `origin`, or to the proxy before it, and the address it is at."""
+        to = proxy or origin
+        via = str(proxy) if proxy is not None else ""
+        try:
+            addresses = self._network.resolve(to.host, to.port, seconds, check)
+            if proxy is None and self._home is not None and not self._is_home(origin):
+                addresses = self._admitted(origin, addresses, seconds, check)
+            sock = dial(addresses, seconds, check)
+        except TRANSPORT_ERRORS as e:
+            raise network_failure(e, origin, "connect", via=via) from e
+        try:
+            return sock, str(sock.getpeername()[0])
+        except OSError as e:
+            sock.close()
+            raise network_failure(e, origin, "connect", via=via) from e
+
+    def _is_home(self, origin: Origin) -> bool:
+        return self._home is not None and origin.authority == self._home.authority
+
+    def _admitted(
+        self, origin: Origin, addresses: list[Address], seconds: float, check: Check
+    ) -> list[Address]:
+        """The addresses of `origin` that the registry may lead us to.
+
+        Raises ExchangeFailed when there is none among them.
+        """
+        from imgtools.transport.registry import guard
+
+        classify = self._network.classify or guard.classify
+        kinds = [classify(address.ip) for address in addresses]
+        if all(kind == "public" for kind in kinds):
+            return addresses
+        own = self._home_kind(seconds, check)
+        allowed = self._options.private_hosts
+        admitted = [
+            address
+            for address, kind in zip(addresses, kinds, strict=True)
+            if guard.may_lead(own, kind)
+            or guard.is_allowed(origin.host, origin.authority, address.ip, allowed)
+        ]
+        if admitted:
+            return admitted
+        raise self._led_astray(origin, kinds[0], addresses[0].ip)
+
+    def _check_proxied(self, origin: Origin, seconds: float, check: Check) -> None:
+        """Refuse what is an address, which no proxy resolves, and not for the registry to name."""
+        if self._home is None or self._is_home(origin):
+            return
+        from imgtools.transport.registry import guard
+
+        address = guard.literal(origin.host)
+        if address is None:
+            return
+        kind = (self._network.classify or guard.classify)(address)
+        if kind == "public" or guard.may_lead(self._home_kind(seconds, check), kind):
+            return
+        if not guard.is_allowed(
+            origin.host, origin.authority, address, self._options.private_hosts
+        ):
+            raise self._led_astray(origin, kind, address)
+
+    def _home_kind(self, seconds: float, check: Check) -> Kind:
+        """The kind of address the registry is at; public where a proxy resolves its name."""
+        from imgtools.transport.registry import guard
+
+        classify = self._network.classify or guard.classify
+        if self._home_address:
+            return classify(self._home_address)
+        if self._home is None:
+            return "public"
+        if self.proxy(self._home) is not None:
+            address = guard.literal(self._home.host)
+            return classify(address) if address is not None else "public"
+        # What an earlier run remembered can lead elsewhere before the registry is asked.
+        try:
+            found = self._network.resolve(self._home.host, self._home.port, seconds, check)
+        except (OSError, ValueError):
+            return "public"
+        return guard.common_kind(classify(address.ip) for address in found)
+
+    def _led_astray(self, origin: Origin, kind: Kind, address: str) -> ExchangeFailed:
+        where = f"{address}, which is a {kind} address"
+        return failed(
+            f"{self._registry or 'the registry'} may not lead to {where}",
+            origin,
+            "connect",
+            final=True,
+            hint=f"if this is meant to be, allow it with --allow-private {origin.host}",
+        )
+
+    def _context(self, origin: Origin | None) -> ssl.SSLContext:
+        """The context for `origin`, or (None) for a proxy."""
+        identity = self._home is not None and origin is not None and origin.host == self._home.host
+        with self._lock:
+            context = self._contexts.get(identity)
+            if context is None:
+                from imgtools.transport.registry.tls import make_context
+
+                context = make_context(
+                    self._options, registry=self._registry, client_identity=identity
+                )
+                self._contexts[identity] = context
+            return context
+
+    def _handshake(
+        self, stream: socket.socket, context: ssl.SSLContext, origin: Origin, seconds: float
+    ) -> ssl.SSLSocket | TlsStream:
+        """TLS on `stream`, which is closed when it fails."""
+        name = origin.host.removesuffix(".")
+        stream.settimeout(seconds)
+        tls: ssl.SSLSocket | TlsStream
+        if isinstance(stream, ssl.SSLSocket):
+            from imgtools.transport.registry.tls_stream import TlsStream
+
+            tls = TlsStream(stream, context, name)
+        else:
+            tls = _wrap(stream, context, name)
+        if self._options.tls.cipher_suites:
+            from imgtools.transport.registry.tls import unwanted_cipher
+
+            unwanted = unwanted_cipher(tls.cipher(), self._options.tls)
+            if unwanted:
+                tls.close()
+                raise failed(
+                    f"it chose the cipher suite {unwanted}, which --tls-details does not allow",
+                    origin,
+                    "tls",
+                    final=True,
+                )
+        return tls
+
+    def _tls_to_proxy(self, stream: socket.socket, proxy: Proxy, seconds: float) -> socket.socket:
+        """TLS with an https proxy, under the same rules of trust as with registries."""
+        stream.settimeout(seconds)
+        try:
+            return _wrap(stream, self._context(None), proxy.host.removesuffix("."))
+        except ssl.SSLCertVerificationError as e:
+            raise ExchangeFailed(
+                f"cannot establish TLS with {proxy}: its certificate is not trusted: "
+                f"{e.verify_message}",
+                host=proxy.authority,
+                stage="connect",
+                final=True,
+                hint="name a file with the CA of the proxy in SSL_CERT_FILE",
+            ) from e
+
+    def _refused_certificate(
+        self, error: ssl.SSLCertVerificationError, origin: Origin, seconds: float, check: Check
+    ) -> ExchangeFailed:
+        from imgtools.transport.registry.tls_errors import explain_refused
+
+        def fetch() -> bytes | None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            try:
+                stream = self._open_plain(origin, seconds, check)
+                with closing(self._handshake(stream, context, origin, seconds)) as tls:
+                    seen: bytes | None = tls.getpeercert(binary_form=True)
+                    return seen
+            except (Error, *TRANSPORT_ERRORS) as e:
+                log.debug("the certificate of %s was not seen again: %s", origin, e)
+            return None
+
+        reason, hint = explain_refused(error, origin, self._options, self._registry, fetch)
+        return failed(reason, origin, "tls", final=True, hint=hint)
+
+
+def _wrap(sock: socket.socket, context: ssl.SSLContext, name: str) -> ssl.SSLSocket:
+    """TLS on a socket; the name goes as bytes, see connect.resolve."""
+    try:
+        encoded = name.encode("ascii") if name.isascii() else name.encode("idna")
+        return context.wrap_socket(sock, server_hostname=encoded)
+    except BaseException:
+        sock.close()
+        raise
