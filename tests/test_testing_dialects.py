@@ -1,11 +1,13 @@
-"""Dialects and credentials of the scripted registry."""
+"""Dialects of the scripted registry: the oldest switches, and those that meet in one request."""
 
 from __future__ import annotations
 
-import base64
+import dataclasses
 import http.client
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +15,11 @@ import pytest
 from imgtools.spec import media_type as mt
 from imgtools.spec.digest import Digest
 from imgtools.testing.authority import AuthOptions
+from imgtools.testing.dialect_errors import Rate
 from imgtools.testing.dialects import DISTRIBUTION_2, GGCR, Dialect
+from imgtools.testing.faults import Fault
 from imgtools.testing.registry import ScriptedRegistry
-from tests.scripted import BLOB, CONTENT, DIGEST, Reply, ask
+from tests.scripted import BLOB, CONTENT, DIGEST, ask, manifest, put_manifest, speaking
 
 
 @pytest.fixture
@@ -25,24 +29,7 @@ def registry() -> Iterator[ScriptedRegistry]:
         yield made
 
 
-def manifest(registry: ScriptedRegistry, tags: tuple[str, ...] = ("v1",), **more: Any) -> str:
-    config = registry.push_blob("app", b"{}")
-    value = {
-        "schemaVersion": 2,
-        "mediaType": mt.OCI_MANIFEST,
-        "config": {"mediaType": mt.OCI_CONFIG, "digest": str(config), "size": 2},
-        "layers": [],
-        **more,
-    }
-    raw = registry.push_manifest("app", json.dumps(value).encode(), tags=tags)
-    return str(raw.digest)
-
-
 # --- dialects -----------------------------------------------------------------------------------
-
-
-def speaking(**switches: Any) -> ScriptedRegistry:
-    return ScriptedRegistry(dialect=Dialect(**switches))
 
 
 def test_mount_dialects() -> None:
@@ -79,19 +66,6 @@ def test_referrers_dialects(kind: Any, status: int, content_type: str) -> None:
     with speaking(referrers=kind) as registry:
         reply = ask(registry, "GET", f"/v2/app/referrers/{DIGEST}")
         assert (reply.status, reply.headers["content-type"]) == (status, content_type)
-
-
-def put_manifest(registry: ScriptedRegistry, reference: str, **more: Any) -> Reply:
-    config = registry.push_blob("app", b"{}")
-    value = {
-        "schemaVersion": 2,
-        "config": {"mediaType": mt.OCI_CONFIG, "digest": str(config), "size": 2},
-        "layers": [],
-        **more,
-    }
-    content = json.dumps(value).encode()
-    reference = reference.replace("@", str(Digest.of(content)))
-    return ask(registry, "PUT", f"/v2/app/manifests/{reference}", content)
 
 
 def test_subject_and_tag_dialects() -> None:
@@ -209,101 +183,9 @@ def test_schema1_can_be_held(registry: ScriptedRegistry) -> None:
     assert ask(registry, "GET", "/v2/app/manifests/old").headers["content-type"] == raw.media_type
 
 
-# --- credentials --------------------------------------------------------------------------------
-
-
-def basic(user: str = "user", password: str = "secret") -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def test_basic() -> None:
-    with ScriptedRegistry(auth="basic") as registry:
-        refused = ask(registry, "GET", "/v2/")
-        assert (refused.status, refused.headers["www-authenticate"]) == (
-            401,
-            'Basic realm="test registry"',
-        )
-        for header, status in ((basic(), 200), (basic("x"), 401), ("Basic !!", 401), ("x", 401)):
-            assert ask(registry, "GET", "/v2/", Authorization=header).status == status
-
-
-def token(registry: ScriptedRegistry, *scopes: str, **headers: Any) -> str:
-    query = "&".join(f"scope={scope}" for scope in scopes)
-    reply = ask(registry, "GET", f"/token?service=s&{query}", **headers)
-    assert reply.status == 200
-    answer = json.loads(reply.body)
-    return f"Bearer {answer.get('token') or answer['access_token']}"
-
-
-def test_bearer_challenges_and_scopes() -> None:
-    with ScriptedRegistry(auth="bearer") as registry:
-        registry.push_blob("app", CONTENT)
-        challenge = ask(registry, "GET", BLOB).headers["www-authenticate"]
-        assert challenge == (
-            f'Bearer realm="{registry.url}/token",service="test-registry",'
-            'scope="repository:app:pull"'
-        )
-        pull = token(registry, "repository:app:pull")
-        assert ask(registry, "GET", BLOB, Authorization=pull).body == CONTENT
-        assert ask(registry, "GET", "/v2/", Authorization=pull).status == 200
-        refused = ask(registry, "POST", "/v2/app/blobs/uploads/", Authorization=pull)
-        assert refused.status == 401
-        assert 'scope="repository:app:pull,push"' in refused.headers["www-authenticate"]
-        assert 'error="insufficient_scope"' in refused.headers["www-authenticate"]
-        # Anonymous tokens never push, whatever they ask for.
-        anonymous = token(registry, "repository:app:pull,push")
-        assert (
-            ask(registry, "POST", "/v2/app/blobs/uploads/", Authorization=anonymous).status == 401
-        )
-        push = token(registry, "repository:app:pull,push", Authorization=basic())
-        assert ask(registry, "POST", "/v2/app/blobs/uploads/", Authorization=push).status == 202
-        mount = f"/v2/app/blobs/uploads/?mount={DIGEST}&from=other"
-        challenge = ask(registry, "POST", mount, Authorization=push).headers["www-authenticate"]
-        assert 'scope="repository:app:pull,push repository:other:pull"' in challenge
-        both = token(
-            registry, "repository:app:pull,push", "repository:other:pull", Authorization=basic()
-        )
-        assert ask(registry, "POST", mount, Authorization=both).status == 201
-        assert ask(registry, "GET", "/token", Authorization=basic("no")).status == 401
-        assert [t.anonymous for t in registry.tokens] == [True, True, False, False]
-
-
-def test_bearer_options() -> None:
-    options = AuthOptions(scheme="bearer", lifetime=0, announce_lifetime=False,
-                          token_field="access_token")  # fmt: skip
-    with ScriptedRegistry(auth=options) as registry:
-        expired = token(registry, "repository:app:pull")
-        refused = ask(registry, "GET", BLOB, Authorization=expired)
-        assert 'error="invalid_token"' in refused.headers["www-authenticate"]
-        assert set(json.loads(ask(registry, "GET", "/token").body)) == {"access_token"}
-    strict = AuthOptions(scheme="bearer", anonymous_pull=False, first_scope_only=True)
-    with ScriptedRegistry(auth=strict) as registry:
-        assert ask(registry, "GET", "/token").status == 401
-        token(registry, "repository:a:pull", "repository:b:pull", Authorization=basic())
-        assert registry.tokens[0].scopes == ("repository:a:pull",)
-
-
-def test_tokens_can_be_expired() -> None:
-    with ScriptedRegistry(auth="bearer") as registry:
-        registry.push_blob("app", CONTENT)
-        given = token(registry, "repository:app:pull")
-        assert ask(registry, "GET", BLOB, Authorization=given).status == 200
-        registry.authority.expire_all()
-        assert ask(registry, "GET", BLOB, Authorization=given).status == 401
-
-
-@pytest.mark.parametrize(
-    ("form", "status"),
-    [
-        ("grant_type=refresh_token&refresh_token=r3fresh&scope=repository:app:pull", 200),
-        ("grant_type=refresh_token&refresh_token=wrong", 401),
-        ("grant_type=password&username=user&password=secret", 200),
-        ("grant_type=password&username=user&password=no", 401),
-        ("", 401),
-    ],
-)
-def test_oauth(form: str, status: int) -> None:
-    with ScriptedRegistry(auth=AuthOptions(scheme="bearer", refresh_token="r3fresh")) as registry:
-        assert ask(registry, "POST", "/token", form.encode()).status == status
-    with ScriptedRegistry(auth=AuthOptions(scheme="bearer", oauth=False)) as registry:
-        assert ask(registry, "POST", "/token", form.encode()).status == 404
+@pytest.mark.parametrize("options", [Dialect, AuthOptions, Fault, Rate])
+def test_every_switch_is_tested(options: Any) -> None:
+    """Somewhere in these files each switch is given a value."""
+    text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_testing_*.py"))
+    names = {field.name for field in dataclasses.fields(options)}
+    assert {name for name in names if not re.search(rf"\b{name}\b[\"]?[=:]", text)} == set()

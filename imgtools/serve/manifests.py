@@ -160,7 +160,7 @@ def _check_complete(
     """What the manifest names, which must be there; a `subject` need not (image-spec)."""
     if isinstance(parsed, Index):
         needed = () if options.sparse_indexes else parsed.manifests
-    elif isinstance(parsed, Manifest):
+    elif isinstance(parsed, Manifest) and not options.sparse_images:
         needed = tuple(d for d in parsed.blobs() if not _is_elsewhere(d))
     else:
         return []

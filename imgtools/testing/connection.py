@@ -12,14 +12,16 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from typing import Literal
 from urllib.parse import unquote
 
 from imgtools.blob.reader import Readable
 from imgtools.errors import ConnectionFailed, Error
-from imgtools.serve.message import BytesBody, Request, Response, error_response, json_response
+from imgtools.serve.message import Request, Response
 from imgtools.serve.wire import RequestBody, SocketReader, body_length, read_head
 from imgtools.serve.wsgi import parse_query
-from imgtools.testing.faults import Fault
+from imgtools.testing.faults import Fault, changed_answer, own_answer
+from imgtools.testing.wire_request import WireRequest
 
 _DRAIN_LIMIT = 1 << 30
 
@@ -32,8 +34,10 @@ class Cut(Exception):
 class Exchange:
     """A request as it came and what was sent for it; `target` is path and query as sent.
 
-    `received` and `sent` are bytes of the bodies; `connection` numbers the connection;
-    `status` is 0 when nothing was sent; `fault` is what was done to it, if anything.
+    `lines` are the header lines one by one, names in lower case, where `headers` joins what
+    is repeated. `received` and `sent` are bytes of the bodies; `connection` numbers the
+    connection; `status` is 0 when nothing was sent; `fault` is what was done to it, if
+    anything; `storage` is whether it came to the storage that blobs are redirected to.
     """
 
     method: str
@@ -45,11 +49,25 @@ class Exchange:
     sent: int = 0
     response_headers: dict[str, str] | None = None
     fault: Fault | None = None
+    lines: tuple[tuple[str, str], ...] = ()
+    storage: bool = False
 
     @property
     def path(self) -> str:
         """The target without its query."""
         return self.target.partition("?")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manners:
+    """How a server treats its connections.
+
+    `keep_alive` closes, without notice, after that many answers. `expect` says what
+    `Expect: 100-continue` gets: the interim answer, a refusal, or nothing.
+    """
+
+    keep_alive: int | None = None
+    expect: Literal["100", "417", "ignored"] = "100"
 
 
 class Connection:
@@ -65,10 +83,15 @@ class Connection:
         record: Callable[[Exchange], object],
         latency: Callable[[], float],
         closing: threading.Event,
+        manners: Manners,
+        storage: bool = False,
     ) -> None:
         self._socket = sock
         self._number = number
-        self._reader = SocketReader(sock)
+        self._reader = _HeadReader(sock)
+        self._manners = manners
+        self._storage = storage
+        self._answered = 0
         self._handle = handle
         self._choose = choose
         self._record = record
@@ -85,16 +108,19 @@ class Connection:
             return
 
     def _one(self) -> bool:
+        self._reader.lines.clear()
         head = read_head(self._reader)
         if head is None:
             return False
         method, target, version, headers = head
         exchange = Exchange(method, target, headers, self._number)
+        exchange.lines = _fields(self._reader.lines)
+        exchange.storage = self._storage
         exchange.fault = self._choose(method, target)
         self._record(exchange)
         body = RequestBody(self._reader, body_length(headers))
         if headers.get("expect", "").lower() == "100-continue":
-            self._socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._interim(exchange)
         try:
             response = self._response(exchange, body)
             exchange.received = body.received
@@ -104,27 +130,51 @@ class Connection:
                 response.close()
             keep = headers.get("connection", "").lower() != "close" and version != "HTTP/1.0"
             keep = keep and response.headers.get("Connection") != "close"
+            self._answered += 1
+            keep = keep and self._answered != self._manners.keep_alive
             return keep and body.drain(_DRAIN_LIMIT)
         finally:
             exchange.received = body.received
 
     # --- before the answer ----------------------------------------------------------------
 
+    def _interim(self, exchange: Exchange) -> None:
+        """What Expect gets before the body is read."""
+        if self._manners.expect == "100":
+            self._socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif self._manners.expect == "417":
+            exchange.status = 417
+            self._socket.sendall(
+                b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            raise Cut
+
     def _response(self, exchange: Exchange, body: RequestBody) -> Response:
         fault = exchange.fault or Fault()
         self._pause(self._latency() + fault.stall)
         if fault.cut_request is not None:
             self._cut_request(exchange, body, fault)
+        if fault.early is not None:
+            self._answer_early(exchange, body, fault)
         if fault.answers and not fault.processed:
-            return _own_answer(fault, exchange.target)
+            return own_answer(fault, exchange.target)
         response = self._handle(_request(exchange, body, fault))
         if fault.cut_headers:
             response.close()
             self._end(reset=fault.reset)
         if fault.answers:
             response.close()
-            return _own_answer(fault, exchange.target)
-        return _changed(response, fault)
+            return own_answer(fault, exchange.target)
+        return changed_answer(response, fault)
+
+    def _answer_early(self, exchange: Exchange, body: RequestBody, fault: Fault) -> None:
+        """Answer after the first bytes of the body and hang up, whatever else is coming."""
+        left = fault.early or 0
+        while left > 0 and (data := body.read(min(left, 65536))):
+            left -= len(data)
+        exchange.received = body.received
+        self._send(exchange, own_answer(fault, exchange.target))
+        self._end(reset=fault.reset)
 
     def _cut_request(self, exchange: Exchange, body: RequestBody, fault: Fault) -> None:
         """Give the application the first bytes of the body only, then close."""
@@ -137,28 +187,30 @@ class Connection:
 
     def _send(self, exchange: Exchange, response: Response) -> None:
         fault = exchange.fault or Fault()
-        lines = [f"HTTP/1.1 {response.status} {_phrase(response.status)}"]
-        headers = response.complete_headers()
         dropped = {name.lower() for name in fault.drop_headers}
-        headers = [(n, v) for n, v in headers if n.lower() not in dropped]
-        lines += [f"{name}: {value}" for name, value in headers]
+        headers = [(n, v) for n, v in _sent_headers(response) if n.lower() not in dropped]
         exchange.response_headers = {name.lower(): value for name, value in headers}
         exchange.status = response.status
+        lines = [f"HTTP/1.1 {response.status} {_phrase(response.status)}"]
+        lines += [f"{name}: {value}" for name, value in headers]
         self._socket.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
         if response.body is None or exchange.method == "HEAD":
             return
+        chunked = exchange.response_headers.get("transfer-encoding") == "chunked"
         limit = fault.cut_after if fault.cut_after is not None else fault.stall_after
         for data in response.body:
             part = data if limit is None else data[: limit - exchange.sent]
             exchange.sent += len(part)
-            self._socket.sendall(part)
+            self._socket.sendall(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
             if limit is not None and exchange.sent >= limit:
                 break
         if fault.cut_after is not None:
             self._end(reset=fault.reset)
         if fault.stall_after is not None:
             self._wait_for_client()
-        if "content-length" in dropped:
+        if chunked:
+            self._socket.sendall(b"0\r\n\r\n")
+        elif "content-length" not in exchange.response_headers:
             # Without a length the end of the connection is the end of the body.
             self._end(reset=False)
 
@@ -195,6 +247,34 @@ class _Limited:
         return data
 
 
+class _HeadReader(SocketReader):
+    """A reader that keeps the lines that it has given out, for the header lines."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.lines: list[bytes] = []
+
+    def readline(self, limit: int = 65536) -> bytes:
+        """A line, which is remembered as well."""
+        line = super().readline(limit)
+        self.lines.append(line)
+        return line
+
+
+def _fields(lines: list[bytes]) -> tuple[tuple[str, str], ...]:
+    """Names and values of header lines, after the request line."""
+    split = (line.decode("latin-1").partition(":") for line in lines[1:] if line.strip())
+    return tuple((name.lower(), value.strip()) for name, _, value in split)
+
+
+def _sent_headers(response: Response) -> list[tuple[str, str]]:
+    """The header lines: a value of several lines makes several, an empty one makes none."""
+    complete = response.complete_headers()
+    if response.headers.get("Transfer-Encoding"):
+        complete = [(n, v) for n, v in complete if n.lower() != "content-length"]
+    return [(n, line) for n, v in complete for line in v.split("\n") if line]
+
+
 def _request(exchange: Exchange, body: RequestBody, fault: Fault) -> Request:
     path, _, query = exchange.target.partition("?")
     headers = dict(exchange.headers)
@@ -203,7 +283,9 @@ def _request(exchange: Exchange, body: RequestBody, fault: Fault) -> Request:
     if fault.shift_range and "range" in headers:
         first, dash, last = headers["range"].removeprefix("bytes=").partition("-")
         headers["range"] = f"bytes={int(first) + fault.shift_range}{dash}{last}"
-    return Request(
+    return WireRequest(
+        target=exchange.target,
+        lines=exchange.lines,
         method=exchange.method,
         path=unquote(path, "latin-1"),
         query=parse_query(query),
@@ -211,51 +293,6 @@ def _request(exchange: Exchange, body: RequestBody, fault: Fault) -> Request:
         body=body,
         length=body_length(exchange.headers),
     )
-
-
-def _own_answer(fault: Fault, target: str) -> Response:
-    """The answer that a fault gives instead of the application."""
-    headers = dict(fault.headers)
-    if fault.retry_after is not None:
-        headers["Retry-After"] = str(fault.retry_after)
-    if fault.redirect is not None:
-        headers["Location"] = fault.redirect.replace("{target}", target)
-    status = fault.status if fault.status is not None else 307
-    body = fault.body.encode() if isinstance(fault.body, str) else fault.body
-    if body:
-        kinds = {b"<": "text/html", b"{": "application/json"}
-        headers.setdefault("Content-Type", kinds.get(body[:1], "text/plain"))
-        response = Response(status=status, body=BytesBody(body))
-    elif status >= 400:
-        response = error_response(status, _code(status), "scripted fault")
-    else:
-        response = json_response({}, status=status)
-    response.headers.update(headers)
-    return response
-
-
-def _changed(response: Response, fault: Fault) -> Response:
-    """The application's answer with the changes that a fault asks for."""
-    if fault.body_override is not None:
-        response.close()
-        response.body = BytesBody(fault.body_override)
-        response.headers.pop("Content-Length", None)
-    if fault.truncate is not None and response.body is not None:
-        response.body = response.body.narrow(0, min(fault.truncate, response.body.length))
-        response.headers.pop("Content-Length", None)
-    if fault.flip is not None and response.body is not None:
-        content = bytearray(b"".join(response.body))
-        if fault.flip < len(content):
-            content[fault.flip] ^= 0xFF
-        response.close()
-        response.body = BytesBody(bytes(content))
-    response.headers.update(fault.set_headers)
-    return response
-
-
-def _code(status: int) -> str:
-    codes = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NAME_UNKNOWN", 429: "TOOMANYREQUESTS"}
-    return codes.get(status, "UNSUPPORTED")
 
 
 def _phrase(status: int) -> str:

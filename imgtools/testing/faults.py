@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
+
+from imgtools.serve.message import BytesBody, Response, error_response, json_response
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +25,12 @@ class Fault:
     every one).
 
     Instead of the application: `status` answers with `headers` and `body` (HTML when it
-    begins with "<", else JSON or text), `retry_after` in seconds, `redirect` a Location
-    (status 307 unless said; "{target}" in it becomes the request's path and query).
-    `processed` lets the application act first, so that only its answer is lost.
+    begins with "<", else JSON or text), `retry_after` in seconds, or the date so many seconds
+    from now when it begins with "+", `redirect` a Location (status 307 unless said; "{target}"
+    in it becomes the request's path and query). `processed` lets the application act first, so
+    that only its answer is lost; `early` sends the answer after so many bytes of the request's
+    body and hangs up without reading the rest. A header value of several lines is sent as
+    several headers.
 
     The wire: `stall` seconds pass before anything is sent; `cut_request` closes after that
     many bytes of the request's body were read; `cut_headers` closes instead of sending
@@ -47,6 +54,7 @@ class Fault:
     retry_after: int | str | None = None
     redirect: str | None = None
     processed: bool = False
+    early: int | None = None
 
     stall: float = 0.0
     cut_request: int | None = None
@@ -124,3 +132,56 @@ def _is_turn(nth: int | Collection[int] | None, count: int) -> bool:
     if nth is None:
         return True
     return count == nth if isinstance(nth, int) else count in nth
+
+
+def retry_after(value: int | str) -> str:
+    """Retry-After as sent: seconds, or for "+N" the date N seconds from now."""
+    text = str(value)
+    if text.startswith("+"):
+        return formatdate(time.time() + int(text), usegmt=True)
+    return text
+
+
+def own_answer(fault: Fault, target: str) -> Response:
+    """The answer that a fault gives instead of the application."""
+    headers = dict(fault.headers)
+    if fault.retry_after is not None:
+        headers["Retry-After"] = retry_after(fault.retry_after)
+    if fault.redirect is not None:
+        headers["Location"] = fault.redirect.replace("{target}", target)
+    status = fault.status if fault.status is not None else 307
+    body = fault.body.encode() if isinstance(fault.body, str) else fault.body
+    if body:
+        kinds = {b"<": "text/html", b"{": "application/json"}
+        headers.setdefault("Content-Type", kinds.get(body[:1], "text/plain"))
+        response = Response(status=status, body=BytesBody(body))
+    elif status >= 400:
+        response = error_response(status, _code(status), "scripted fault")
+    else:
+        response = json_response({}, status=status)
+    response.headers.update(headers)
+    return response
+
+
+def changed_answer(response: Response, fault: Fault) -> Response:
+    """The application's answer with the changes that a fault asks for."""
+    if fault.body_override is not None:
+        response.close()
+        response.body = BytesBody(fault.body_override)
+        response.headers.pop("Content-Length", None)
+    if fault.truncate is not None and response.body is not None:
+        response.body = response.body.narrow(0, min(fault.truncate, response.body.length))
+        response.headers.pop("Content-Length", None)
+    if fault.flip is not None and response.body is not None:
+        content = bytearray(b"".join(response.body))
+        if fault.flip < len(content):
+            content[fault.flip] ^= 0xFF
+        response.close()
+        response.body = BytesBody(bytes(content))
+    response.headers.update(fault.set_headers)
+    return response
+
+
+def _code(status: int) -> str:
+    codes = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NAME_UNKNOWN", 429: "TOOMANYREQUESTS"}
+    return codes.get(status, "UNSUPPORTED")

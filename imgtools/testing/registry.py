@@ -15,7 +15,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -25,12 +25,12 @@ from imgtools.serve.message import Request, Response
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
 from imgtools.testing.authority import TOKEN_PATH, AuthOptions, Authority, IssuedToken, Scheme
-from imgtools.testing.connection import Connection, Exchange
+from imgtools.testing.connection import Connection, Exchange, Manners
+from imgtools.testing.dialect_blobs import Storage
 from imgtools.testing.dialects import Dialect, Speaker
 from imgtools.testing.faults import Fault, FaultScript
+from imgtools.testing.listener import Listener
 from imgtools.testing.memory_store import MemoryStore, Repository
-
-_IDLE_SECONDS = 60.0
 
 
 class ScriptedRegistry:
@@ -43,30 +43,35 @@ class ScriptedRegistry:
         dialect: Dialect | None = None,
         tls_cert: str | None = None,
         tls_key: str | None = None,
+        client_ca: str | None = None,
+        tls_maximum: ssl.TLSVersion | None = None,
         latency: float = 0.0,
         app_options: AppOptions | None = None,
     ) -> None:
         """Describe the registry.
 
-        `tls_cert` and `tls_key` are PEM files; `latency` is in seconds before each answer.
-        `auth` may be a scheme (user "user", password "secret") or all of its options.
+        `tls_cert` and `tls_key` are PEM files; `client_ca` is one too, and makes the server
+        want a certificate of every client; `tls_maximum` is the newest version it speaks.
+        `latency` is in seconds before each answer. `auth` may be a scheme (user "user",
+        password "secret") or all of its options.
         """
         options = auth if isinstance(auth, AuthOptions) else AuthOptions(scheme=auth)
         self.dialect = dialect or Dialect()
         self.store = MemoryStore()
-        self.authority = Authority(options)
+        self.authority = Authority(options, self.store.has_repository)
         self.faults = FaultScript()
         self.latency = latency
         self._app_options = app_options or AppOptions()
         self._tls = (tls_cert, tls_key) if tls_cert and tls_key else None
+        self._client_ca = client_ca
+        self._tls_maximum = tls_maximum
         self._lock = threading.Lock()
         self._log: list[Exchange] = []
         self._closing = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._sockets: set[socket.socket] = set()
-        self._connections = 0
-        self._listener: socket.socket | None = None
+        self._listeners: list[Listener] = []
+        self.server_names: list[str] = []
         self.port = 0
+        self.storage_port = 0
 
     # --- where it is ------------------------------------------------------------------------
 
@@ -79,6 +84,16 @@ class ScriptedRegistry:
     def url(self) -> str:
         """Scheme, host and port."""
         return f"{'https' if self._tls else 'http'}://{self.host}"
+
+    @property
+    def storage_url(self) -> str:
+        """Scheme, host and port of the storage that a dialect redirects blobs to."""
+        host = "localhost" if self.dialect.presigned == "host" else "127.0.0.1"
+        return f"{'https' if self._tls else 'http'}://{host}:{self.storage_port}"
+
+    def signed_url(self, name: str, digest: Digest) -> str:
+        """A URL of the storage for a blob, as a foreign layer's `urls` might have it."""
+        return self._storage.sign(name, str(digest))
 
     # --- the script -------------------------------------------------------------------------
 
@@ -110,8 +125,8 @@ class ScriptedRegistry:
 
     @property
     def connections(self) -> int:
-        """How many connections were accepted."""
-        return self._connections
+        """How many connections were accepted, those of the storage included."""
+        return sum(listener.connections for listener in self._listeners)
 
     @property
     def tokens(self) -> Sequence[IssuedToken]:
@@ -142,15 +157,12 @@ class ScriptedRegistry:
 
     def __enter__(self) -> Self:
         """Listen."""
-        context = None
-        if self._tls is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*self._tls)
         app = RegistryApp(self.store, self._options())
-        self._speaker = Speaker(self.dialect, app.handle, lambda: self.url)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port = self._listener.getsockname()[1]
-        self._start(self._accept, self._listener, context)
+        self._storage = Storage(self.dialect, app.handle, lambda: self.storage_url)
+        self._speaker = Speaker(self.dialect, app.handle, lambda: self.url, self._storage)
+        self.port = self._listen(self._handle, storage=False)
+        if self.dialect.presigned != "no":
+            self.storage_port = self._listen(self._storage.handle, storage=True)
         return self
 
     def __exit__(
@@ -161,74 +173,53 @@ class ScriptedRegistry:
     ) -> None:
         """Cut everything and wait for every thread."""
         self._closing.set()
-        assert self._listener is not None, "it was entered"
-        _shutdown(self._listener)
-        self._listener.close()
-        with self._lock:
-            sockets = list(self._sockets)
-        for sock in sockets:
-            _shutdown(sock)
-        while True:
-            with self._lock:
-                threads, self._threads = self._threads, []
-            if not threads:
-                break
-            for thread in threads:
-                thread.join()
+        for listener in self._listeners:
+            listener.stop()
         self.store.close()
 
     def _options(self) -> AppOptions:
-        if self.dialect.page_size is None:
-            return self._app_options
-        return replace(self._app_options, page_size=self.dialect.page_size)
+        options = self._app_options
+        if self.dialect.page_size is not None:
+            options = replace(options, page_size=self.dialect.page_size)
+        if self.dialect.sparse:
+            options = replace(options, sparse_indexes=True, sparse_images=True)
+        return options
 
-    def _start(self, target: Any, *args: Any) -> None:
-        thread = threading.Thread(target=target, args=args, daemon=True)
-        with self._lock:
-            self._threads.append(thread)
-        thread.start()
+    def _context(self) -> ssl.SSLContext | None:
+        if self._tls is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self._tls)
+        if self._client_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self._client_ca)
+        if self._tls_maximum is not None:
+            context.maximum_version = self._tls_maximum
+        context.sni_callback = lambda sock, name, own: self.server_names.append(name or "")
+        return context
 
-    def _accept(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
-        while not self._closing.is_set():
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
-            with self._lock:
-                self._connections += 1
-                number = self._connections
-                self._sockets.add(sock)
-            self._start(self._serve, sock, number, context)
+    def _listen(self, handle: Callable[[Request], Response], *, storage: bool) -> int:
+        """Serve with `handle` on a new port, which is returned."""
+        manners = Manners(keep_alive=self.dialect.keep_alive, expect=self.dialect.expect)
 
-    def _serve(self, sock: socket.socket, number: int, context: ssl.SSLContext | None) -> None:
-        current = sock
-        try:
-            current.settimeout(_IDLE_SECONDS)
-            current.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if context is not None:
-                current = context.wrap_socket(sock, server_side=True)
-                with self._lock:
-                    self._sockets.discard(sock)
-                    self._sockets.add(current)
-            if self._closing.is_set():
-                return
+        def serve(sock: socket.socket, number: int) -> None:
             Connection(
-                current,
+                sock,
                 number,
-                handle=self._handle,
+                handle=handle,
                 choose=self.faults.choose,
                 record=self._record,
                 latency=lambda: self.latency,
                 closing=self._closing,
+                manners=manners,
+                storage=storage,
             ).serve()
-        except OSError:
-            # A client that does not trust the certificate ends the handshake.
-            return
-        finally:
-            with self._lock:
-                self._sockets.discard(current)
-                self._sockets.discard(sock)
-            current.close()
+
+        listener = Listener(
+            serve, self._closing, context=self._context(), http_on_tls=self.dialect.http_on_tls
+        )
+        self._listeners.append(listener)
+        return listener.port
 
     def _record(self, exchange: Exchange) -> None:
         with self._lock:
@@ -241,11 +232,3 @@ class ScriptedRegistry:
         if refused is not None:
             return refused
         return self._speaker.handle(request)
-
-
-def _shutdown(sock: socket.socket) -> None:
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        # It was closed by its thread meanwhile.
-        return
