@@ -8,6 +8,7 @@ filled in as they become known.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -41,13 +42,15 @@ from imgtools.copy.rewrite import (
     fill_manifest,
     fill_schema1,
 )
-from imgtools.errors import Cancelled, Error
+from imgtools.errors import Cancelled, DigestMismatch, Error, SizeMismatch
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
 from imgtools.task import Finished, Note, Started, Task, WorkerPool
-from imgtools.transport.base import BlobOpener, BlobOutcome, Destination, Source
+from imgtools.transport.base import BlobOpener, Destination, Source
+
+log = logging.getLogger(__name__)
 
 _MOST_THREADS = 4
 """Of compression in all: layers that are compressed at a time, times threads in each."""
@@ -210,9 +213,15 @@ class _Run:
     ) -> None:
         item = str(blob.digest)
         task.progress(Started(item, role, blob.size))
-        outcome: BlobOutcome = self.destination.put_blob(
-            blob, opener, mount_from=(self.source.origin,) if mount else (), task=task
-        )
+        origins = (self.source.origin,) if mount else ()
+        try:
+            outcome = self.destination.put_blob(blob, opener, mount_from=origins, task=task)
+        except (DigestMismatch, SizeMismatch) as e:
+            if not e.again:
+                raise
+            # The blob was wrong at a mirror, which is not asked for it again.
+            log.debug("%s; reading it from elsewhere", e.message)
+            outcome = self.destination.put_blob(blob, opener, mount_from=origins, task=task)
         said = stored_as if outcome == "stored" else outcome
         task.progress(Finished(item, said))
         self.outcomes.append((said, blob.size if outcome == "stored" else 0))

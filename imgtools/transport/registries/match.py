@@ -167,8 +167,8 @@ def rewrite(reference: Reference, entry: Registry, location: str) -> Reference:
         found = Reference.parse(moved, default_tag="")
     except InvalidReference as e:
         raise InvalidInput(f"{entry.where}: location {location!r} makes of {text}: {e}") from e
-    host = location.partition("/")[0]
-    if not ("." in host or ":" in host or host == "localhost"):
+    host, slash, _ = moved.partition("/")
+    if not slash or not ("." in host or ":" in host or host == "localhost"):
         raise InvalidInput(
             f"{entry.where}: location {location!r} makes of {text}: {moved!r}, which names no "
             "registry"

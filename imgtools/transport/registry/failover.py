@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 
-from imgtools.blob.reader import BlobReader
+from imgtools.blob.reader import CHUNK, BlobReader
 from imgtools.errors import BlobNotFound, Cancelled, DigestMismatch, Error, SizeMismatch
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
@@ -105,6 +105,8 @@ class FailoverSource(Closing):
         if descriptor.data is not None:
             return BlobReader.of(descriptor.data, digest)
         try:
+            if 0 <= descriptor.size <= CHUNK:
+                return BlobReader.of(self._small(descriptor), digest)
             body = FailoverBody(
                 self._members,
                 lambda member, start: self._at(member).open_body(descriptor, start),
@@ -116,6 +118,17 @@ class FailoverSource(Closing):
                 raise
             return self._at(self._members.primary).open_foreign(descriptor)
         return _MirroredReader(body, digest, descriptor.size, self._blame)
+
+    def _small(self, descriptor: Descriptor) -> bytes:
+        """A blob of one chunk, such as a config, verified before anybody sees it, so that a
+        wrong one is no error while another endpoint has the right one."""
+
+        def ask(member: Member) -> bytes:
+            body = self._at(member).open_body(descriptor)
+            with BlobReader(body, descriptor.digest, descriptor.size, close=body.close) as reader:
+                return reader.read()
+
+        return self._members.first(f"blob {descriptor.digest.short}", ask)
 
     def read_range(self, descriptor: Descriptor, offset: int, length: int) -> bytes | None:
         """Unverified bytes of a blob, None when no endpoint serves ranges; raises like
