@@ -49,8 +49,9 @@ class AppOptions:
     """What a registry allows.
 
     `manifest_limit` is in bytes. `sparse_indexes` accepts an index some of whose children
-    are absent, `sparse_images` an image some of whose blobs are. `page_size` is the most tags, repositories or referrers in one response,
-    None for as many as are asked for. `deletes` allows DELETE of content.
+    are absent, `sparse_images` an image some of whose blobs are. `page_size` is the most
+    tags, repositories or referrers in one response, None for as many as are asked for.
+    `deletes` allows DELETE of content.
     """
 
     manifest_limit: int = MANIFEST_LIMIT
