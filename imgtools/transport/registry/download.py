@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from imgtools.blob.reader import CHUNK
 from imgtools.errors import BlobNotFound, ConnectionFailed, RegistryError
@@ -21,15 +22,24 @@ from imgtools.transport.registry.http import Response
 from imgtools.transport.registry.tries import Tries
 from imgtools.transport.registry.url import Origin, redact
 
+if TYPE_CHECKING:
+    from imgtools.blob.spool import Spool
+
 log = logging.getLogger(__name__)
 
+_SPOOLED = 4 * 1024 * 1024
+"""Bytes from which on a body is read ahead of a slow reader; less fits into the buffers of
+the two systems anyhow."""
 _EXPIRED = frozenset({400, 401, 403})
 """What object stores say of a signature that has expired."""
 _CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(?:(\d{1,18})|\*)", re.IGNORECASE)
 
 
 class ResumingBody:
-    """A blob's bytes from byte `start` on, over as many answers as it takes."""
+    """A blob's bytes from byte `start` on, over as many answers as it takes.
+
+    A large one is read ahead of a slow reader, so that the registry does not hang up.
+    """
 
     def __init__(
         self,
@@ -46,6 +56,52 @@ class ResumingBody:
         reader that may be moved before it is read. A negative `size` is unknown, as in
         schema 1 manifests; the registry's word is taken.
         """
+        self._answers = _Answers(repository, digest, size, start, deferred=deferred)
+        self._tmpdir = repository.session.options.tmpdir
+        self._large = size - start >= _SPOOLED
+        self._spool: Spool | None = None
+
+    @property
+    def pieced(self) -> bool:
+        """Whether the bytes are of more than one answer, which may not belong together."""
+        return self._answers.count > 1
+
+    def skip(self, count: int, /) -> None:
+        """Leave out the next `count` bytes: the next read asks for what is after them."""
+        if self._spool is not None:
+            self._spool.skip(count)
+        else:
+            self._answers.skip(count)
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes, b"" at the end; raises ExchangeFailed when resuming fails,
+        BlobNotFound and what a request raises."""
+        if self._spool is not None:
+            return self._spool.read(size)
+        if self._large and size > 0:
+            from imgtools.blob import spool
+
+            self._spool = spool.Spool(
+                self._answers,
+                abort=self._answers.abort,
+                tmpdir=self._tmpdir,
+                patience=spool.PATIENCE,
+            )
+        return self._answers.read(size)
+
+    def close(self) -> None:
+        """Release the connection; safe to call twice."""
+        if self._spool is not None:
+            self._spool.close()
+        self._answers.close()
+
+
+class _Answers:
+    """The bytes of a blob, one answer after the other."""
+
+    def __init__(
+        self, repository: Repository, digest: Digest, size: int, start: int, *, deferred: bool
+    ) -> None:
         self._repository = repository
         self._digest = digest
         self._size = size
@@ -53,24 +109,17 @@ class ResumingBody:
         self._ranges = True
         self._tries = Tries(repository.session.policy, size)
         self._response: Response | None = None
-        self._answers = 0
+        self._aborted = False
+        self.count = 0
         if not deferred:
             self._response = self._request()
 
-    @property
-    def pieced(self) -> bool:
-        """Whether the bytes are of more than one answer, which may not belong together."""
-        return self._answers > 1
-
     def skip(self, count: int, /) -> None:
-        """Leave out the next `count` bytes: the next read asks for what is after them."""
         if count > 0:
             self.close()
             self._position += count
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, b"" at the end; raises ExchangeFailed when resuming fails,
-        BlobNotFound and what a request raises."""
         while size > 0:
             response = self._response
             if response is None:
@@ -91,8 +140,14 @@ class ResumingBody:
             return data
         return b""
 
+    def abort(self) -> None:
+        """End a read that another thread is in, and every later one."""
+        self._aborted = True
+        response = self._response
+        if response is not None:
+            response.abort()
+
     def close(self) -> None:
-        """Release the connection."""
         response, self._response = self._response, None
         if response is not None:
             response.close()
@@ -103,7 +158,7 @@ class ResumingBody:
         if 0 <= self._size <= self._position:
             return
         delay = self._tries.delay_after(failure)
-        if delay is None:
+        if delay is None or self._aborted:
             raise failure
         log.debug(
             "blob %s: %s after %d bytes, resuming in %.2f s",
@@ -130,7 +185,7 @@ class ResumingBody:
             except ExchangeFailed as e:
                 self._interrupted(e)
                 continue
-            self._answers += 1
+            self.count += 1
             return response
 
 
