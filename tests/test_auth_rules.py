@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -86,7 +86,7 @@ def status(session: Session, scopes: tuple[str, ...] = PULL, repository: str = "
         ("nonsense", ("nonsense", "", set())),
     ],
 )
-def test_scopes_are_parsed(scope: str, parts: tuple[str, str, set[str]]) -> None:
+def test_scopes_are_parsed(scope: str, parts: tuple[str, str, Set[str]]) -> None:
     assert parse_scope(scope) == parts
 
 

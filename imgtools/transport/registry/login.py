@@ -6,6 +6,7 @@ with a token server gives a token without scopes to whoever it knows.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,10 @@ from imgtools.transport.registry.url import Origin
 
 if TYPE_CHECKING:
     from imgtools.transport.registry.session import Session
+
+
+_HOST = re.compile(r"[a-z0-9.:_\[\]-]+")
+"""What a host and port may be made of; more is checked where a URL is made of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +54,7 @@ def parse_account(text: str) -> Account:
         origin = Origin.of(f"https://{registry}")
     except ConnectionFailed as e:
         raise InvalidReference(text, "not the name of a registry") from e
-    if not origin.host or "@" in registry or any(c.isspace() for c in registry):
+    if not origin.host or not _HOST.fullmatch(registry):
         raise InvalidReference(text, "not the name of a registry")
     if slash:
         if ":" in namespace or "@" in namespace:
