@@ -23,6 +23,7 @@ from imgtools.cli.text import one_line
 from imgtools.errors import Cancelled, Error, ImageNotFound, SeveralErrors
 
 _VERBS = {
+    "config": "Explain the configuration that is in force.",
     "copy": "Copy an image from one place to another.",
     "diff": "Show what differs between two images.",
     "inspect": "Look at an image where it is.",
