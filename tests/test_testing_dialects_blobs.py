@@ -43,6 +43,10 @@ def test_ranges_refused_or_wrapped() -> None:
     with holding(ranges=416) as registry:
         assert ask(registry, "GET", BLOB, Range="bytes=100-").status == 416
         assert ask(registry, "GET", BLOB).status == 200
+    with holding(range_refusal="cut") as registry:
+        reply = ask(registry, "GET", BLOB, Range=f"bytes={SIZE}-")
+        assert (reply.status, reply.headers["content-length"]) == (416, str(SIZE))
+        assert not reply.whole
     with holding(ranges="multipart") as registry:
         reply = ask(registry, "GET", BLOB, Range="bytes=100-199")
         kind, _, boundary = reply.headers["content-type"].partition("; boundary=")

@@ -210,8 +210,8 @@ class Connection:
             self._wait_for_client()
         if chunked:
             self._socket.sendall(b"0\r\n\r\n")
-        elif "content-length" not in exchange.response_headers:
-            # Without a length the end of the connection is the end of the body.
+        elif exchange.sent < _announced(exchange.response_headers):
+            # The end of the connection is the end of the body: it has no length, or a wrong one.
             self._end(reset=False)
 
     def _pause(self, seconds: float) -> None:
@@ -265,6 +265,12 @@ def _fields(lines: list[bytes]) -> tuple[tuple[str, str], ...]:
     """Names and values of header lines, after the request line."""
     split = (line.decode("latin-1").partition(":") for line in lines[1:] if line.strip())
     return tuple((name.lower(), value.strip()) for name, _, value in split)
+
+
+def _announced(headers: dict[str, str]) -> int:
+    """The length that a client waits for; more than anything when it is not told one."""
+    text = headers.get("content-length", "")
+    return int(text) if text.isdecimal() and text.isascii() else 1 << 62
 
 
 def _sent_headers(response: Response) -> list[tuple[str, str]]:

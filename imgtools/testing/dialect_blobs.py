@@ -27,7 +27,8 @@ class BlobSwitches:
 
     `ranges` False ignores Range, "shifted" begins ten bytes late, "shortened" sends one byte
     less than asked for, "unlabelled" leaves Content-Range out, "multipart" wraps the range as
-    multipart/byteranges, 416 refuses every range. `etags` False knows no entity tags.
+    multipart/byteranges, 416 refuses every range. `range_refusal` "cut" announces the whole
+    blob with a 416, sends its error and hangs up. `etags` False knows no entity tags.
 
     `lengths` says how long a blob is: "none" ends the body with the connection, "chunked" with
     a last chunk; "head-none" and "head-wrong" are about HEAD alone. `content_encoding` "gzip"
@@ -40,6 +41,7 @@ class BlobSwitches:
     """
 
     ranges: bool | Literal["shifted", "shortened", "unlabelled", "multipart", 416] = True
+    range_refusal: Literal["spec", "cut"] = "spec"
     etags: bool = True
     lengths: Literal["yes", "none", "chunked", "head-none", "head-wrong"] = "yes"
     content_encoding: Literal["identity", "gzip", "label"] = "identity"
@@ -94,6 +96,9 @@ class BlobPart(Part):
             response.headers.pop("Accept-Ranges", None)
         if response.status == 206:
             response = _changed_range(response, s.ranges)
+        if response.status == 416 and s.range_refusal == "cut":
+            size = response.headers["Content-Range"].rpartition("/")[2]
+            response.headers["Content-Length"] = size
         if response.status == 200:
             _encode(request, response, s.content_encoding)
         if response.status in (200, 206):

@@ -41,7 +41,11 @@ DISTRIBUTION_2 = Dialect(
     content_range=False,
     resume=False,
     accept=True,
-    n_zero="all",
+    pages=False,
+    tags="unsorted",
+    manifest_limit=4 * 1024 * 1024,
+    manifest_limit_status=400,
+    range_refusal="cut",
 )
 GGCR = Dialect(
     mount="no",
