@@ -472,6 +472,24 @@ def test_the_same_answer_is_not_tried_again(secrets: Path) -> None:
     assert calls(secrets) == 2
 
 
+def test_a_helper_is_asked_once_for_all_repositories(secrets: Path) -> None:
+    good = ["one"]
+
+    def script(request: Request) -> Answer:
+        ok = request.authorization == basic("AWS", good[0])
+        return say(200) if ok else say(401, WWW_Authenticate='Basic realm="r"')
+
+    with FakeRegistry(script) as fake:
+        session = open_session(fake.host, credential_helpers=("cloud",))
+        assert [status(session, repository=name) for name in "abc"] == [200] * 3
+        assert calls(secrets) == 1
+        good[0] = "two"
+        secrets.write_text("two")
+        assert [status(session, repository=name) for name in "abcd"] == [200] * 4
+        assert calls(secrets) == 2
+        session.close()
+
+
 def test_a_slow_helper_is_asked_once_for_many_threads(secrets: Path) -> None:
     script = Tokens()
     with registry(script) as fake:

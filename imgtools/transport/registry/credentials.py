@@ -8,7 +8,7 @@ then the most specific key; `credsStore` keeps what the file has no secret for, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 
 AUTH_FILES_HELPER = "containers-auth.json"
 """What stands for the auth files among the helpers of registries.conf."""
+
+
+AskHelper = Callable[[str, str], Credentials | None]
+"""Helper and registry to what the helper has; like `credential_helpers.helper_get`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +62,14 @@ def where_credentials(
     return found.place if found is not None else CredentialsPlace(kind="none")
 
 
-def find(options: RegistryOptions, registry: str, repository: str = "") -> Found | None:
+def find(
+    options: RegistryOptions, registry: str, repository: str = "", *, ask: AskHelper | None = None
+) -> Found | None:
     """The credentials for `repository` (or, when that is "", all) of `registry`.
 
-    Raises InvalidInput for a file or entry that is malformed or a helper that fails, and
-    StorageError for a file that cannot be read, unless another source has credentials. Files
-    that do not exist are passed over.
+    `ask` asks helpers, in place of running their programs. Raises InvalidInput for a file or
+    entry that is malformed or a helper that fails, and StorageError for a file that cannot be
+    read, unless another source has credentials. Files that do not exist are passed over.
     """
     if options.anonymous:
         return None
@@ -74,9 +80,9 @@ def find(options: RegistryOptions, registry: str, repository: str = "") -> Found
     for source in options.credential_helpers or (AUTH_FILES_HELPER,):
         try:
             if source == AUTH_FILES_HELPER:
-                found = find_in_files(options.auth_files, registry, repository)
+                found = find_in_files(options.auth_files, registry, repository, ask=ask)
             else:
-                found = _ask(source, registry)
+                found = _ask(ask, source, registry)
         except (InvalidInput, StorageError) as e:
             log.debug("no credentials of %s from %s: %s", registry, source, e.message)
             failed = failed or e
@@ -89,7 +95,9 @@ def find(options: RegistryOptions, registry: str, repository: str = "") -> Found
     return None
 
 
-def find_in_files(paths: Iterable[str], registry: str, repository: str) -> Found | None:
+def find_in_files(
+    paths: Iterable[str], registry: str, repository: str, *, ask: AskHelper | None = None
+) -> Found | None:
     """The credentials of the first file that has any for a repository.
 
     A general entry in one file is preferred to a specific one in a later file. Raises
@@ -97,12 +105,15 @@ def find_in_files(paths: Iterable[str], registry: str, repository: str) -> Found
     """
     for path in paths:
         file = read_auth_file(path)
-        if file is not None and (found := lookup(file, registry, repository)) is not None:
+        found = lookup(file, registry, repository, ask) if file is not None else None
+        if found is not None:
             return found
     return None
 
 
-def lookup(file: AuthFile, registry: str, repository: str) -> Found | None:
+def lookup(
+    file: AuthFile, registry: str, repository: str, ask: AskHelper | None = None
+) -> Found | None:
     """The credentials `file` has for a repository; raises InvalidInput for a broken entry.
 
     `credHelpers` is the last word on a registry that it names. Else the first key that applies
@@ -110,16 +121,16 @@ def lookup(file: AuthFile, registry: str, repository: str) -> Found | None:
     """
     helper = file.helper(registry)
     if helper:
-        return _ask(helper, registry, file.path)
+        return _ask(ask, helper, registry, file.path)
     for key in file.keys(registry, repository)[:1]:
         found = parse_entry(file.auths[key], f"{file.path}: entry {key!r}")
         if found is not None:
             place = CredentialsPlace(kind="file", file=file.path, key=key)
             return Found(credentials=found, place=place)
-    return _ask_store(file, registry) if file.store else None
+    return _ask_store(ask, file, registry) if file.store else None
 
 
-def _ask_store(file: AuthFile, registry: str) -> Found | None:
+def _ask_store(ask: AskHelper | None, file: AuthFile, registry: str) -> Found | None:
     """What the `credsStore` of a file has; one that is not installed here has nothing.
 
     Such a setting often comes with a file that was copied from a desktop.
@@ -127,16 +138,18 @@ def _ask_store(file: AuthFile, registry: str) -> Found | None:
     from imgtools.transport.registry.credential_helpers import HelperMissing
 
     try:
-        return _ask(file.store, registry, file.path)
+        return _ask(ask, file.store, registry, file.path)
     except HelperMissing as e:
         log.debug("%s: %s", file.path, e.message)
         return None
 
 
-def _ask(helper: str, registry: str, path: str = "") -> Found | None:
-    from imgtools.transport.registry.credential_helpers import helper_get
+def _ask(ask: AskHelper | None, helper: str, registry: str, path: str = "") -> Found | None:
+    if ask is None:
+        from imgtools.transport.registry.credential_helpers import helper_get
 
-    credentials = helper_get(helper, registry)
+        ask = helper_get
+    credentials = ask(helper, registry)
     if credentials is None:
         return None
     place = CredentialsPlace(kind="helper", file=path, key=registry, helper=helper)

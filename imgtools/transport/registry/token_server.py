@@ -191,5 +191,6 @@ def _refused(
         host=server.host,
         status=status,
         said=said,
-        hint=denied_hint(server.host, authenticated=credentials is not None),
+        hint=denied_hint(server.host, authenticated=credentials is not None)
+        + ("; --no-creds goes without" if status == 401 and credentials is not None else ""),
     )

@@ -34,6 +34,7 @@ class Wallet:
         # Helpers may take their time, so this lock is nobody else's.
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}
+        self._answers: dict[str, Credentials | None] = {}
 
     def get(self, repository: str) -> Credentials | None:
         """The credentials for `repository`, looked up once.
@@ -59,6 +60,8 @@ class Wallet:
             held = self._held.get(repository)
             if held is None or held.credentials != refused:
                 return held is not None and held.credentials is not None
+            # Helpers answer for a whole registry, so another repository may have asked already.
+            self._answers = {k: v for k, v in self._answers.items() if v not in (refused, None)}
             now = time.monotonic()
             if held.renewed is not None and now - held.renewed < _FRESH:
                 return False
@@ -72,5 +75,12 @@ class Wallet:
     def _look_up(self, repository: str) -> Credentials | None:
         from imgtools.transport.registry.credentials import find
 
-        found = find(self._options, self._host, repository)
+        found = find(self._options, self._host, repository, ask=self._ask)
         return found.credentials if found is not None else None
+
+    def _ask(self, helper: str, registry: str) -> Credentials | None:
+        if helper not in self._answers:
+            from imgtools.transport.registry.credential_helpers import helper_get
+
+            self._answers[helper] = helper_get(helper, registry)
+        return self._answers[helper]
