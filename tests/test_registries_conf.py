@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -621,6 +623,19 @@ def test_files_without_registries_are_left_until_aliases_are_wanted(
     assert load(where(etc)).registries == ()
     assert load(where(etc)).aliases == {}
     assert bool(load(where(etc), aliases=True).aliases) == read
+
+
+def test_files_without_registries_cost_no_parser(etc: Path) -> None:
+    """Most systems have only comments and aliases."""
+    (etc / "etc/registries.conf").write_text("# nothing\n")
+    (etc / "etc/registries.conf.d/a.conf").write_text('[aliases]\na = "x.com/a"\n')
+    program = (
+        "import sys; from imgtools.transport.registries.files import load; "
+        "from imgtools.transport.options import RegistriesFiles; "
+        f"load({where(etc)!r}); print('tomllib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE)
+    assert done.stdout == b"False\n"
 
 
 def test_aliases_before_tables_hide_nothing(etc: Path) -> None:

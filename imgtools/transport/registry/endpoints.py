@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from imgtools.errors import Cancelled, ConnectionFailed, Error
+from imgtools.spec.digest import Digest
 from imgtools.transport.registries.match import Endpoint, blocked
 from imgtools.transport.registry.retry import RetryPolicy
 from imgtools.transport.registry.session import Session
@@ -26,17 +27,19 @@ T = TypeVar("T")
 MIRROR_POLICY = RetryPolicy(attempts=1, connect_attempts=1)
 """Where there is another endpoint, trying it is better than trying again."""
 
-_REST_SECONDS = 30.0
+_REST_SECONDS = 60.0
 
 
 class Health:
-    """Which mirrors could not be reached lately, so that not every object waits for them."""
+    """What a command knows of its mirrors: which could not be reached lately, so that not
+    every object waits for them, and which blobs are wrong there."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives seconds, from any beginning."""
         self._clock = clock
         self._lock = threading.Lock()
         self._resting: dict[str, tuple[float, str]] = {}
+        self._wrong: set[tuple[str, Digest]] = set()
 
     def failed(self, host: str, reason: str) -> None:
         """Let `host` rest for some seconds."""
@@ -51,6 +54,18 @@ class Health:
                 del self._resting[host]
                 return ""
             return reason
+
+    def blame(self, host: str, digest: Digest) -> bool:
+        """Remember that `host` has, or may have, a wrong blob; whether that is new."""
+        with self._lock:
+            fresh = (host, digest) not in self._wrong
+            self._wrong.add((host, digest))
+            return fresh
+
+    def is_wrong(self, host: str, digest: Digest) -> bool:
+        """Whether `host` was blamed for a blob."""
+        with self._lock:
+            return (host, digest) in self._wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,14 +146,16 @@ class Members:
         """Ask `member` before the others from now on."""
         self._chosen = member
 
-    def order(self, failures: Failures, without: Collection[Member] = ()) -> list[Member]:
-        """Whom to ask, in order: no mirror that rests or is in `without`."""
+    def order(self, failures: Failures, digest: Digest | None = None) -> list[Member]:
+        """Whom to ask, in order: no mirror that rests or has the blob `digest` wrong."""
         ready = []
         for member in self.all:
             reason = self.health.resting(member.host) if member.is_mirror else ""
+            if member.is_mirror and digest and self.health.is_wrong(member.host, digest):
+                reason = "the blob was wrong there"
             if reason:
                 failures.left_out(member, reason)
-            elif member.session is not None and not (member.is_mirror and member in without):
+            elif member.session is not None:
                 ready.append(member)
         if self._chosen in ready:
             ready.sort(key=lambda member: member is not self._chosen)

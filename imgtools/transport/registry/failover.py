@@ -44,7 +44,6 @@ class FailoverSource(Closing):
         self._lock = threading.Lock()
         self._resolved: Descriptor | None = None
         self._top: RawManifest | None = None
-        self._wrong: dict[Digest, set[Member]] = {}
         self._without_ranges: set[Member] = set()
 
     @property
@@ -110,8 +109,7 @@ class FailoverSource(Closing):
             body = FailoverBody(
                 self._members,
                 lambda member, start: self._at(member).open_body(descriptor, start),
-                digest.short,
-                frozenset(self._wrong.get(digest, ())),
+                digest,
             )
         except BlobNotFound:
             if not descriptor.urls or self._members.primary.session is None:
@@ -188,11 +186,12 @@ class FailoverSource(Closing):
         return self._sources[member.endpoint]
 
     def _blame(self, digest: Digest, members: set[Member]) -> bool:
-        """Ask no mirror of `members` for a blob again; whether there was any."""
-        mirrors = {member for member in members if member.is_mirror}
-        known = self._wrong.setdefault(digest, set())
-        fresh = mirrors - known
-        known |= mirrors
+        """Ask no mirror of `members` for a blob again; whether that changes anything."""
+        fresh = [
+            member
+            for member in members
+            if member.is_mirror and self._members.health.blame(member.host, digest)
+        ]
         for member in fresh:
             log.debug("%s: blob %s is wrong there", member.name, digest.short)
         return bool(fresh)
@@ -205,18 +204,17 @@ class FailoverBody:
         self,
         members: Members,
         open_at: Callable[[Member, int], ResumingBody],
-        what: str,
-        without: frozenset[Member],
+        digest: Digest,
     ) -> None:
         """Asks the first endpoint, so that a missing blob is known at once.
 
-        `open_at` opens the blob at an endpoint from a byte on; mirrors in `without` are not
-        asked. Raises what the primary fails with, when all fail.
+        `open_at` opens the blob at an endpoint from a byte on. Raises what the primary fails
+        with, when all fail.
         """
         self._members = members
         self._open_at = open_at
-        self._what = f"blob {what}"
-        self._without = without
+        self._digest = digest
+        self._what = f"blob {digest.short}"
         self._position = 0
         self._body: ResumingBody | None = None
         self._member: Member | None = None
@@ -270,7 +268,7 @@ class FailoverBody:
     def _begin_round(self) -> None:
         self._began_at = self._position
         self._failures = Failures(self._members.health)
-        self._waiting = self._members.order(self._failures, self._without)
+        self._waiting = self._members.order(self._failures, self._digest)
 
     def _next(self) -> None:
         """Go on at the next endpoint; a round that brought something is followed by another."""
