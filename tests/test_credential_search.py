@@ -9,11 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imgtools.cli.settings import Settings
 from imgtools.errors import InvalidInput, StorageError
 from imgtools.transport.options import Credentials, RegistryOptions
 from imgtools.transport.registry import credential_helpers
+from imgtools.transport.registry.auth_files import parse_auth_file
 from imgtools.transport.registry.credential_helpers import (
     HelperFailed,
     HelperMissing,
@@ -22,7 +25,13 @@ from imgtools.transport.registry.credential_helpers import (
     helper_list,
     helper_store,
 )
-from imgtools.transport.registry.credentials import CredentialsPlace, find, where_credentials
+from imgtools.transport.registry.credentials import (
+    CredentialsPlace,
+    find,
+    lookup,
+    where_credentials,
+)
+from imgtools.transport.registry.token_server import basic
 
 MakeHelper = Callable[[str, str], None]
 
@@ -193,6 +202,33 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         find(RegistryOptions(auth_files=("a\0b",)), "r.io")
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(["auth", "username", "password", "identitytoken", "registrytoken"])
+
+
+@given(
+    st.dictionaries(st.sampled_from(["r.io", "r.io/ns", "https://r.io/v1/"]),
+                    st.dictionaries(FIELDS, JSON | st.sampled_from(["dTpw", "Og==", "/w=="]))
+                    | JSON),
+    JSON, JSON,
+)  # fmt: skip
+def test_any_file_is_survived(auths: object, helpers: object, store: object) -> None:
+    """What comes of it can be sent, or the file is told to be wrong."""
+    value = {"auths": auths, "credHelpers": helpers, "credsStore": store}
+    try:
+        file = parse_auth_file(json.dumps(value).encode(), "auth.json")
+        found = lookup(file, "r.io", "ns/repo", ask=lambda helper, registry: None)
+    except InvalidInput:
+        return
+    if found is not None:
+        basic(found.credentials)
+        found.credentials.identity_token.encode()
+
+
 # What a helper does
 
 
@@ -239,6 +275,7 @@ def test_answers_of_a_helper(
         ("""echo '{"Username":"hidden"}'""", "no Username or Secret"),
         ("""echo '{"Username":"u","Secret":["hidden"]}'""", "no Username or Secret"),
         ("yes hidden", "has no end"),
+        (r"""printf '{"Username":"u","Secret":"%s"}' '\ud800'""", "half a character"),
         ("head -c 200000 /dev/zero >&2; exit 1", r"failed \(status 1\)$"),
         ("kill -9 $$", r"failed \(status -9\)$"),
     ],

@@ -80,11 +80,6 @@ STEPS: list[tuple[str, str]] = [
 ]
 
 
-def access(registry: RegistryServer) -> list[str]:
-    """What both tools need to reach it, and where they keep credentials."""
-    return ["--authfile", "auth.json", "--tls-verify=false"]
-
-
 @pytest.mark.parametrize("kind", ["htpasswd", "token"])
 def test_as_skopeo(
     kind: str,
@@ -104,7 +99,13 @@ def test_as_skopeo(
             if verb == "logout" and not file.exists():
                 continue
             run = run_cli if who == "imgtools" else run_skopeo
-            done = run(verb, *access(registry), *rest, input=answers.format(**values))
+            done = run(
+                verb,
+                "--authfile=auth.json",
+                "--tls-verify=false",
+                *rest,
+                input=answers.format(**values),
+            )
             kept = file.read_text() if file.exists() else ""
             both[who].append((command, done.returncode, done.stdout, kept))
             assert registry.password not in done.stdout + done.stderr

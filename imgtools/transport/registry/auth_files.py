@@ -137,16 +137,17 @@ def parse_entry(entry: object, what: str) -> Credentials | None:
     """The credentials of one `auths` entry, None when it holds none; raises InvalidInput."""
     if not isinstance(entry, dict):
         raise InvalidInput(f"{what} is not an object")
-    token = entry.get("identitytoken")
+    token, ready = entry.get("identitytoken"), entry.get("registrytoken")
     identity = token if isinstance(token, str) else ""
+    registry_token = ready if isinstance(ready, str) else ""
     username, password = entry.get("username"), entry.get("password")
+    if not all(is_text(v) for v in (username, password, identity) if isinstance(v, str)):
+        raise InvalidInput(f"{what} has half a character")
     auth = entry.get("auth")
     if isinstance(auth, str) and auth:
         username, password = decode_auth(auth, what)
     if not isinstance(username, str) or not isinstance(password, str):
         username = password = ""
-    ready = entry.get("registrytoken")
-    registry_token = ready if isinstance(ready, str) else ""
     if not (username or password or identity or registry_token):
         return None
     return Credentials(
@@ -155,6 +156,15 @@ def parse_entry(entry: object, what: str) -> Credentials | None:
         identity_token=identity,
         registry_token=registry_token,
     )
+
+
+def is_text(value: str) -> bool:
+    """Whether `value` can be sent; JSON may hold halves of characters, which cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def decode_auth(text: str, what: str) -> tuple[str, str]:

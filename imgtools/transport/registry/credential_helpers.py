@@ -16,7 +16,7 @@ from imgtools.errors import InvalidInput, InvalidJSON, LimitExceeded
 from imgtools.spec import strict_json
 from imgtools.spec.reference import DOCKER_HUB
 from imgtools.transport.options import Credentials
-from imgtools.transport.registry.auth_files import DOCKER_HUB_KEY
+from imgtools.transport.registry.auth_files import DOCKER_HUB_KEY, is_text
 from imgtools.transport.registry.url import clean
 
 log = logging.getLogger(__name__)
@@ -59,10 +59,8 @@ def helper_store(helper: str, registry: str, credentials: Credentials) -> None:
     username, secret = credentials.username, credentials.password
     if credentials.identity_token:
         username, secret = IDENTITY_USER, credentials.identity_token
-    try:
-        (username + secret).encode()
-    except UnicodeEncodeError as e:
-        raise InvalidInput(f"{_program(helper)} can keep only text, and this is not UTF-8") from e
+    if not is_text(username + secret):
+        raise InvalidInput(f"{_program(helper)} can keep only text, and this is not UTF-8")
     value = {"ServerURL": servers(registry)[0], "Username": username, "Secret": secret}
     status, _, _ = _run(helper, "store", strict_json.dumps(value))
     if status != 0:
@@ -117,6 +115,8 @@ def _get(helper: str, server: str) -> Credentials | None:
     username, secret = value.get("Username"), value.get("Secret")
     if not isinstance(username, str) or not isinstance(secret, str):
         raise HelperFailed(f"the answer of {_program(helper)} has no Username or Secret")
+    if not is_text(username + secret):
+        raise HelperFailed(f"the answer of {_program(helper)} has half a character")
     if username == IDENTITY_USER:
         return Credentials(identity_token=secret) if secret else None
     return Credentials(username=username, password=secret) if username or secret else None
