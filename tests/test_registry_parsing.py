@@ -14,7 +14,7 @@ from imgtools.transport.registry.failure import parse_error
 from imgtools.transport.registry.link import next_link
 from imgtools.transport.registry.proxies import bypasses, proxy_for
 from imgtools.transport.registry.retry import RetryPolicy, delay_before_retry, parse_retry_after
-from imgtools.transport.registry.upload import next_limit
+from imgtools.transport.registry.upload_plan import next_limit
 from imgtools.transport.registry.url import Origin, clean, redact, resolve, target_of, with_query
 
 
@@ -298,12 +298,12 @@ def test_no_proxy(url: str, rule: str, expected: bool) -> None:
 
 def test_proxy_for() -> None:
     proxies = Proxies(http="proxy:3128", https="http://u:p@proxy", no_proxy=("direct",))
-    assert proxy_for(Origin.of("http://r"), proxies) == "http://proxy:3128"
-    assert proxy_for(Origin.of("https://r"), proxies) == "http://u:p@proxy"
+    assert str(proxy_for(Origin.of("http://r"), proxies)) == "proxy http://proxy:3128"
+    assert str(proxy_for(Origin.of("https://r"), proxies)) == "proxy http://proxy:80"
     assert proxy_for(Origin.of("https://direct"), proxies) is None
     assert "u:p" not in repr(proxies)
     with pytest.raises(Unsupported):
-        proxy_for(Origin.of("http://r"), Proxies(http="socks5://proxy"))
+        proxy_for(Origin.of("http://r"), Proxies(http="socks4://proxy"))
 
 
 @given(st.integers(1, 1 << 40))

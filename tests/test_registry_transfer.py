@@ -466,8 +466,18 @@ def test_mount_from_itself_is_a_question() -> None:
         assert fake.seen == [f"HEAD /v2/a/b/blobs/{LAYER.digest}"]
 
 
-@pytest.mark.parametrize("status", [500, 503, 429, 408, 404, 416])
-def test_failed_upload_begins_again(status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "asked"),
+    [
+        (500, ["HEAD", "GET", "DELETE"]),
+        (503, ["HEAD", "GET", "DELETE"]),
+        (429, ["GET", "DELETE"]),
+        (408, ["GET", "DELETE"]),
+        (404, ["HEAD"]),
+        (416, ["GET", "DELETE"]),
+    ],
+)
+def test_failed_upload_begins_again(status: int, asked: list[str]) -> None:
     failed = []
 
     def special(request: Request) -> Answer | None:
@@ -480,7 +490,7 @@ def test_failed_upload_begins_again(status: int) -> None:
     events: list[Event] = []
     with registry(script) as (fake, session):
         assert put(session, Task(progress=events.append)) == "stored"
-        assert [r.method for r in fake.requests] == ["POST", "PUT", "POST", "PUT"]
+        assert [r.method for r in fake.requests] == ["POST", "PUT", *asked, "POST", "PUT"]
         assert script.stored == {str(LAYER.digest): BLOB}
     assert sum(e.amount for e in events if isinstance(e, Advanced)) == len(BLOB)
 
@@ -663,6 +673,7 @@ def test_large_body_goes_in_chunks() -> None:
     with registry(script) as (fake, session):
         for _ in range(2):
             script.stored.clear()
+            session.features.known.forget("a/b")
             before = len(fake.requests)
             outcome = destination(session).put_blob(
                 layer, lambda: BlobReader.of(big), task=Task(progress=events.append)

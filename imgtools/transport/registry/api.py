@@ -92,17 +92,38 @@ class Repository:
             "PUT", url, headers={"Content-Type": _OCTETS}, body=body, repeat=False, cancel=cancel
         )
 
-    def patch_upload(self, location: str, offset: int, body: Body) -> Response:
-        """PATCH one chunk of an upload (end-5); sent once."""
+    def patch_upload(
+        self,
+        location: str,
+        offset: int,
+        body: Body,
+        *,
+        alone: bool = False,
+        cancel: CancelToken | None = None,
+    ) -> Response:
+        """PATCH one chunk of an upload (end-5); sent once, and with `alone` as the last
+        request on its connection."""
         headers = {
             "Content-Type": _OCTETS,
             "Content-Range": f"{offset}-{offset + body.length - 1}",
         }
-        return self._request("PATCH", location, headers=headers, body=body, repeat=False)
+        if alone:
+            headers["Connection"] = "close"
+        return self._request(
+            "PATCH", location, headers=headers, body=body, repeat=False, cancel=cancel
+        )
 
-    def cancel_upload(self, location: str) -> Response:
-        """DELETE an upload session; a registry that does not know it forgets it in time."""
-        return self._request("DELETE", location, repeat=False)
+    def upload_status(self, location: str, *, cancel: CancelToken | None = None) -> Response:
+        """GET how far an upload session is (end-13)."""
+        return self._request("GET", location, cancel=cancel)
+
+    def cancel_upload(self, location: str) -> None:
+        """DELETE an upload session (end-14), even when everything was aborted.
+
+        Takes a few seconds at most and tells nothing: a registry that does not do it, or
+        does not let us, forgets the session in time.
+        """
+        self.session.give_up("DELETE", location, repository=self.name, scopes=self.scopes)
 
     def referrers(self, digest: Digest, artifact_type: str = "") -> Response:
         """GET the referrers of a manifest (end-12)."""

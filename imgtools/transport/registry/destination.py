@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from imgtools.errors import DigestMismatch, ImageNotFound
+from imgtools.errors import DigestMismatch, ImageNotFound, RegistryError
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
@@ -21,6 +21,7 @@ from imgtools.transport.base import BlobOpener, BlobOutcome, Capabilities, Origi
 from imgtools.transport.closing import Closing
 from imgtools.transport.registry.api import Repository, content_digest
 from imgtools.transport.registry.failure import Forbidden
+from imgtools.transport.registry.http import Response
 from imgtools.transport.registry.manifests import get_manifest, head_manifest
 from imgtools.transport.registry.session import Session
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _CAPABILITIES = Capabilities(referrers=True, foreign_layers_by_url=True, remote=True)
 _STORED = (201, 200, 202)
+_CONTENT_MISSING = ("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN")
 _UNSET = object()
 
 
@@ -44,7 +46,7 @@ class RegistryDestination(Closing):
         self._tags = tuple(reference.with_tag(tag).tag for tag in additional_tags)
         self._lock = threading.Lock()
         self._current: object = _UNSET
-        self._there: set[Digest] = set()
+        self._known = session.features.known
         self._unacknowledged: list[tuple[Digest, RawManifest]] = []
 
     @property
@@ -80,23 +82,33 @@ class RegistryDestination(Closing):
             found = None
         with self._lock:
             self._current = found
+        if found is not None:
+            self._known.add_manifest(self._repository.name, found.digest)
         return found
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Whether the repository has the blob, by HEAD unless we saw it there already;
+        """Whether the repository has the blob, by HEAD unless this process knows that;
         raises like `current`."""
-        from imgtools.transport.registry import upload
+        name, digest = self._repository.name, descriptor.digest
+        if self._known.has_blob(name, digest):
+            return True
+        from imgtools.transport.registry.upload_session import is_stored
 
-        digest = descriptor.digest
-        if not self._is_there(digest) and upload.is_stored(self._repository, digest):
-            self._seen_there(digest)
-        return self._is_there(digest)
+        found = is_stored(self._repository, digest)
+        if found:
+            self._known.add_blob(name, digest)
+        return found
 
     def has_manifest(self, descriptor: Descriptor) -> bool:
-        """Whether the repository has the manifest, by HEAD; raises like `current`."""
-        response = self._repository.manifest("HEAD", str(descriptor.digest))
+        """Whether the repository has the manifest, by HEAD unless this process knows that;
+        raises like `current`."""
+        name, digest = self._repository.name, descriptor.digest
+        if self._known.has_manifest(name, digest):
+            return True
+        response = self._repository.manifest("HEAD", str(digest))
         with response:
             if response.status == 200:
+                self._known.add_manifest(name, digest)
                 return True
             if response.status == 404:
                 return False
@@ -112,38 +124,37 @@ class RegistryDestination(Closing):
     ) -> BlobOutcome:
         """Mount the blob from a repository of the same registry, or upload it.
 
-        Foreign layers are left where their URLs say. Raises what reading the blob raises,
-        Denied, ConnectionFailed, RegistryError, Cancelled.
+        One that another thread is putting into the registry is waited for, and then present
+        or mounted. Foreign layers are left where their URLs say. Raises what reading the blob
+        raises, Denied, ConnectionFailed, RegistryError, Cancelled.
         """
-        from imgtools.transport.registry import upload
-
         if descriptor.urls and mt.is_foreign(descriptor.media_type):
             return "present"
-        if self._is_there(descriptor.digest):
-            return "present"
-        sources = list(
-            dict.fromkeys(
+        name, digest = self._repository.name, descriptor.digest
+        with self._known.alone(name, digest, task.cancel):
+            if self._known.has_blob(name, digest):
+                return "present"
+            sources = dict.fromkeys(self._known.elsewhere(name, digest))
+            sources |= dict.fromkeys(
                 origin.repository
                 for origin in mount_from
                 if origin.registry == self.reference.registry and origin.repository
             )
-        )
-        own = self.reference.repository
-        if own in sources:
-            sources.remove(own)
-            if self.has_blob(descriptor):
-                return "present"
-        started = upload.start(self._repository, descriptor.digest, sources, task=task)
-        if started != "mounted":
-            upload.put(self._repository, descriptor, open_blob, task=task, session=started)
-        self._seen_there(descriptor.digest)
-        return "mounted" if started == "mounted" else "stored"
+            if name in sources:
+                del sources[name]
+                if self.has_blob(descriptor):
+                    return "present"
+            from imgtools.transport.registry.upload import store
+
+            outcome = store(self._repository, descriptor, open_blob, list(sources), task=task)
+            self._known.add_blob(name, digest)
+        return outcome
 
     def put_manifest(self, raw: RawManifest, *, top: bool) -> None:
         """PUT a manifest by digest or, the top one, by name and additional tags.
 
         A name that `current` found to hold the same digest is left alone. Raises
-        DigestMismatch, Denied, ConnectionFailed, RegistryError.
+        DigestMismatch, TagImmutable, Denied, ConnectionFailed, RegistryError.
         """
         if not top:
             self._put(str(raw.digest), raw)
@@ -172,14 +183,6 @@ class RegistryDestination(Closing):
     def close(self) -> None:
         """Nothing: connections belong to the session."""
 
-    def _is_there(self, digest: Digest) -> bool:
-        with self._lock:
-            return digest in self._there
-
-    def _seen_there(self, digest: Digest) -> None:
-        with self._lock:
-            self._there.add(digest)
-
     def _holds(self, digest: Digest) -> bool:
         with self._lock:
             current = self._current
@@ -189,7 +192,8 @@ class RegistryDestination(Closing):
         response = self._repository.put_manifest(target, raw)
         with response:
             if response.status not in _STORED:
-                raise self._repository.failure(response)
+                self._refused(target, raw, response)
+                return
             said = content_digest(response)
             acknowledged = response.header("OCI-Subject")
             response.drain()
@@ -199,8 +203,21 @@ class RegistryDestination(Closing):
                 expected=str(raw.digest),
                 actual=str(said),
             )
+        self._known.add_manifest(self._repository.name, raw.digest)
         if not acknowledged and b'"subject"' in raw.content:
             self._remember_subject(raw)
+
+    def _refused(self, target: str, raw: RawManifest, response: Response) -> None:
+        """Return when the manifest is there all the same, else raise the error."""
+        from imgtools.transport.registry.tagging import settle_refusal
+
+        try:
+            settle_refusal(self._repository, target, raw, response)
+        except RegistryError as e:
+            if e.code in _CONTENT_MISSING:
+                # Somebody deleted there what we had seen or put.
+                self._known.forget(self._repository.name)
+            raise
 
     def _remember_subject(self, raw: RawManifest) -> None:
         from imgtools.transport.registry.referrers import subject_of

@@ -205,6 +205,8 @@ class HttpClient:
             sent |= proxy.headers()
         if body is not None:
             sent["Content-Length"] = str(body.length)
+        # Who asks for the end of a connection does not wait for the other side to agree.
+        lease.broken = sent.get("Connection") == "close"
         log.debug("%s %s", method, redact(url))
         lease.timeout(self._options.timeouts.idle)
         chunks = body.open() if body is not None else None

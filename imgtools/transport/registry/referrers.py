@@ -7,6 +7,7 @@ API is not there, and written when a pushed manifest's subject was not acknowled
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -70,7 +71,8 @@ def _found(
 
 
 def _is_page_for_people(response: Response) -> bool:
-    return response.status == 200 and "html" in response.header("Content-Type").lower()
+    """Whether something that knows no such API answers, such as the pages of a proxy."""
+    return response.status == 200 and response.header("Content-Type").lower().startswith("text/")
 
 
 def _fallback_index(repository: Repository, tag: str) -> Index | None:
@@ -101,10 +103,15 @@ def referrer_descriptor(raw: RawManifest) -> Descriptor:
 def add_to_fallback(repository: Repository, subject: Digest, referrer: Descriptor) -> None:
     """Make the fallback index of `subject` name `referrer`.
 
-    The tag is read, changed and written, and read again, because somebody else may do the
+    The tag is read, changed and written, and read again, because another process may do the
     same at once; raises Conflict when the entry does not stay, and what a request raises.
     """
     tag = fallback_tag(subject)
+    with repository.session.features.writing(repository.name, tag):
+        _add(repository, tag, referrer)
+
+
+def _add(repository: Repository, tag: str, referrer: Descriptor) -> None:
     for tries in range(_UPDATE_TRIES + 1):
         try:
             index = _fallback_index(repository, tag)
@@ -121,6 +128,9 @@ def add_to_fallback(repository: Repository, subject: Digest, referrer: Descripto
         if response.status not in (200, 201, 202):
             raise repository.failure(response)
         response.drain()
+        if tries:
+            # Those who lost to each other once shall not do it again in step.
+            repository.session.wait(random.uniform(0, repository.session.policy.first * tries))
     raise Conflict(
         f"tag {tag} of {repository.session.host}/{repository.name} is being changed by others: "
         f"referrer {referrer.digest} was added {_UPDATE_TRIES} times and is not there"
