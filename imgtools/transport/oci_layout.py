@@ -7,7 +7,7 @@ that it serves archives too; it sees index.json as it was when the source was op
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 from imgtools.blob.reader import BlobReader
@@ -47,7 +47,9 @@ class LayoutSource(Closing):
         layout_index.check_layout_file(layout, where)
         if index is None:
             raise ImageNotFound(f"{where} has no image: its index.json is missing")
-        self._entries = layout_index.parse_index(index, where)["manifests"]
+        self._entries: Sequence[layout_index.Entry] = layout_index.parse_index(index, where)[
+            "manifests"
+        ]
 
     @classmethod
     def open(cls, rest: str, *, shared_blob_dir: str | None = None) -> Self:
@@ -70,6 +72,16 @@ class LayoutSource(Closing):
     def origin(self) -> Origin:
         """Where this is."""
         return self._origin
+
+    @property
+    def entries(self) -> Sequence[layout_index.Entry]:
+        """The entries of index.json, in its order."""
+        return self._entries
+
+    def position(self) -> int:
+        """Which of `entries` the name means; raises as `resolve` does."""
+        chosen = self._entry()
+        return next(n for n, entry in enumerate(self._entries) if entry is chosen)
 
     def resolve(self) -> Descriptor:
         """See Source."""
