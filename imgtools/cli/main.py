@@ -25,7 +25,9 @@ from imgtools.errors import Cancelled, Error, ImageNotFound, SeveralErrors
 _VERBS = {
     "config": "Explain the configuration that is in force.",
     "copy": "Copy an image from one place to another.",
+    "delete": "Delete an image from a registry or an OCI layout.",
     "diff": "Show what differs between two images.",
+    "experimental-image-proxy": "Serve images to another program over a socket.",
     "inspect": "Look at an image where it is.",
     "list-tags": "List the tags of a repository.",
     "login": "Log in to a registry.",
