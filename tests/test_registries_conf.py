@@ -23,7 +23,12 @@ from imgtools.errors import (
 )
 from imgtools.spec.reference import Reference
 from imgtools.transport.options import Credentials, RegistriesFiles, RegistryOptions
-from imgtools.transport.registries.files import FILE_LIMIT, load, load_recorded
+from imgtools.transport.registries.files import (
+    FILE_LIMIT,
+    load,
+    load_if_any,
+    load_recorded,
+)
 from imgtools.transport.registries.match import (
     Endpoint,
     decide,
@@ -626,16 +631,19 @@ def test_files_without_registries_are_left_until_aliases_are_wanted(
 
 
 def test_files_without_registries_cost_no_parser(etc: Path) -> None:
-    """Most systems have only comments and aliases."""
+    """Nor anything else: most systems have only comments and aliases."""
     (etc / "etc/registries.conf").write_text("# nothing\n")
     (etc / "etc/registries.conf.d/a.conf").write_text('[aliases]\na = "x.com/a"\n')
     program = (
-        "import sys; from imgtools.transport.registries.files import load; "
+        "import sys; from imgtools.transport.registries.files import load_if_any; "
         "from imgtools.transport.options import RegistriesFiles; "
-        f"load({where(etc)!r}); print('tomllib' in sys.modules)"
+        f"print(load_if_any({where(etc)!r})); "
+        "print({'tomllib', 'imgtools.transport.registries.model'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE)
-    assert done.stdout == b"False\n"
+    assert done.stdout == b"None\nset()\n"
+    (etc / "etc/registries.conf").write_text(table("a.com", "b.com"))
+    assert load_if_any(where(etc)) == load(where(etc))
 
 
 def test_aliases_before_tables_hide_nothing(etc: Path) -> None:

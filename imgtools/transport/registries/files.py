@@ -6,15 +6,15 @@ and one of aliases alone is parsed only for those who ask what a short name mean
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from imgtools.errors import LimitExceeded, NotFound, StorageError
 from imgtools.transport.options import RegistriesFiles
-from imgtools.transport.registries.model import Alias, Layer, RegistriesConfig
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from imgtools.transport.registries.model import Alias, RegistriesConfig
 
 FILE_LIMIT = 1024 * 1024
 """Bytes of one file; real ones have a few thousand."""
@@ -26,21 +26,25 @@ def load(files: RegistriesFiles, *, aliases: bool = False) -> RegistriesConfig:
     Raises NotFound for a file that must be there, StorageError for one that cannot be read,
     InvalidInput for one that is malformed, LimitExceeded for one that is too large.
     """
+    from imgtools.transport.registries.merge import merge
+    from imgtools.transport.registries.model import Layer
+
     layers: list[Layer] = []
     for path, content, drop_in in _contents(files):
-        if not _has_lines(content):
+        if not _matters(content, aliases=aliases):
             layers.append(Layer(file=path))
-        elif aliases or not _only_aliases(content):
-            from imgtools.transport.registries.parse import parse
+            continue
+        from imgtools.transport.registries.parse import parse
 
-            layers.append(parse(content, path, drop_in=drop_in))
-        else:
-            log.debug("%s: has aliases only, which are not needed", path)
-    if not layers:
-        return RegistriesConfig()
-    from imgtools.transport.registries.merge import merge
-
+        layers.append(parse(content, path, drop_in=drop_in))
     return merge(layers)
+
+
+def load_if_any(files: RegistriesFiles) -> RegistriesConfig | None:
+    """Like `load`, but None, and quicker, when no file configures anything but aliases."""
+    if not any(_matters(content, aliases=False) for _, content, _ in _contents(files)):
+        return None
+    return load(files)
 
 
 def load_recorded(files: RegistriesFiles) -> Mapping[str, Alias]:
@@ -105,17 +109,17 @@ def _read(path: str) -> bytes | None:
     return content
 
 
-def _has_lines(content: bytes) -> bool:
-    return any(True for _ in _lines(content))
+def _matters(content: bytes, *, aliases: bool) -> bool:
+    """Whether a file says anything, or without `aliases` anything else than those.
 
-
-def _only_aliases(content: bytes) -> bool:
-    """Whether the only table is `[aliases]`: then no line before it or after it opens
-    another one. In doubt, as with a text of several lines, the answer is no."""
+    It has only aliases when its first table is theirs and no line opens another one; in
+    doubt, as with a text of several lines, it matters.
+    """
     lines = _lines(content)
-    if next(lines, b"").replace(b" ", b"") != b"[aliases]":
-        return False
-    return not any(line.startswith(b"[") for line in lines)
+    first = next(lines, b"")
+    if aliases or first.replace(b" ", b"") != b"[aliases]":
+        return bool(first)
+    return any(line.startswith(b"[") for line in lines)
 
 
 def _lines(content: bytes) -> Iterator[bytes]:

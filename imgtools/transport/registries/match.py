@@ -7,7 +7,7 @@ without mirrors and without rewriting, and take only `insecure` and `blocked` fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from imgtools.errors import InvalidInput, InvalidReference, Rejected
@@ -174,11 +174,6 @@ def rewrite(reference: Reference, entry: Registry, location: str) -> Reference:
             "registry"
         )
     return found
-
-
-def bare(reference: Reference) -> Reference:
-    """The repository of `reference`, without tag and digest."""
-    return replace(reference, tag="", digest=None)
 
 
 def _lower_host(text: str) -> str:

@@ -81,6 +81,13 @@ class Member:
         return self.endpoint.kind == "mirror"
 
     @property
+    def reached(self) -> Session:
+        """The session; raises Rejected when there is none."""
+        if self.session is None:
+            raise blocked(self.endpoint)
+        return self.session
+
+    @property
     def host(self) -> str:
         """`host[:port]`."""
         return self.endpoint.reference.registry

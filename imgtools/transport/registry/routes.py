@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from imgtools.spec.reference import Reference
 from imgtools.transport.base import Source
 from imgtools.transport.options import RegistriesFiles, RegistryOptions
-from imgtools.transport.registries.files import load
-from imgtools.transport.registries.match import Endpoint, bare, endpoints
-from imgtools.transport.registries.model import RegistriesConfig
+from imgtools.transport.registries.files import load_if_any
 from imgtools.transport.registry.pool import SessionPool
 from imgtools.transport.registry.session import Session
 
 if TYPE_CHECKING:
+    from imgtools.transport.registries.match import Endpoint
+    from imgtools.transport.registries.model import RegistriesConfig
     from imgtools.transport.registry.endpoints import Health, Members
 
 
@@ -30,15 +30,14 @@ class Routes:
     def __init__(self, sessions: SessionPool) -> None:
         self._sessions = sessions
         self._lock = threading.Lock()
-        self._configs: dict[RegistriesFiles, RegistriesConfig] = {}
+        self._configs: dict[RegistriesFiles, RegistriesConfig | None] = {}
         self._health: Health | None = None
 
     def config(self, files: RegistriesFiles) -> RegistriesConfig:
         """What `files` configure (but for aliases); raises like `files.load`."""
-        with self._lock:
-            if files not in self._configs:
-                self._configs[files] = load(files)
-            return self._configs[files]
+        from imgtools.transport.registries.model import RegistriesConfig
+
+        return self._config(files) or RegistriesConfig()
 
     def source(self, reference: Reference, options: RegistryOptions) -> Source:
         """A source of `reference` over its endpoints.
@@ -46,17 +45,15 @@ class Routes:
         Raises Rejected when it is blocked, InvalidInput, NotFound, StorageError for a wrong
         configuration.
         """
-        config = self.config(options.registries)
-        found = endpoints(config, reference, write=False, mirrors=options.mirrors)
+        config, found = self._endpoints(reference, options, write=False, mirrors=options.mirrors)
         if len(found) > 1:
             from imgtools.transport.registry.failover import FailoverSource
 
             return FailoverSource(reference, self._members(config, reference, found, options))
         from imgtools.transport.registry.source import RegistrySource
 
-        primary = found[0]
-        session = self._session(config, primary, options)
-        return RegistrySource(session, primary.reference, name=reference)
+        session, there = self._only(config, reference, found, options)
+        return RegistrySource(session, there, name=reference)
 
     def tags(
         self, reference: Reference, options: RegistryOptions, limit: int | None = None
@@ -67,45 +64,61 @@ class Routes:
         """
         from imgtools.transport.registry.tags import list_tags
 
-        repository = bare(reference)
-        config = self.config(options.registries)
-        found = endpoints(config, repository, write=False, mirrors=options.mirrors)
-        if len(found) == 1:
-            session = self._session(config, found[0], options)
-            return list_tags(session, found[0].reference.repository, limit)
-        return self._members(config, repository, found, options).first(
+        bare = replace(reference, tag="", digest=None)
+        config, found = self._endpoints(bare, options, write=False, mirrors=options.mirrors)
+        if len(found) < 2:
+            session, there = self._only(config, bare, found, options)
+            return list_tags(session, there.repository, limit)
+        return self._members(config, bare, found, options).first(
             "list of tags",
-            # A blocked member has no session and is never asked.
-            lambda member: (
-                list_tags(member.session, member.endpoint.reference.repository, limit)
-                if member.session is not None
-                else []
-            ),
+            lambda member: list_tags(member.reached, member.endpoint.reference.repository, limit),
         )
 
     def writer(self, reference: Reference, options: RegistryOptions) -> Session:
         """The session that changes what `reference` names; raises like `source`."""
-        config = self.config(options.registries)
-        (endpoint,) = endpoints(config, reference, write=True)
-        return self._session(config, endpoint, options)
+        config, found = self._endpoints(reference, options, write=True, mirrors=False)
+        return self._only(config, reference, found, options)[0]
 
     def reader(self, reference: Reference, options: RegistryOptions) -> tuple[Session, Reference]:
         """The session of the primary location of `reference`, and its name there; raises
         like `source`."""
-        config = self.config(options.registries)
-        (endpoint,) = endpoints(config, reference, write=False, mirrors=False)
-        return self._session(config, endpoint, options), endpoint.reference
+        config, found = self._endpoints(reference, options, write=False, mirrors=False)
+        return self._only(config, reference, found, options)
 
-    def _session(
-        self, config: RegistriesConfig, endpoint: Endpoint, options: RegistryOptions
-    ) -> Session:
-        return self._sessions.session(
-            endpoint.reference.registry, endpoint_options(config, endpoint, options)
-        )
+    def _config(self, files: RegistriesFiles) -> RegistriesConfig | None:
+        """The configuration, None for nothing, which costs less."""
+        with self._lock:
+            if files not in self._configs:
+                self._configs[files] = load_if_any(files)
+            return self._configs[files]
+
+    def _endpoints(
+        self, reference: Reference, options: RegistryOptions, *, write: bool, mirrors: bool
+    ) -> tuple[RegistriesConfig | None, tuple[Endpoint, ...]]:
+        """The configuration and what it makes of `reference`; nothing, when it is None."""
+        config = self._config(options.registries)
+        if config is None:
+            return None, ()
+        from imgtools.transport.registries.match import endpoints
+
+        return config, endpoints(config, reference, write=write, mirrors=mirrors)
+
+    def _only(
+        self,
+        config: RegistriesConfig | None,
+        reference: Reference,
+        found: tuple[Endpoint, ...],
+        options: RegistryOptions,
+    ) -> tuple[Session, Reference]:
+        """The session of a single endpoint and the reference there."""
+        if config is not None and found:
+            options = endpoint_options(config, found[0], options)
+            reference = found[0].reference
+        return self._sessions.session(reference.registry, options), reference
 
     def _members(
         self,
-        config: RegistriesConfig,
+        config: RegistriesConfig | None,
         reference: Reference,
         found: tuple[Endpoint, ...],
         options: RegistryOptions,
@@ -128,7 +141,11 @@ class Routes:
 
 
 def endpoint_options(
-    config: RegistriesConfig, endpoint: Endpoint, options: RegistryOptions, *, named: str = ""
+    config: RegistriesConfig | None,
+    endpoint: Endpoint,
+    options: RegistryOptions,
+    *,
+    named: str = "",
 ) -> RegistryOptions:
     """The options for one endpoint; those given where nothing is configured.
 
@@ -138,7 +155,7 @@ def endpoint_options(
     changes: dict[str, object] = {}
     if endpoint.insecure and options.tls_verify and not options.tls_verify_given:
         changes["tls_verify"] = False
-    if config.credential_helpers and not options.credential_helpers:
+    if config is not None and config.credential_helpers and not options.credential_helpers:
         changes["credential_helpers"] = config.credential_helpers
     is_elsewhere = endpoint.kind == "mirror" and endpoint.reference.registry != named
     if options.credentials is not None and is_elsewhere:
