@@ -112,3 +112,12 @@ def descriptor(media_type: str, content: bytes, digest: str, **more: Any) -> dic
 
 def index(*children: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"schemaVersion": 2, "mediaType": mt.OCI_INDEX, "manifests": [*children], **more}
+
+
+def refused(reply: Reply, statuses: int | tuple[int, ...], *codes: str) -> None:
+    """An error of the specification: its status, and its document with one of the codes."""
+    assert reply.status in (statuses if isinstance(statuses, tuple) else (statuses,))
+    errors = reply.json()["errors"]
+    assert isinstance(errors, list)
+    assert all(isinstance(e["code"], str) for e in errors)
+    assert any(e["code"] in codes for e in errors)

@@ -7,21 +7,21 @@ differently is `EXCEPTIONS`, and stays true: a rule that is named there must be 
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
 from imgtools.testing.registry import ScriptedRegistry
-from tests import distribution_rules
+from tests import distribution_rules, distribution_rules_manifests
 from tests.distribution_client import Repo
-from tests.distribution_rules import Rule
 from tests.rig import RegistryServer
 from tests.serve_process import serve
 
-RULES: Mapping[str, Rule] = {
+RULES: Mapping[str, Callable[[Repo], None]] = {
     name: rule
-    for name, rule in vars(distribution_rules).items()
-    if getattr(rule, "__module__", "") == distribution_rules.__name__ and name != "refused"
+    for module in (distribution_rules, distribution_rules_manifests)
+    for name, rule in vars(module).items()
+    if getattr(rule, "__module__", "") == module.__name__
 }
 EXCEPTIONS: Mapping[str, str] = {
     "manifest_without_accept": "hides OCI manifests from requests that do not accept them",

@@ -76,6 +76,18 @@ def test_warnings_and_version() -> None:
         assert ask(registry, "GET", "/v2/").headers["docker-distribution-api-version"]
 
 
+def test_name_unknown() -> None:
+    for known, blob, manifest_code in (
+        (True, "NAME_UNKNOWN", "NAME_UNKNOWN"),
+        (False, "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"),
+    ):
+        with speaking(name_unknown=known) as registry:
+            assert ask(registry, "GET", BLOB).code == blob
+            assert ask(registry, "GET", NONE).code == manifest_code
+            assert ask(registry, "GET", "/v2/app/tags/list").code == "NAME_UNKNOWN"
+            assert "docker-distribution-api-version" in ask(registry, "GET", NONE).headers
+
+
 # --- limits -------------------------------------------------------------------------------------
 
 

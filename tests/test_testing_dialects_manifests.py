@@ -146,6 +146,22 @@ def test_indexes() -> None:
             assert ask(registry, "PUT", V1, b"not json").status == 400
 
 
+def test_not_modified() -> None:
+    for bare in (True, False):
+        with speaking(bare_304=bare) as registry:
+            digest = manifest(registry)
+            reply = ask(registry, "GET", V1, If_None_Match=f'"{digest}"')
+            assert (reply.status, "docker-content-digest" in reply.headers) == (304, not bare)
+
+
+def test_blob_unknown() -> None:
+    layer = {"mediaType": mt.OCI_LAYER, "digest": str(Digest.of(b"absent")), "size": 6}
+    for status in (400, 404):
+        with speaking(blob_unknown=status) as registry:
+            reply = put_manifest(registry, "v1", layers=[layer])
+            assert (reply.status, reply.code) == (status, "MANIFEST_BLOB_UNKNOWN")
+
+
 def test_refused_types() -> None:
     with speaking(refused_types=(mt.OCI_MANIFEST,), refused_text="Invalid JSON syntax") as registry:
         reply = put_manifest(registry, "v1", mt.OCI_MANIFEST)

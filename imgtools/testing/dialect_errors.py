@@ -59,7 +59,8 @@ class ErrorSwitches:
     """How everything else deviates.
 
     `errors` is the form of error bodies. `not_found` is what an absent manifest or repository
-    of tags gets, in place of 404 with the specification's codes. `warnings` are sent with
+    of tags gets, in place of 404 with the specification's codes. `name_unknown` False says of
+    a repository that is not there that what is asked for is not. `warnings` are sent with
     every answer, as `Warning: 299`. `version_header` False leaves
     Docker-Distribution-API-Version out. `rate` limits requests.
 
@@ -74,6 +75,7 @@ class ErrorSwitches:
 
     errors: Literal["spec", "details", "html", "text", "empty"] = "spec"
     not_found: NotFoundKind = "spec"
+    name_unknown: bool = True
     warnings: tuple[str, ...] = ()
     version_header: bool = True
     rate: Rate | None = None
@@ -136,6 +138,8 @@ class ErrorPart(Part):
     def changed_response(self, request: Request, asked: Endpoint, response: Response) -> Response:
         """Errors in the dialect's form, and headers on everything."""
         s = self._switches
+        if response.status == 404 and not s.name_unknown:
+            response = _with_code(response, asked)
         absent = response.status == 404 and asked.kind in ("manifest", "tags")
         if absent and request.method in ("GET", "HEAD") and s.not_found != "spec":
             status, kind, text = _NOT_FOUND[s.not_found]
@@ -150,7 +154,9 @@ class ErrorPart(Part):
             left = max(s.rate.allowed - self._counted, 0)
             response.headers["RateLimit-Limit"] = f"{s.rate.allowed};w=21600"
             response.headers["RateLimit-Remaining"] = f"{left};w=21600"
-        if not s.version_header:
+        if s.version_header:
+            response.headers.setdefault("Docker-Distribution-API-Version", "registry/2.0")
+        else:
             response.headers.pop("Docker-Distribution-API-Version", None)
         return response
 
@@ -161,12 +167,23 @@ def too_large() -> Response:
         413, "<html><head><title>413 Request Entity Too Large</title></head></html>"
     )
     response.headers["Connection"] = "close"
+    response.headers["Docker-Distribution-API-Version"] = ""
     return response
 
 
 def _at(request: Request, path: str) -> Request:
 
     return replace(bare(request, "GET"), path=path)
+
+
+def _with_code(response: Response, asked: Endpoint) -> Response:
+    """NAME_UNKNOWN as what is said of a blob or a manifest that is not there."""
+    code = {"blob": b"BLOB_UNKNOWN", "manifest": b"MANIFEST_UNKNOWN"}.get(asked.kind)
+    if code is not None and response.body is not None:
+        content = b"".join(response.body)
+        response.headers.pop("Content-Length", None)
+        response.body = BytesBody(content.replace(b'"NAME_UNKNOWN"', b'"%b"' % code))
+    return response
 
 
 def _rewritten(response: Response, form: str) -> Response:

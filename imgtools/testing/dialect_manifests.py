@@ -44,14 +44,15 @@ class ManifestSwitches:
     `content_type` replaces that of manifests, "{}" in it being the true one. `digest_header`
     False leaves Docker-Content-Digest out (of blobs too), "sha512" names another algorithm's
     digest, "wrong" a wrong one. `stale_reads` is how many reads of a tag after its PUT find
-    nothing.
+    nothing. `bare_304` leaves the digest out of "not modified".
 
     Writing: `content_type_needed` refuses a PUT without a precise Content-Type with that
     status. `manifest_limit` in bytes is refused with `manifest_limit_status`. `sparse` accepts
     manifests without what they name, `nested_indexes` False refuses indexes in indexes.
     `refused_types` are media types that get MANIFEST_INVALID with `refused_text`.
     `manifest_put` is the status of success; `put_digest` is what its Docker-Content-Digest
-    says. `immutable_tags` refuses to move a tag, with that status; `immutable_equal` accepts
+    says; `blob_unknown` is the status for a manifest that names what is not there.
+    `immutable_tags` refuses to move a tag, with that status; `immutable_equal` accepts
     the manifest that the tag has already. `tag_parameters` and `subject` False ignore `tag`
     parameters and `subject`.
 
@@ -67,6 +68,7 @@ class ManifestSwitches:
     content_type: str | None = None
     digest_header: bool | Literal["sha512", "wrong"] = True
     stale_reads: int = 0
+    bare_304: bool = False
 
     content_type_needed: int | None = None
     manifest_limit: int | None = None
@@ -77,6 +79,7 @@ class ManifestSwitches:
     refused_text: str = "manifest invalid"
     manifest_put: int = 201
     put_digest: Literal["own", "other", "none"] = "own"
+    blob_unknown: int = 404
     immutable_tags: int | None = None
     immutable_equal: bool = False
     tag_parameters: bool = True
@@ -138,6 +141,10 @@ class ManifestPart(Part):
             headers = response.headers
         if not s.subject:
             headers.pop("OCI-Subject", None)
+        if asked.kind == "manifest" and response.status == 304 and s.bare_304:
+            headers.pop("Docker-Content-Digest", None)
+        if asked.kind == "manifest" and request.method == "PUT" and response.status == 404:
+            response.status = s.blob_unknown
         if asked.kind in ("manifest", "blob") and response.status < 300:
             self._change_digest_header(request, response)
         if asked.kind == "manifest" and request.method == "PUT" and response.status == 201:

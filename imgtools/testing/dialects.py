@@ -46,6 +46,9 @@ DISTRIBUTION_2 = Dialect(
     manifest_limit=4 * 1024 * 1024,
     manifest_limit_status=400,
     range_refusal="cut",
+    name_unknown=False,
+    blob_unknown=400,
+    bare_304=True,
 )
 GGCR = Dialect(
     mount="no",

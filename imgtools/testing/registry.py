@@ -230,5 +230,7 @@ class ScriptedRegistry:
             return self.authority.token_response(request)
         refused = self.authority.refusal(request, self.url)
         if refused is not None:
+            if self.dialect.version_header:
+                refused.headers["Docker-Distribution-API-Version"] = "registry/2.0"
             return refused
         return self._speaker.handle(request)
