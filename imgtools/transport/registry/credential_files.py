@@ -242,6 +242,7 @@ def _edit(path: str, change: Callable[[dict[str, Any]], None]) -> None:
         except ValueError as e:
             raise InvalidInput(f"{path}: it has a number that cannot be written back") from e
         write_file(real, text.encode(), mode=0o600)
+        log.debug("wrote %s", real)
 
 
 def _make_private(directory: str) -> None:
