@@ -269,10 +269,14 @@ def test_a_stall_is_a_cut(stage: str) -> None:
 # From the middle
 
 
+def read_all(body: ResumingBody) -> bytes:
+    return b"".join(iter(lambda: body.read(1 << 20), b""))
+
+
 def test_a_body_begins_where_it_is_told() -> None:
     with registry(lambda r: ranged(wanted(r))) as (fake, session):
         body = ResumingBody(Repository(session, "a/b"), LAYER.digest, LAYER.size, 200_000)
-        assert body.read(1 << 20) == BLOB[200_000:]
+        assert read_all(body) == BLOB[200_000:]
         assert body.read(10) == b""
         assert [wanted(r) for r in fake.requests] == [200_000]
 
@@ -280,7 +284,7 @@ def test_a_body_begins_where_it_is_told() -> None:
 def test_a_body_from_the_middle_skips_what_it_did_not_ask_for() -> None:
     with registry(lambda r: say(200, BLOB)) as (_, session):
         body = ResumingBody(Repository(session, "a/b"), LAYER.digest, LAYER.size, 200_000)
-        assert body.read(1 << 20) == BLOB[200_000:]
+        assert read_all(body) == BLOB[200_000:]
 
 
 @pytest.mark.parametrize("known", [1, 200_000, len(BLOB)])

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _SPOOLED = 4 * 1024 * 1024
 """Bytes from which on a body is read ahead of a slow reader; less fits into the buffers of
 the two systems anyhow."""
+_ENOUGH = 128 * 1024
 _EXPIRED = frozenset({400, 401, 403})
 """What object stores say of a signature that has expired."""
 _CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(?:(\d{1,18})|\*)", re.IGNORECASE)
@@ -109,6 +110,7 @@ class _Answers:
         self._ranges = True
         self._tries = Tries(repository.session.policy, size)
         self._response: Response | None = None
+        self._failure: ExchangeFailed | None = None
         self._aborted = False
         self.count = 0
         if not deferred:
@@ -117,6 +119,7 @@ class _Answers:
     def skip(self, count: int, /) -> None:
         if count > 0:
             self.close()
+            self._failure = None
             self._position += count
 
     def read(self, size: int, /) -> bytes:
@@ -128,7 +131,7 @@ class _Answers:
                     return b""
                 response = self._response = self._request()
             try:
-                data = response.read(size)
+                data = self._gather(response, size)
                 if not data and self._position < self._size:
                     # The server ended early without an announced length.
                     raise _ended_early(response, self._position, self._size)
@@ -151,6 +154,25 @@ class _Answers:
         response, self._response = self._response, None
         if response is not None:
             response.close()
+
+    def _gather(self, response: Response, size: int) -> bytes:
+        """At most `size` bytes, none of which are lost when the connection is cut; TLS gives
+        16 KiB at a time, too few for what is done for each piece."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        data = response.read1(size)
+        enough = min(size, _ENOUGH)
+        if not data or len(data) >= enough:
+            return data
+        parts, count = [data], len(data)
+        try:
+            while count < enough and (data := response.read1(size - count)):
+                parts.append(data)
+                count += len(data)
+        except ExchangeFailed as e:
+            self._failure = e
+        return b"".join(parts)
 
     def _interrupted(self, failure: ExchangeFailed) -> None:
         """Wait until going on is worth a try; raises `failure` when it is not."""

@@ -5,6 +5,7 @@ Bodies are never decoded, because digests are of the bytes on the wire.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING
@@ -65,11 +66,21 @@ class Response(Closing):
 
     def read(self, size: int, /) -> bytes:
         """At most `size` bytes, fewer only at the end; raises ExchangeFailed when cut."""
+        return self._read(size, self._raw.read)
+
+    def read1(self, size: int, /) -> bytes:
+        """At most `size` bytes, as soon as there are some, so that none are lost when the
+        connection is cut; raises ExchangeFailed then."""
+        if (meter := self._client.meter) is not None:
+            size = min(size, meter.piece)
+        return self._read(size, self._raw.read1)
+
+    def _read(self, size: int, read: Callable[[int], bytes]) -> bytes:
         if self._lease is None or size <= 0:
             return b""
         meter = self._client.meter
         try:
-            data = self._raw.read(size) if meter is None else self._read_metered(meter, size)
+            data = read(size) if meter is None else self._read_metered(meter, size, read)
             if not data and self._raw.length:
                 raise ConnectionResetError(None, f"it ended {self._raw.length} bytes early")
         except TRANSPORT_ERRORS as e:
@@ -82,10 +93,10 @@ class Response(Closing):
             self._finish()
         return data
 
-    def _read_metered(self, meter: Bucket, size: int) -> bytes:
+    def _read_metered(self, meter: Bucket, size: int, read: Callable[[int], bytes]) -> bytes:
         """As the connection's read, in pieces that keep to the limit of bandwidth."""
         parts = []
-        while size and (data := self._raw.read(min(size, meter.piece))):
+        while size and (data := read(min(size, meter.piece))):
             parts.append(data)
             size -= len(data)
             self._client.pause(
