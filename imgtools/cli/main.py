@@ -34,6 +34,7 @@ _VERBS = {
     "logout": "Log out of a registry.",
     "manifest-digest": "Compute the digest of a manifest file.",
     "serve": "Offer a folder of OCI layouts as a registry.",
+    "sync": "Keep images of one place in another, copying only what differs.",
 }
 
 

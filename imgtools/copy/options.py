@@ -53,8 +53,10 @@ class CopyOptions:
     `preserve_digests` makes any needed change of a manifest an error. `additional_tags` says
     that the destination gives the image more names than its own. `referrers` also copies
     what refers to the copied manifests. `remove_signatures` admits the loss of signatures
-    that the source keeps beside the image and no destination can. `tmpdir` is where
-    recompressed layers are spooled (None: the system's).
+    that the source keeps beside the image and no destination can. `blobs_likely` says that
+    the destination may have some of the blobs although its name holds nothing yet, so that
+    asking is worth it. `tmpdir` is where recompressed layers are spooled (None: the
+    system's).
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -69,6 +71,7 @@ class CopyOptions:
     additional_tags: tuple[str, ...] = ()
     referrers: bool = False
     remove_signatures: bool = False
+    blobs_likely: bool = False
     tmpdir: str | None = None
 
     def __post_init__(self) -> None:

@@ -234,7 +234,7 @@ class _Surveyor:
 
     def _ask_manifests(self, nodes: list[Node], root: Descriptor) -> frozenset[Digest]:
         """Of the children that would arrive unchanged, those that the destination has."""
-        if self.current is None and self.remote:
+        if self.remote and self._looks_empty():
             return frozenset()
         asked = [
             node.raw.descriptor()
@@ -250,7 +250,7 @@ class _Surveyor:
         A registry that mounts answers the same question with the mount itself, and an empty
         repository needs no asking.
         """
-        if self.remote and (self.current is None or self.rules.same_registry):
+        if self.remote and (self._looks_empty() or self.rules.same_registry):
             return {}
         wanted: dict[Digest, Descriptor] = {}
         for node in nodes:
@@ -258,6 +258,10 @@ class _Surveyor:
                 if not is_left(self.rules, blob):
                     wanted.setdefault(blob.digest, blob)
         return self._ask(self.destination.has_blob, list(wanted.values()))
+
+    def _looks_empty(self) -> bool:
+        """Whether nothing is expected where the copy goes."""
+        return self.current is None and not self.options.blobs_likely
 
     def _ask(
         self, question: Callable[[Descriptor], bool], about: list[Descriptor]

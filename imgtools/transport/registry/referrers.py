@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from imgtools.errors import Conflict, Error, ImageNotFound, InvalidManifest
@@ -29,14 +29,19 @@ _UPDATE_TRIES = 4
 
 
 def list_referrers(
-    repository: Repository, digest: Digest, artifact_type: str = ""
+    repository: Repository,
+    digest: Digest,
+    artifact_type: str = "",
+    *,
+    tags: Collection[str] | None = None,
 ) -> Iterator[Descriptor]:
     """The manifests whose subject is `digest`, each once; with `artifact_type` only those.
 
-    Raises Denied, ConnectionFailed, RegistryError, InvalidManifest, InvalidJSON.
+    With `tags`, those of the repository, the fallback tag is read exactly when it is among
+    them, also beside the API; without, when there is no API. Raises Denied, ConnectionFailed, RegistryError, InvalidManifest, InvalidJSON.
     """
     seen: set[Digest] = set()
-    for descriptor, filtered in _found(repository, digest, artifact_type):
+    for descriptor, filtered in _found(repository, digest, artifact_type, tags):
         wanted = filtered or not artifact_type or descriptor.artifact_type == artifact_type
         if wanted and descriptor.digest not in seen:
             seen.add(descriptor.digest)
@@ -49,7 +54,7 @@ def fallback_tag(digest: Digest) -> str:
 
 
 def _found(
-    repository: Repository, digest: Digest, artifact_type: str
+    repository: Repository, digest: Digest, artifact_type: str, tags: Collection[str] | None
 ) -> Iterator[tuple[Descriptor, bool]]:
     """Each entry, and whether the registry had filtered already."""
     features = repository.session.features
@@ -61,11 +66,16 @@ def _found(
                 raw = RawManifest.of(content, mt.OCI_INDEX)
                 for descriptor in parse_index(raw).manifests:
                     yield descriptor, "artifactType" in filters
-            return
-        log.debug("no referrers API in %s: %d", repository.name, response.status)
-        response.drain()
-        features.no_referrers(repository.name)
-    index = _fallback_index(repository, fallback_tag(digest))
+            if tags is None:
+                return
+        else:
+            log.debug("no referrers API in %s: %d", repository.name, response.status)
+            response.drain()
+            features.no_referrers(repository.name)
+    tag = fallback_tag(digest)
+    if tags is not None and tag not in tags:
+        return
+    index = _fallback_index(repository, tag)
     for descriptor in index.manifests if index is not None else ():
         yield descriptor, False
 

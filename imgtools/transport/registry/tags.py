@@ -20,13 +20,18 @@ def list_tags(session: Session, repository: str, limit: int | None = None) -> li
     Raises ImageNotFound for a repository that does not exist, Denied, ConnectionFailed,
     RegistryError, InvalidJSON, LimitExceeded.
     """
-    api = Repository(session, repository)
+    return tags_of(Repository(session, repository), limit)
+
+
+def tags_of(api: Repository, limit: int | None = None) -> list[str]:
+    """`list_tags` of a repository that is at hand; raises as that does."""
     first = api.tags(_PAGE if limit is None else max(1, min(limit, _PAGE)))
     if first.status == 404:
         code, detail = read_error(first)
         said = " ".join(part for part in (code, detail) if part)
         raise ImageNotFound(
-            f"repository {session.host}/{repository} does not exist" + (f": {said}" if said else "")
+            f"repository {api.session.host}/{api.name} does not exist"
+            + (f": {said}" if said else "")
         )
     tags: dict[str, None] = {}
     for response, content in pages(api, first):

@@ -1,0 +1,318 @@
+"""`imgtools sync`: keep images of one place in another, copying only what differs.
+
+Flags and messages are skopeo's where it has them. Standard output has the plan of --dry-run
+and what --json prints, nothing else; the summary goes to standard error.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgtools.cli.command import go_bool, verb
+from imgtools.cli.options import registry_flags, registry_options
+from imgtools.cli.output import flush, notes, write_text
+from imgtools.cli.retrying import retry_flags, retrying
+from imgtools.cli.state import Cli
+from imgtools.errors import Error, InvalidInput, Unsupported
+from imgtools.transport.table import Transports
+
+if TYPE_CHECKING:
+    from imgtools.cli.progress import Quiet
+    from imgtools.copy import CopyPlan
+    from imgtools.sync import SyncOptions, SyncPlan, SyncResult, Target, Wanted
+    from imgtools.task import Task
+    from imgtools.transport.options import RegistryOptions
+
+_SOURCES = ("docker", "dir", "yaml")
+_DESTINATIONS = ("docker", "dir")
+_SIGNING = (
+    "--sign-by",
+    "--sign-by-sq-fingerprint",
+    "--sign-by-sigstore",
+    "--sign-by-sigstore-private-key",
+    "--sign-passphrase-file",
+)
+
+
+class SyncFailed(Error):
+    """Some images failed; each was reported before."""
+
+
+def _signing_flags(function: Any) -> Any:
+    for flag in _SIGNING:
+        function = click.option(flag, multiple=True, hidden=True)(function)
+    return function
+
+
+@verb("sync", short_help="Keep images of one place in another, copying only what differs.")
+@click.argument("places", metavar="SOURCE DESTINATION", nargs=-1)
+@click.option("--src", "-s", default="", metavar="TRANSPORT", help="Of SOURCE: docker, dir, yaml.")
+@click.option("--dest", "-d", default="", metavar="TRANSPORT", help="Of DESTINATION: docker, dir.")
+@go_bool("--scoped", help="Name images at DESTINATION by the full name of their source.")
+@click.option("--append-suffix", default="", metavar="TEXT", help="Append TEXT to tags.")
+@go_bool("--all", "-a", help="Copy all images of an index, not only the one for this machine.")
+@go_bool("--dry-run", help="Compare both sides and show what would be copied.")
+@go_bool("--keep-going", help="Go on when an image fails, and fail in the end.")
+@click.option(
+    "--format",
+    "-f",
+    type=click.Choice(["oci", "v2s2", "v2s1"]),
+    help="Convert manifests to this format (default: keep them).",
+)
+@go_bool("--preserve-digests", help="Fail rather than change a manifest.")
+@go_bool("--remove-signatures", help="Do not copy signatures kept beside the images of dir:.")
+@go_bool(
+    "--referrers",
+    default=None,
+    help="Copy what is attached to the images: signatures, attestations, SBOMs "
+    "(default: true where DESTINATION is a registry).",
+)
+@click.option("--digestfile", type=click.Path(), metavar="FILE", help="Write digests to FILE.")
+@click.option(
+    "--image-parallel-copies",
+    type=click.IntRange(0, 64),
+    default=0,
+    metavar="N",
+    help="Transfers at a time for each image (default 6).",
+)
+@go_bool("--json", "as_json", help="Print events and the result as lines of JSON.")
+@go_bool("--quiet", "-q", help="Print nothing but warnings and errors.")
+@click.option(
+    "--authfile", type=click.Path(), metavar="PATH", help="Credentials file for both sides."
+)
+@go_bool("--tls-verify", default=None, hidden=True, help="Deprecated: for both sides.")
+@registry_flags("src-", "source ")
+@registry_flags("dest-", "destination ")
+@retry_flags
+@_signing_flags
+@click.pass_obj
+def command(cli: Cli, /, **kwargs: Any) -> None:
+    """Copy the images of SOURCE to DESTINATION that are not there yet or have changed.
+
+    SOURCE is by --src a repository or image (docker), a directory (dir), or a YAML file that
+    lists images of registries (yaml); DESTINATION by --dest a registry and path (docker), or
+    a directory (dir). Both are written without a transport.
+    """
+    for flag in _SIGNING:
+        if kwargs.pop(flag.lstrip("-").replace("-", "_")):
+            raise Unsupported(f"{flag} is not supported by this version")
+    source, base = _places(kwargs)
+    if kwargs["tls_verify"] is not None:
+        click.echo("imgtools: warning: '--tls-verify' is deprecated, please set this on "
+                   "'--src-tls-verify' and '--dest-tls-verify'", err=True)  # fmt: skip
+        for side in ("src", "dest"):
+            if kwargs[f"{side}_tls_verify"] is None:
+                kwargs[f"{side}_tls_verify"] = kwargs["tls_verify"]
+    authfile = kwargs.pop("authfile")
+    source_registry = registry_options(cli, "src_", kwargs, authfile=authfile)
+    destination_registry = registry_options(cli, "dest_", kwargs, authfile=authfile)
+    from imgtools.sync import Target
+
+    target = Target(place=kwargs["dest"], base=base, registry=destination_registry)
+    run = _Run(cli, source, source_registry, target, _options(cli, kwargs), kwargs)
+    run()
+
+
+def _places(kwargs: dict[str, Any]) -> tuple[str, str]:
+    """SOURCE and DESTINATION, after skopeo's checks of them and their transports."""
+    if len(kwargs["places"]) != 2:
+        raise click.UsageError("Exactly two arguments expected")
+    source, destination = kwargs["src"], kwargs["dest"]
+    if not source:
+        raise InvalidInput("A source transport must be specified", hint="--src docker, dir or yaml")
+    if source not in _SOURCES:
+        raise InvalidInput(f'"{source}" is not a valid source transport')
+    if not destination:
+        raise InvalidInput("A destination transport must be specified", hint="--dest docker or dir")
+    if destination not in _DESTINATIONS:
+        raise InvalidInput(f'"{destination}" is not a valid destination transport')
+    if source == destination == "dir":
+        raise InvalidInput("sync from 'dir' to 'dir' not implemented, consider using rsync instead")
+    return kwargs["places"]  # type: ignore[no-any-return]
+
+
+def _options(cli: Cli, kwargs: dict[str, Any]) -> SyncOptions:
+    from imgtools.sync import SyncOptions
+
+    return SyncOptions(
+        scoped=kwargs["scoped"],
+        append_suffix=kwargs["append_suffix"],
+        all=kwargs["all"],
+        platform=cli.platform(),
+        format=kwargs["format"] or "",
+        preserve_digests=kwargs["preserve_digests"],
+        remove_signatures=kwargs["remove_signatures"],
+        referrers=kwargs["referrers"],
+        keep_going=kwargs["keep_going"],
+        tmpdir=cli.tmpdir,
+    )
+
+
+class _Run:
+    """One run of the verb."""
+
+    def __init__(
+        self,
+        cli: Cli,
+        source: str,
+        source_registry: RegistryOptions,
+        target: Target,
+        options: SyncOptions,
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.cli, self.source, self.source_registry = cli, source, source_registry
+        self.target, self.options, self.kwargs = target, options, kwargs
+        self.retry = retrying(cli, kwargs)
+        self.jobs = kwargs["image_parallel_copies"] or None
+
+    def __call__(self) -> None:
+        from imgtools.sync import plan_sync, survey
+
+        as_json = self.kwargs["as_json"]
+        wanted = self._wanted()
+        with Transports(self.cli.cancel) as transports:
+            task = self.cli.task(notes, jobs=self.jobs)
+            plan = plan_sync(
+                self.retry(
+                    lambda: survey(
+                        wanted,
+                        self.target,
+                        self.options,
+                        transports,
+                        admit=self.cli.check_policy,
+                        task=task,
+                    )
+                ),
+                self.options,
+            )
+            for warning in plan.warnings:
+                task.warn(warning)
+            if self.kwargs["dry_run"]:
+                _show_plan(plan, as_json=as_json)
+                if plan.failures or plan.count("failed"):
+                    raise SyncFailed("some images cannot be synced, see above")
+                return
+            digests = _DigestFile(self.kwargs["digestfile"])
+            result = self._execute(plan, transports, task)
+        digests.write(result)
+        self._show_result(result, as_json=as_json)
+        self._fail(result)
+
+    def _wanted(self) -> tuple[Wanted, ...]:
+        from imgtools.sync import wanted
+
+        return wanted(
+            self.kwargs["src"],
+            self.source,
+            self.source_registry,
+            warn=self.cli.task(notes).warn,
+        )
+
+    def _execute(self, plan: SyncPlan, transports: Transports, task: Task) -> SyncResult:
+        from imgtools.sync.execute import Watch, execute
+
+        if not plan.units:
+            return execute(plan, self.options, transports, task=task)
+        from imgtools.cli.progress import listener
+
+        with listener(quiet=self.kwargs["quiet"], as_json=self.kwargs["as_json"]) as show:
+            return execute(
+                plan,
+                self.options,
+                transports,
+                attempt=self.retry,
+                watch=Watch(planned=_Expectation(show)),
+                task=self.cli.task(show, jobs=self.jobs),
+            )
+
+    def _show_result(self, result: SyncResult, *, as_json: bool) -> None:
+        from imgtools.sync.render import result_json, result_text
+
+        if as_json:
+            import json
+
+            write_text(json.dumps({"event": "result", **result_json(result)}) + "\n")
+            flush()
+        elif not self.kwargs["quiet"]:
+            click.echo(f"imgtools: {result_text(result)}", err=True)
+
+    def _fail(self, result: SyncResult) -> None:
+        """Report what failed, and fail; without --keep-going by the first failure."""
+        from imgtools.cli.text import one_line
+        from imgtools.sync.render import FAILED
+
+        failures = [(f"Error processing {name}", error) for name, error in result.failures]
+        failures += [
+            (f'Error copying ref "{outcome.source}"', outcome.error)
+            for outcome in result.outcomes
+            if outcome.error is not None
+        ]
+        if not failures:
+            return
+        if not self.options.keep_going and len(failures) == 1:
+            what, error = failures[0]
+            raise error.with_context(what)
+        for what, error in failures:
+            hint = f" ({error.hint})" if error.hint else ""
+            click.echo(f"imgtools: {one_line(f'{what}: {error.message}{hint}')}", err=True)
+        raise SyncFailed(FAILED)
+
+
+class _Expectation:
+    """Adds up what the plans of all copies expect to move, for the progress display."""
+
+    def __init__(self, show: Quiet) -> None:
+        self._show = show
+        self._lock = threading.Lock()
+        self._items = self._size = 0
+
+    def __call__(self, plan: CopyPlan) -> None:
+        """Add the plan of one copy."""
+        from imgtools.copy.actions import Reuse, Skip
+
+        moved = [action for action in plan.blobs if not isinstance(action, Reuse | Skip)]
+        with self._lock:
+            self._items += len(moved)
+            self._size += sum(max(0, action.blob.size) for action in moved)
+            self._show.expect(self._items, self._size)
+
+
+class _DigestFile:
+    """--digestfile: opened before anything is copied, so that a bad name costs nothing."""
+
+    def __init__(self, path: str | None) -> None:
+        """Empty the file; raises StorageError."""
+        self._path = path
+        if path:
+            self._put(path, b"")
+
+    def write(self, result: SyncResult) -> None:
+        """One line for each image that is at the destination: digest and name."""
+        if self._path:
+            lines = [
+                f"{outcome.digest} {outcome.destination}\n"
+                for outcome in result.outcomes
+                if outcome.digest is not None and not outcome.attached
+            ]
+            self._put(self._path, "".join(lines).encode())
+
+    def _put(self, path: str, content: bytes) -> None:
+        from imgtools.blob.files import storage_errors
+
+        with storage_errors(path), open(path, "wb") as file:
+            file.write(content)
+
+
+def _show_plan(plan: SyncPlan, *, as_json: bool) -> None:
+    from imgtools.sync.render import plan_json, render
+
+    if as_json:
+        import json
+
+        write_text(json.dumps(plan_json(plan)) + "\n")
+    else:
+        write_text(render(plan))
+    flush()

@@ -1,0 +1,345 @@
+"""The writes of a sync: units in parallel, each in the order content, attachments, names.
+
+An image's failure is its own. Without `keep_going` the first one keeps further units from
+being begun, and what is under way is finished, so that nothing is left half done.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from imgtools.errors import Cancelled, Error
+from imgtools.spec.digest import Digest
+from imgtools.spec.manifest import RawManifest
+from imgtools.spec.reference import ImageName, Reference
+from imgtools.sync.facts import ReferrerFact
+from imgtools.sync.options import SyncOptions
+from imgtools.sync.plan import ImageAction, SyncPlan, Unit, shown
+from imgtools.sync.result import Outcome, OutcomeWord, SyncResult
+from imgtools.task import Note, Task, WorkerPool
+from imgtools.transport.base import Destination, Source
+from imgtools.transport.options import DestinationOptions, RegistryOptions, SourceOptions
+from imgtools.transport.table import Transports
+
+if TYPE_CHECKING:
+    from imgtools.copy import CopyOptions, CopyPlan, CopyResult
+
+Attempt = Callable[[Callable[[], Any]], Any]
+"""Runs one copy, again after trouble that may pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """What a caller may want to know on the way; called from several threads.
+
+    `planned` is told of the plan of every copy before it begins, `done` of every outcome.
+    """
+
+    planned: Callable[[CopyPlan], object] = lambda plan: None
+    done: Callable[[Outcome], object] = lambda outcome: None
+
+
+def execute(
+    plan: SyncPlan,
+    options: SyncOptions,
+    transports: Transports,
+    *,
+    attempt: Attempt = lambda action: action(),
+    watch: Watch | None = None,
+    task: Task,
+) -> SyncResult:
+    """Do what `plan` says; errors are in the result. Raises Cancelled."""
+    run = _Run(plan, options, transports, attempt, watch or Watch(), task)
+    for action in plan.images:
+        if not action.pending:
+            run.settle(action)
+    if plan.units:
+        with WorkerPool(replace(task, jobs=options.images_at_once)) as pool:
+            for unit in plan.units:
+                pool.submit(partial(run.unit, unit))
+    return run.result()
+
+
+class _Copied(NamedTuple):
+    """What a copy did, and the manifest that it found at the source."""
+
+    result: CopyResult
+    raw: RawManifest
+
+
+class _Run:
+    def __init__(
+        self,
+        plan: SyncPlan,
+        options: SyncOptions,
+        transports: Transports,
+        attempt: Attempt,
+        watch: Watch,
+        task: Task,
+    ) -> None:
+        self.plan, self.options, self.transports = plan, options, transports
+        self.attempt, self.watch, self.task = attempt, watch, task
+        self.lock = threading.Lock()
+        self.images: dict[ImageName, Outcome] = {}
+        self.moved: dict[ImageName, int] = {}
+        self.referrers: list[Outcome] = []
+        self.stopping = bool(plan.failures) and not options.keep_going and plan.sources == 0
+
+    def result(self) -> SyncResult:
+        """Everything that became known."""
+        outcomes = (self.images[action.image.destination] for action in self.plan.images)
+        return SyncResult(
+            outcomes=(*outcomes, *self.referrers),
+            sources=self.plan.sources,
+            failures=self.plan.failures,
+        )
+
+    # --- units ------------------------------------------------------------------------------
+
+    def settle(self, action: ImageAction) -> None:
+        """Note the outcome of an image about which nothing is to be done."""
+        if action.decision == "failed":
+            self.note(action, "failed", error=action.error)
+        else:
+            self.note(action, "same", action.current.digest if action.current else None)
+
+    def unit(self, unit: Unit) -> None:
+        """Do one unit; runs in a worker. Raises Cancelled only."""
+        if self.stopping:
+            for action in (*unit.images, *unit.tags):
+                self.note(action, "skipped")
+            return
+        images, raw = list(unit.images), None
+        if images and (unit.tags or unit.referrers):
+            raw = self.content(unit)
+            if raw is None:
+                return
+        elif images:
+            raw = self.single(images.pop(0))
+            if raw is None and images:
+                error = self.images[unit.images[0].image.destination].error
+                for action in images:
+                    self.note(action, "failed", error=error)
+                return
+        for action in unit.tags:
+            self.single(action)
+        for fact in unit.referrers:
+            self.referrer(fact)
+        for action in images:
+            assert raw is not None, "the content is there"
+            self.name(action, raw)
+
+    def content(self, unit: Unit) -> RawManifest | None:
+        """Put what the images of `unit` are, without a name; None if that failed."""
+        first, pair, root = unit.images[0], unit.pair, unit.root
+        assert pair is not None, "the plan gives it to such units"
+        assert root is not None, "and this too"
+        self.say(first)
+        place = _docker(pair.destination.with_digest(root.digest))
+        done = self.tried(partial(self.copy_image, first, place))
+        if isinstance(done, Error):
+            for action in (*unit.images, *unit.tags):
+                self.note(action, "failed", error=done)
+            return None
+        with self.lock:
+            self.moved[first.image.destination] = done.result.bytes_moved
+        raw: RawManifest = done.raw
+        return raw
+
+    def single(self, action: ImageAction) -> RawManifest | None:
+        """Copy one image to its name; its manifest at the source, None if that failed."""
+        self.say(action)
+        done = self.tried(partial(self.copy_image, action, action.image.destination))
+        if isinstance(done, Error):
+            self.note(action, "failed", error=done)
+            return None
+        result = done.result
+        word: OutcomeWord = "same" if result.up_to_date else _word(action)
+        self.note(action, word, result.top.digest, moved=result.bytes_moved)
+        raw: RawManifest = done.raw
+        return raw
+
+    def name(self, action: ImageAction, raw: RawManifest) -> None:
+        """Give a manifest that the destination has one more name."""
+
+        def put() -> None:
+            with self.destination(action.image.destination) as destination:
+                destination.put_manifest(raw, top=True)
+                destination.commit()
+
+        error = self.tried(put)
+        if isinstance(error, Error):
+            self.note(action, "failed", error=error)
+        else:
+            self.note(action, _word(action), raw.digest)
+
+    def referrer(self, fact: ReferrerFact) -> None:
+        """Put a manifest that refers to another, and make it be found by that."""
+        digest = fact.descriptor.digest
+        source = _docker(fact.pair.source.with_digest(digest))
+        place = _docker(fact.pair.destination.with_digest(digest))
+        result = self.tried(partial(self.copy_referrer, fact, source, place))
+        failed = isinstance(result, Error)
+        outcome = Outcome(
+            source=shown(source),
+            destination=shown(place),
+            outcome="failed" if failed else "new",
+            digest=None if failed else digest,
+            moved=0 if isinstance(result, Error) else result,
+            error=result if isinstance(result, Error) else None,
+            attached=True,
+        )
+        with self.lock:
+            self.referrers.append(outcome)
+        self.finished(outcome)
+
+    # --- copies -----------------------------------------------------------------------------
+
+    def copy_image(self, action: ImageAction, place: ImageName) -> _Copied:
+        """Copy what `action` is about to `place`."""
+        from imgtools.copy import CopyOptions, Selection
+
+        image = action.image
+        if place.transport == "dir":
+            _make_parents(place.rest)
+        mode: Any = "all" if self.options.all or image.whole else "system"
+        occupied = image.pair is not None and image.pair.destination in self.plan.occupied
+        options = CopyOptions(
+            selection=Selection(
+                mode=mode, platform=None if mode == "all" else self.options.platform
+            ),
+            format=self.options.format,  # type: ignore[arg-type]  # checked where it is made
+            preserve_digests=self.options.preserve_digests,
+            remove_signatures=self.options.remove_signatures,
+            blobs_likely=occupied,
+            tmpdir=self.options.tmpdir,
+        )
+        return self.copy(self.pinned(action), image.registry, place, options)
+
+    def pinned(self, action: ImageAction) -> ImageName:
+        """The source by the digest that was found, so that the plan is what is done."""
+        image = action.image
+        if image.reference is None or action.root is None:
+            return image.source
+        return _docker(replace(image.reference, tag="").with_digest(action.root.digest))
+
+    def copy_referrer(self, fact: ReferrerFact, source: ImageName, place: ImageName) -> int:
+        """Copy one referrer; the bytes that were stored."""
+        from imgtools.copy import CopyOptions, Selection
+
+        options = CopyOptions(
+            selection=Selection(mode="all"), blobs_likely=True, tmpdir=self.options.tmpdir
+        )
+        done = self.copy(source, fact.pair.registry, place, options)
+        if done.result.up_to_date:
+            # It is there, but not known as a referrer: putting it again says of what it is.
+            with self.destination(place) as destination:
+                destination.put_manifest(done.raw, top=True)
+                destination.commit()
+        return done.result.bytes_moved
+
+    def copy(
+        self, source: ImageName, registry: RegistryOptions, place: ImageName, options: CopyOptions
+    ) -> _Copied:
+        from imgtools.copy import execute as execute_copy
+        from imgtools.copy import failures_named, prepare
+
+        with self.source(source, registry) as opened, self.destination(place) as target:
+            # Read anyway, and known from then on, so that nothing has to ask what it is.
+            raw = opened.top()
+            plan = prepare(opened, target, options, task=self.task)
+            self.watch.planned(plan)
+            with failures_named(opened, target):
+                return _Copied(execute_copy(plan, opened, target, task=self.task), raw)
+
+    def source(self, name: ImageName, registry: RegistryOptions) -> Source:
+        options = SourceOptions(registry=registry, tmpdir=self.options.tmpdir)
+        return self.transports.open_source(name, options)
+
+    def destination(self, name: ImageName) -> Destination:
+        options = DestinationOptions(registry=self.plan.target.registry, tmpdir=self.options.tmpdir)
+        return self.transports.open_destination(name, options)
+
+    # --- what became of it ------------------------------------------------------------------
+
+    def tried(self, action: Callable[[], Any]) -> Any:
+        """What `action` gives, or its error instead; raises Cancelled."""
+        try:
+            return self.attempt(action)
+        except Cancelled:
+            raise
+        except Error as e:
+            return e
+
+    def say(self, action: ImageAction) -> None:
+        image = action.image
+        self.task.progress(
+            Note(
+                "info",
+                f"Copying image ref {image.number}/{image.of} "
+                f"from={shown(image.source)} to={shown(image.destination)}",
+            )
+        )
+
+    def note(
+        self,
+        action: ImageAction,
+        word: OutcomeWord,
+        digest: Digest | None = None,
+        *,
+        moved: int = 0,
+        error: Error | None = None,
+    ) -> None:
+        """Keep the outcome of an image."""
+        name = action.image.destination
+        with self.lock:
+            moved += self.moved.pop(name, 0)
+            outcome = _outcome(action, word, digest, moved=moved, error=error)
+            self.images[name] = outcome
+        self.finished(outcome)
+
+    def finished(self, outcome: Outcome) -> None:
+        if outcome.error is not None and not self.options.keep_going:
+            self.stopping = True
+        self.watch.done(outcome)
+
+
+def _outcome(
+    action: ImageAction,
+    word: OutcomeWord,
+    digest: Digest | None = None,
+    *,
+    moved: int = 0,
+    error: Error | None = None,
+) -> Outcome:
+    return Outcome(
+        source=shown(action.image.source),
+        destination=shown(action.image.destination),
+        outcome=word,
+        digest=digest,
+        moved=moved,
+        error=error,
+    )
+
+
+def _word(action: ImageAction) -> OutcomeWord:
+    return "new" if action.current is None else "changed"
+
+
+def _docker(reference: Reference) -> ImageName:
+    return ImageName(transport="docker", rest=f"//{reference}")
+
+
+def _make_parents(path: str) -> None:
+    """Make the directories above `path`, as skopeo does; raises StorageError."""
+    from imgtools.blob.files import storage_errors
+
+    parent = os.path.dirname(path)
+    if parent:
+        with storage_errors(parent):
+            os.makedirs(parent, exist_ok=True)

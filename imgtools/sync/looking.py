@@ -1,0 +1,43 @@
+"""Questions asked in parallel, whose errors are answers.
+
+An image that cannot be looked at is that image's failure, not the end of the survey; only
+being cancelled ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from imgtools.errors import Cancelled, Error
+from imgtools.task import Task, WorkerPool
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+AT_ONCE = 32
+"""Requests on their way: a registry's sixteen connections, times both sides."""
+
+
+def answer(question: Callable[[], T]) -> T | Error:
+    """The answer, or the error instead; raises Cancelled."""
+    try:
+        return question()
+    except Cancelled:
+        raise
+    except Error as e:
+        return e
+
+
+def ask_all(question: Callable[[A], T], about: Iterable[A], *, task: Task) -> dict[A, T | Error]:
+    """The answer about each, asked in parallel; raises Cancelled."""
+    subjects = list(dict.fromkeys(about))
+    if len(subjects) == 1:
+        # No thread is worth one question.
+        task.cancel.check()
+        return {subjects[0]: answer(partial(question, subjects[0]))}
+    with WorkerPool(replace(task, jobs=AT_ONCE)) as pool:
+        answers = pool.map(lambda each: answer(partial(question, each)), subjects)
+    return dict(zip(subjects, answers, strict=True))

@@ -1,0 +1,123 @@
+"""Which of a repository's tags are wanted: all, those matching an expression, or those whose
+version satisfies a constraint. Pure; invalid expressions are refused when a filter is made.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from imgtools.errors import InvalidInput
+from imgtools.sync.semver import Constraint, InvalidVersion, Version
+
+_LONGEST = 10_000
+
+_TOKEN = re.compile(
+    r"""(?P<escape>\\.?)
+    | (?P<class>\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\])
+    | (?P<end>\$)
+    | (?P<foreign>\(\?(?:P?[=!>]|<[=!]|\(|\#|[a-zA-Z]*[aLux])|[*+?}]\+|\{,)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_IN_CLASS = re.compile(r"\\.|\[:(\^?\w+):\]|[\[&~|]", re.DOTALL)
+_ESCAPES = frozenset("AbBdDsSwWafnrtvxz") | frozenset(r"""\.+*?()|[]{}^$-/_~`!@#%&=:;<>,'" """)
+_POSIX = {
+    "alnum": "0-9A-Za-z",
+    "alpha": "A-Za-z",
+    "digit": "0-9",
+    "lower": "a-z",
+    "upper": "A-Z",
+    "word": "0-9A-Za-z_",
+    "xdigit": "0-9A-Fa-f",
+}
+
+
+class TagFilter(Protocol):
+    """A choice of tags."""
+
+    def __call__(self, tag: str) -> bool:
+        """Whether `tag` is wanted."""
+        ...
+
+
+class EveryTag:
+    """All tags."""
+
+    def __call__(self, tag: str) -> bool:
+        """True."""
+        return True
+
+
+class MatchingTags:
+    """Tags in which a regular expression of Go (RE2 syntax) is found anywhere."""
+
+    def __init__(self, expression: str) -> None:
+        """Raises InvalidInput for an expression that is invalid or not of both dialects."""
+        self.expression = expression
+        if len(expression) > _LONGEST:
+            raise InvalidInput(f"a regular expression is longer than {_LONGEST} characters")
+        try:
+            self._compiled = re.compile(_translated(expression), re.ASCII)
+        except (re.error, OverflowError, RecursionError) as e:
+            raise InvalidInput(f"invalid regular expression {expression!r}: {e}") from e
+
+    def __call__(self, tag: str) -> bool:
+        """Whether the expression is found in `tag`."""
+        return self._compiled.search(tag) is not None
+
+
+class VersionTags:
+    """Tags that are versions and satisfy a constraint."""
+
+    def __init__(self, constraint: str) -> None:
+        """Raises InvalidConstraint."""
+        self.constraint = Constraint(constraint)
+
+    def __call__(self, tag: str) -> bool:
+        """Whether `tag` is a version that satisfies the constraint."""
+        try:
+            version = Version.parse(tag)
+        except InvalidVersion:
+            return False
+        return self.constraint.allows(version)
+
+
+def _translated(expression: str) -> str:
+    """The expression in Python's terms; raises InvalidInput for what has none, or would mean
+    something else than in RE2."""
+
+    def refuse(part: str) -> InvalidInput:
+        return InvalidInput(
+            f"the regular expression {expression!r} uses {part!r}, which is not supported"
+        )
+
+    def in_class(found: re.Match[str]) -> str:
+        text = found[0]
+        if text[0] == "\\":
+            return escape(text)
+        if len(text) == 1:
+            return f"\\{text}"
+        if found[1] not in _POSIX:
+            raise refuse(text)
+        return _POSIX[found[1]]
+
+    def escape(text: str) -> str:
+        if text[1:] not in _ESCAPES:
+            raise refuse(text)
+        return r"\Z" if text == r"\z" else text
+
+    def token(found: re.Match[str]) -> str:
+        text = found[0]
+        match found.lastgroup:
+            case "escape":
+                return escape(text)
+            case "class":
+                opening = 2 if text[1] == "^" else 1
+                return text[:opening] + _IN_CLASS.sub(in_class, text[opening:])
+            case "end":
+                # The end of the text alone, where Python's $ is also before a last newline.
+                return r"\Z"
+        raise refuse(text)
+
+    return _TOKEN.sub(token, expression)
