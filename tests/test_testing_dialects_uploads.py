@@ -119,6 +119,14 @@ def test_location_forms() -> None:
         assert close(registry, path) == 201
 
 
+def test_created_location() -> None:
+    for sent in (True, False):
+        with speaking(created_location=sent) as registry:
+            reply = ask(registry, "PUT", f"{begin(registry)}?digest={DIGEST}", CONTENT)
+            assert (reply.status, "location" in reply.headers) == (201, sent)
+            assert ("location" in put_manifest(registry, "v1").headers) is sent
+
+
 def test_http_behind_tls(certificates: Path) -> None:
     with ScriptedRegistry(
         dialect=Dialect(location="http"),

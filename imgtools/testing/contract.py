@@ -25,7 +25,7 @@ from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.task import Advanced, Event, Task, WorkerPool
-from imgtools.testing import images
+from imgtools.testing import contract_blobs, images
 from imgtools.testing.contract_kit import (
     Endpoint,
     Failing,
@@ -33,27 +33,14 @@ from imgtools.testing.contract_kit import (
     expected,
     opener,
     put,
+    round_trip,
     sized,
     suitable,
-    takes,
     write,
     write_suitable,
 )
-from imgtools.testing.images import Sample
 
 Case = Callable[[Endpoint], None]
-
-
-def round_trip(endpoint: Endpoint, sample: Sample) -> None:
-    """The sample comes back as it was, or is refused where the capabilities exclude it."""
-    with endpoint.destination() as destination:
-        if not takes(destination.capabilities, sample):
-            with expected(Unsupported):
-                put(destination, sample)
-            return
-        put(destination, sample)
-        destination.commit()
-    check_same(endpoint.source(), sample)
 
 
 def single(endpoint: Endpoint) -> None:
@@ -239,11 +226,6 @@ def same_blob_at_once(endpoint: Endpoint) -> None:
     check_same(endpoint.source(), sample)
 
 
-def empty_blob(endpoint: Endpoint) -> None:
-    """A blob without a byte is a blob."""
-    round_trip(endpoint, images.random_artifact("empty", size=0))
-
-
 def cancelled(endpoint: Endpoint) -> None:
     """A cancelled task stops a blob, which does not count as there."""
     with endpoint.destination() as destination:
@@ -341,7 +323,7 @@ CASES: tuple[Case, ...] = (
     replaced,
     concurrent_blobs,
     same_blob_at_once,
-    empty_blob,
+    *contract_blobs.CASES,
     cancelled,
     asked_before_and_after,
     referrers,

@@ -12,10 +12,7 @@ from io import BytesIO
 from typing import NoReturn
 
 from imgtools.blob.reader import BlobReader
-from imgtools.errors import (
-    Denied,
-    Error,
-)
+from imgtools.errors import Denied, Error, Unsupported
 from imgtools.spec import manifest as mf
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
@@ -119,6 +116,18 @@ def _check_same_image(source: Source, found: RawManifest, sample: Sample) -> Non
     for descriptor in view.blobs():
         with source.open_blob(descriptor) as reader:
             assert reader.read() == sample.content(descriptor.digest)
+
+
+def round_trip(endpoint: Endpoint, sample: Sample) -> None:
+    """The sample comes back as it was, or is refused where the capabilities exclude it."""
+    with endpoint.destination() as destination:
+        if not takes(destination.capabilities, sample):
+            with expected(Unsupported):
+                put(destination, sample)
+            return
+        put(destination, sample)
+        destination.commit()
+    check_same(endpoint.source(), sample)
 
 
 def write_suitable(endpoint: Endpoint) -> Sample:

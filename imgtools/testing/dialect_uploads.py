@@ -34,6 +34,7 @@ class UploadSwitches:
     "path-relative" (the last segment alone), "http" (absolute, without TLS whatever the
     registry has), "state" (absolute, with a query that changes with every answer and must be
     sent back), "encoded" (as state, with a query that must come back byte for byte).
+    `created_location` False leaves it out once something is stored, manifests too.
 
     Chunks: `chunked` False answers 411 to a body without length, a number answers that.
     `content_range` False ignores Content-Range. `patch_status` and `close_status` are the
@@ -58,6 +59,7 @@ class UploadSwitches:
     location: Literal[
         "relative", "absolute", "scheme-relative", "path-relative", "http", "state", "encoded"
     ] = "relative"
+    created_location: bool = True
     chunked: bool | int = True
     content_range: bool = True
     patch_status: int = 202
@@ -212,6 +214,9 @@ class UploadPart(Part):
             _change_range(response, s.range_form)
         if asked.kind == "session" and request.method == "PUT" and response.status == 201:
             response.status = s.close_status
+        stored = request.method == "PUT" or request.parameter("digest") is not None
+        if not s.created_location and stored and response.status < 300 and response.status != 202:
+            response.headers.pop("Location", None)
         location = response.headers.get("Location", "")
         if location.startswith("/") and s.location != "relative":
             response.headers["Location"] = self._written(location)

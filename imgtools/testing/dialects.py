@@ -58,6 +58,10 @@ GGCR = Dialect(
     upload_status=False,
     resume=False,
     etags=False,
+    cancel=400,
+    patch_status=204,
+    created_location=False,
+    version_header=False,
 )
 
 

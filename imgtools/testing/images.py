@@ -72,12 +72,35 @@ def random_image(
 
     `docker` makes it v2 schema 2; `compression` is "gzip" or "none".
     """
+    return image_of(
+        [random_layer(f"{seed}/{number}", size) for number in range(layers)],
+        seed,
+        docker=docker,
+        compression=compression,
+        platform=platform,
+        algorithm=algorithm,
+        subject=subject,
+        annotations=annotations,
+    )
+
+
+def image_of(
+    tars: Sequence[bytes],
+    seed: object = 0,
+    *,
+    docker: bool = False,
+    compression: str = "gzip",
+    platform: Platform = AMD64,
+    algorithm: str = "sha256",
+    subject: Descriptor | None = None,
+    annotations: Mapping[str, str] | None = None,
+) -> Sample:
+    """An image of these layers, given before compression; equal ones become equal blobs."""
     blobs: dict[Descriptor, bytes] = {}
     listed: list[Descriptor] = []
     diff_ids: list[Digest] = []
     layer_type = mt.with_compression(mt.DOCKER_LAYER if docker else mt.OCI_LAYER, compression)
-    for number in range(layers):
-        tar = random_layer(f"{seed}/{number}", size)
+    for tar in tars:
         diff_ids.append(Digest.of(tar, algorithm))
         content = gzip.compress(tar, mtime=0) if compression == "gzip" else tar
         listed.append(_blob(blobs, layer_type or mt.OCI_LAYER, content, algorithm))
@@ -87,7 +110,7 @@ def random_image(
             **platform.to_json(),
             "config": {"Env": ["PATH=/bin"], "Labels": {"seed": str(seed)}},
             "rootfs": {"type": "layers", "diff_ids": [str(d) for d in diff_ids]},
-            "history": [{"created_by": f"layer {number} && true"} for number in range(layers)],
+            "history": [{"created_by": f"layer {number} && true"} for number in range(len(tars))],
         }
     )
     kind = mt.DOCKER_CONFIG if docker else mt.OCI_CONFIG
@@ -153,10 +176,15 @@ def random_artifact(
     size: int = 100,
     artifact_type: str = "application/vnd.example.report",
     subject: Descriptor | None = None,
+    content: bytes | None = None,
 ) -> Sample:
-    """An artifact with the empty config and one blob; with `subject`, a referrer."""
+    """An artifact with the empty config and one blob; with `subject`, a referrer.
+
+    The blob is `content` if that is given, else `size` random bytes.
+    """
     blobs: dict[Descriptor, bytes] = {}
-    content = random.Random(f"artifact {seed}").randbytes(size)
+    if content is None:
+        content = random.Random(f"artifact {seed}").randbytes(size)
     layer = _blob(blobs, "application/octet-stream", content, "sha256")
     manifest = Manifest(
         media_type=mt.OCI_MANIFEST,
