@@ -27,7 +27,13 @@ _LOOK_UP = 0.25
 
 # What says something about our network more than about the other side.
 _UNREACHABLE = frozenset(
-    {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+    {
+        errno.ENETUNREACH,
+        errno.EHOSTUNREACH,
+        errno.EADDRNOTAVAIL,
+        errno.EAFNOSUPPORT,
+        errno.EINVAL,
+    }
 )
 
 Check = Callable[[], object]

@@ -1,12 +1,14 @@
 """Makes typed errors of answers: which status means what, and what the registry said.
 
-Error bodies are JSON in the specification's form, JSON of other forms, HTML of a proxy or
-plain text; all are read up to 64 KiB and shortened to one line.
+Error bodies are JSON in the specification's form, JSON of other forms, XML of object stores,
+HTML of a proxy or plain text; all are read up to 64 KiB, shortened to one line, and rid of
+what looks like a secret.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +23,20 @@ ERROR_BODY_LIMIT = 64 * 1024
 
 _HINTS = {
     413: "a proxy before the registry, or the registry itself, limits the size of requests",
-    429: "the registry limits the rate of requests: log in, or try again later",
 }
 # An element without an end is taken to the end of the text, so that no text is searched twice.
 _MARKUP = re.compile(
     r"<(script|style|head)\b.*?(?:</\1\s*>|\Z)|<[^<>]*>", re.IGNORECASE | re.DOTALL
+)
+# The form of S3 and its kin, whose other elements quote the request with its signature.
+_XML_ERROR = re.compile(r"<Error\b[^<>]{0,300}>.{0,300}?<Code>([^<]{0,300})</Code>", re.DOTALL)
+_XML_MESSAGE = re.compile(r"<Message>([^<]{0,1000})</Message>")
+_SECRETS = re.compile(
+    r"\b(?P<scheme>bearer|basic)\s+[\w.~+/=-]{16,}"
+    r"|(?P<url>\bhttps?://[^\s\"'<>]+)"
+    r"|\b(?P<name>(?:access_|refresh_|id_)?token|password|secret|signature)(?P<is>[\"']?\s*[=:]\s*"
+    r"[\"']?)[^\s\"'&,;]+",
+    re.IGNORECASE,
 )
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
 
@@ -43,7 +54,8 @@ def failure(response: Response, *, host: str, authenticated: Callable[[], bool])
     """
     code, detail = read_error(response)
     url = redact(response.url)
-    if response.status in (401, 403):
+    limited = _rate_limit_hint(response) if response.status in (403, 429) else None
+    if response.status in (401, 403) and limited is None:
         said = " ".join(part for part in (code, detail) if part)
         kind = Forbidden if response.status == 403 else Denied
         return kind(
@@ -51,7 +63,7 @@ def failure(response: Response, *, host: str, authenticated: Callable[[], bool])
             host=host,
             hint=denied_hint(host, authenticated=authenticated()),
         )
-    hint = _HINTS.get(response.status)
+    hint = limited or _HINTS.get(response.status)
     if code == "NAME_UNKNOWN":
         hint = "the repository does not exist and this registry does not make it by a push"
     return RegistryError(
@@ -89,13 +101,41 @@ def read_error(response: Response) -> tuple[str, str]:
 def parse_error(content: bytes) -> tuple[str, str]:
     """Code and message in the body of an error answer."""
     try:
-        return _from_json(strict_json.loads(content, limit=ERROR_BODY_LIMIT))
+        code, message = _from_json(strict_json.loads(content, limit=ERROR_BODY_LIMIT))
     except (InvalidJSON, LimitExceeded):
-        text = content.decode("utf-8", "replace")
+        code, message = _from_text(content.decode("utf-8", "replace"))
+    return clean(without_secrets(code)), clean(without_secrets(message))
+
+
+def without_secrets(text: str) -> str:
+    """`text` without tokens, and with URLs as `redact` shows them."""
+
+    def replace(match: re.Match[str]) -> str:
+        if match["scheme"]:
+            return f"{match['scheme']} …"
+        if match["url"]:
+            return redact(match["url"])
+        return f"{match['name']}{match['is']}…"
+
+    return _SECRETS.sub(replace, text[:ERROR_BODY_LIMIT])
+
+
+def _rate_limit_hint(response: Response) -> str | None:
+    """What to do when the answer is about the rate of requests, else None."""
+    from imgtools.transport.registry.ratelimit import advice, is_rate_limited
+
+    if not is_rate_limited(response.status, response.header):
+        return None
+    return advice(response.header, time.time(), status=response.status)
+
+
+def _from_text(text: str) -> tuple[str, str]:
+    code = _XML_ERROR.search(text)
+    if code:
+        message = _XML_MESSAGE.search(text)
+        return code[1], message[1] if message else ""
     title = _TITLE.search(text)
-    if title:
-        return "", clean(title[1])
-    return "", clean(_MARKUP.sub(" ", text))
+    return "", title[1] if title else _MARKUP.sub(" ", text)
 
 
 def _from_json(value: Any) -> tuple[str, str]:
@@ -107,14 +147,14 @@ def _from_json(value: Any) -> tuple[str, str]:
             detail = first.get("detail")
             if isinstance(detail, str) and detail and detail not in message:
                 message = f"{message}: {detail}" if message else detail
-            return clean(code), clean(message)
+            return code, message
         # OAuth2 token servers, and registries with forms of their own.
         code = _text(value, "error")
         for name in ("error_description", "message", "details", "detail"):
             if message := _text(value, name):
-                return clean(code), clean(message)
-        return clean(code), ""
-    return "", clean(value) if isinstance(value, str) else ""
+                return code, message
+        return code, ""
+    return "", value if isinstance(value, str) else ""
 
 
 def _text(value: dict[str, Any], name: str) -> str:

@@ -8,9 +8,7 @@ rest of the process and, through the challenge cache, the next one.
 from __future__ import annotations
 
 import logging
-import random
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,7 +26,8 @@ from imgtools.transport.registry.failure import failure
 from imgtools.transport.registry.features import Features
 from imgtools.transport.registry.http import HttpClient, Response
 from imgtools.transport.registry.redirect import follow, refusal
-from imgtools.transport.registry.retry import RetryPolicy, delay_before_retry
+from imgtools.transport.registry.repeating import delay_after, repeat
+from imgtools.transport.registry.retry import RetryPolicy
 from imgtools.transport.registry.scheme import SchemeChoice
 from imgtools.transport.registry.traffic import Traffic
 from imgtools.transport.registry.url import Origin, redact, resolve
@@ -41,6 +40,8 @@ log = logging.getLogger(__name__)
 
 DOCKER_HUB_API = "registry-1.docker.io"
 _AUTHORIZATION_ROUNDS = 3
+_WORDLESS = frozenset({400, 403, 405, 406, 409, 410, 412, 451})
+"""What a HEAD was refused with for good; a 401 could lock an account, the rest may pass."""
 _PARTING = 2.0
 """Seconds that each step of a request may take on which nothing depends."""
 
@@ -121,10 +122,38 @@ class Session:
         return self.repeating(once, cancel=cancel) if repeat else once()
 
     def failure(self, response: Response, repository: str) -> Error:
-        """The error for an answer with an unexpected status; reads and closes it."""
+        """The error for an answer with an unexpected status; reads and closes it.
+
+        The answer to a HEAD has no message, so it is asked for again in words where a
+        refusal is certain to be all that comes of it.
+        """
+        if response.method == "HEAD" and response.status in _WORDLESS:
+            response = self._in_words(response, repository)
         return failure(
             response, host=self.host, authenticated=lambda: self._auth.authenticated(repository)
         )
+
+    def _in_words(self, head: Response, repository: str) -> Response:
+        """The answer to a GET of one byte of what HEAD refused, if it is refused as well."""
+        if head.origin != Origin.of(self.base):
+            return head
+        try:
+            response = self.request(
+                "GET",
+                head.url,
+                repository=repository,
+                scopes=(f"repository:{repository}:pull",),
+                headers={"Range": "bytes=0-0"},
+                repeat=False,
+            )
+        except Error as e:
+            log.debug("no words for %d: %s", head.status, e.message)
+            return head
+        if response.status != head.status:
+            response.close()
+            return head
+        head.close()
+        return response
 
     def resolve(self, response: Response, location: str) -> str:
         """The absolute URL of a Location or Link that came with `response`.
@@ -156,52 +185,12 @@ class Session:
         self, once: Callable[[], Response], *, cancel: CancelToken | None = None
     ) -> Response:
         """Call `once` until its answer is not "later" or the retry policy has enough."""
-        tried = 0
-        began = time.monotonic()
-        while True:
-            tried += 1
-            try:
-                response = once()
-            except ExchangeFailed as e:
-                delay = delay_before_retry(
-                    self.policy,
-                    e,
-                    tried=tried,
-                    jitter=random.random(),
-                    elapsed=time.monotonic() - began,
-                )
-                if delay is None:
-                    raise
-                log.debug("%s: again in %.2f s", e.message, delay)
-            else:
-                delay = self.delay_after(response, tried, elapsed=time.monotonic() - began)
-                if delay is None:
-                    return response
-                log.debug("%s %s: %d, again in %.2f s", response.method, redact(response.url),
-                          response.status, delay)  # fmt: skip
-                response.drain()
-            self._wait(delay, cancel)
+        return repeat(once, self.policy, self._traffic, self._wait, cancel)
 
     def delay_after(self, response: Response, tried: int, *, elapsed: float = 0.0) -> float | None:
         """Seconds until a request that got `response` is worth another try, else None;
         `elapsed` seconds after the first of the `tried` tries."""
-        if response.status < 400:
-            return None
-        from imgtools.transport.registry.ratelimit import is_rate_limited, seconds_to_wait
-
-        limited = is_rate_limited(response.status, response.header)
-        delay = delay_before_retry(
-            self.policy,
-            429 if limited else response.status,
-            tried=tried,
-            retry_after=seconds_to_wait(response.status, response.header, time.time()),
-            jitter=random.random(),
-            elapsed=elapsed,
-        )
-        if delay is not None and limited:
-            # A rate limit is of the host, so everybody waits.
-            self._traffic.hold(response.origin.authority, delay)
-        return delay
+        return delay_after(response, tried, self.policy, self._traffic, elapsed)
 
     def wait(self, seconds: float, cancel: CancelToken | None = None) -> None:
         """Sleep before another try; raises Cancelled when cancelled or closed meanwhile."""
