@@ -24,7 +24,7 @@ class CutLink:
         the seconds that each 64 KiB take."""
         host, _, port = upstream.rpartition(":")
         self._upstream = (host, int(port))
-        self._cut_after, self._left, self._pace = cut_after, cuts, pace
+        self._cut_after, self._left, self.pace = cut_after, cuts, pace
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -102,7 +102,7 @@ class CutLink:
             carried += len(data)
             with self._lock:
                 self.carried += len(data)
-            time.sleep(self._pace)
+            time.sleep(self.pace * len(data) / 65536)
             if limit is not None and carried >= limit:
                 with self._lock:
                     self._left -= 1
@@ -114,3 +114,5 @@ class CutLink:
         with suppress(OSError):
             while data := server.recv(65536):
                 client.sendall(data)
+            # The upstream has hung up, which the client is to see as well.
+            client.shutdown(socket.SHUT_RDWR)
