@@ -15,6 +15,7 @@ import pytest
 from imgtools.copy import CopyOptions, copy_image
 from imgtools.errors import (
     BlobNotFound,
+    Cancelled,
     ConnectionFailed,
     Denied,
     DigestMismatch,
@@ -28,6 +29,8 @@ from imgtools.spec.manifest import RawManifest
 from imgtools.spec.reference import Reference
 from imgtools.spec.strict_json import dumps
 from imgtools.task import Task
+from imgtools.testing.contract import CASES, Case, names
+from imgtools.testing.contract_kit import Endpoint
 from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.base import Source
 from imgtools.transport.options import (
@@ -255,6 +258,16 @@ def test_rest_ends() -> None:
     assert not health.resting("m")
 
 
+def test_the_end_of_the_command_is_no_failure_of_a_mirror(site: Site) -> None:
+    site.configure(site.registry())
+    source = site.source()
+    site.transports.sessions.abort()
+    with pytest.raises(Cancelled):
+        source.top()
+    with pytest.raises(Cancelled):
+        source.open_blob(LAYER)
+
+
 def test_a_second_mirror_comes_before_the_primary(site: Site) -> None:
     empty, full = site.registry(filled=False), site.registry()
     site.configure(empty, full)
@@ -390,6 +403,24 @@ def test_tags_of_the_mirror(site: Site) -> None:
     site.configure(mirror)
     assert site.transports.list_tags(Reference.parse(NAME), site.options, 1) == ["v1"]
     assert site.primary.requests == []
+
+
+@pytest.mark.parametrize("case", CASES, ids=names(CASES))
+def test_sources_with_mirrors_keep_the_contract(site: Site, case: Case) -> None:
+    """An image that no mirror has is read as if there were none."""
+    name, empty = f"docker://{site.primary.host}/contract:v1", site.registry(filled=False)
+    (site.directory / "r.conf").write_text(
+        f'[[registry]]\nlocation = "{site.primary.host}"\ninsecure = true\n'
+        f'[[registry.mirror]]\nlocation = "{empty.host}"\ninsecure = true\n'
+    )
+    case(
+        Endpoint(
+            destination=lambda: site.transports.open_destination(
+                name, DestinationOptions(registry=site.options)
+            ),
+            source=lambda: site.transports.open_source(name, SourceOptions(registry=site.options)),
+        )
+    )
 
 
 # Errors

@@ -14,7 +14,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from imgtools.errors import Cancelled, ConnectionFailed, Error
+from imgtools.errors import (
+    ConnectionFailed,
+    Denied,
+    DigestMismatch,
+    Error,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    RegistryError,
+    Rejected,
+    SizeMismatch,
+    StorageError,
+    Unsupported,
+)
 from imgtools.spec.digest import Digest
 from imgtools.transport.registries.match import Endpoint, blocked
 from imgtools.transport.registry.retry import RetryPolicy
@@ -26,6 +39,21 @@ T = TypeVar("T")
 
 MIRROR_POLICY = RetryPolicy(attempts=1, connect_attempts=1)
 """Where there is another endpoint, trying it is better than trying again."""
+
+ENDPOINT_FAILURES = (
+    ConnectionFailed,
+    Denied,
+    DigestMismatch,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    RegistryError,
+    Rejected,
+    SizeMismatch,
+    StorageError,
+    Unsupported,
+)
+"""What another endpoint may do better; the end of the command is none of them."""
 
 _REST_SECONDS = 60.0
 
@@ -151,6 +179,8 @@ class Members:
 
     def choose(self, member: Member) -> None:
         """Ask `member` before the others from now on."""
+        if member is not self._chosen:
+            log.debug("%s is read from %s", self.primary.name, member.name)
         self._chosen = member
 
     def order(self, failures: Failures, digest: Digest | None = None) -> list[Member]:
@@ -171,15 +201,13 @@ class Members:
     def first(self, what: str, ask: Callable[[Member], T], *, choose: bool = False) -> T:
         """The first answer to `ask`; its endpoint is chosen then, with `choose`.
 
-        Raises the primary's error when nobody can answer, Cancelled at once.
+        Raises the primary's error when nobody can answer.
         """
         failures = Failures(self.health)
         for member in self.order(failures):
             try:
                 answer = ask(member)
-            except Cancelled:
-                raise
-            except Error as e:
+            except ENDPOINT_FAILURES as e:
                 failures.add(member, e, what)
                 continue
             if choose:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from imgtools.blob.reader import CHUNK, BlobReader
-from imgtools.errors import BlobNotFound, Cancelled, DigestMismatch, Error, SizeMismatch
+from imgtools.errors import BlobNotFound, DigestMismatch, Error, SizeMismatch
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
@@ -20,7 +20,7 @@ from imgtools.spec.reference import Reference
 from imgtools.transport.base import Origin
 from imgtools.transport.closing import Closing
 from imgtools.transport.registry.download import ResumingBody
-from imgtools.transport.registry.endpoints import Failures, Member, Members
+from imgtools.transport.registry.endpoints import ENDPOINT_FAILURES, Failures, Member, Members
 from imgtools.transport.registry.source import RegistrySource
 
 log = logging.getLogger(__name__)
@@ -146,9 +146,7 @@ class FailoverSource(Closing):
 
         try:
             return self._members.first(f"range of {descriptor.digest.short}", ask)
-        except Cancelled:
-            raise
-        except Error:
+        except ENDPOINT_FAILURES:
             if refused:
                 return None
             raise
@@ -171,9 +169,7 @@ class FailoverSource(Closing):
 
         try:
             return iter(self._members.first(f"referrers of {digest.short}", ask))
-        except Cancelled:
-            raise
-        except Error as e:
+        except ENDPOINT_FAILURES as e:
             if not answered:
                 raise
             log.debug("referrers of %s: none: %s", digest.short, e.message)
@@ -242,9 +238,7 @@ class FailoverBody:
         while self._body is not None and self._member is not None:
             try:
                 data = self._body.read(size)
-            except Cancelled:
-                raise
-            except Error as e:
+            except ENDPOINT_FAILURES as e:
                 self._failed(self._member, e)
                 continue
             if data:
@@ -277,9 +271,7 @@ class FailoverBody:
                 member = self._waiting.pop(0)
                 try:
                     self._body = self._open_at(member, self._position)
-                except Cancelled:
-                    raise
-                except Error as e:
+                except ENDPOINT_FAILURES as e:
                     self._failures.add(member, e, self._what)
                     continue
                 self._member = member
