@@ -34,6 +34,7 @@ from imgtools.inspect.survey import read_image
 from imgtools.spec.platform import Platform
 from imgtools.task import CancelToken, Task
 from imgtools.testing.images import AMD64, random_image
+from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.options import SourceOptions
 from imgtools.transport.table import Transports
 from tests.imageproxy_client import ProxyClient, ProxyRefused
@@ -430,6 +431,40 @@ def test_client_that_goes_ends_what_is_done_for_it(start: Start) -> None:
             assert client.process.wait(20) == 0
         finally:
             silence.set()
+
+
+def test_registry_that_falls_silent_does_not_hold_the_end(start: Start) -> None:
+    sample = random_image("stalled", layers=1, size=2_000_000)
+    with ScriptedRegistry() as registry:
+        for content in sample.blobs.values():
+            registry.push_blob("app", content)
+        registry.push_manifest("app", sample.top.content, sample.top.media_type, tags=["v1"])
+        registry.fail(path="/blobs/", stall_after=1000)
+        client = start("--tls-verify=false")
+        image = client.call("OpenImage", f"docker://{registry.host}/app:v1")
+        layer = client.call("GetLayerInfo", image)[0]
+        opened = client.ask("GetBlob", image, layer["digest"], layer["size"])
+        client.call("CloseImage", image)
+        client.send(b'{"method":"Shutdown"}')
+        assert client.process.wait(20) == 0
+        opened.close()
+
+
+def test_registry_that_lies_is_found_out(start: Start) -> None:
+    sample = random_image("flipped", layers=1, size=100_000)
+    with ScriptedRegistry() as registry:
+        for content in sample.blobs.values():
+            registry.push_blob("app", content)
+        registry.push_manifest("app", sample.top.content, sample.top.media_type, tags=["v1"])
+        client = start("--tls-verify=false")
+        image = client.call("OpenImage", f"docker://{registry.host}/app:v1")
+        layer = client.call("GetLayerInfo", image)[0]
+        registry.fail(path="/blobs/", flip=50_000)
+        with pytest.raises(ProxyRefused, match="digest mismatch"):
+            client.read("GetBlob", image, layer["digest"], layer["size"])
+        error = client.read_raw(image, layer["digest"])[2]
+        assert error is not None
+        assert error["code"] == "other"
 
 
 def test_signals_end_it(start: Start) -> None:

@@ -48,8 +48,8 @@ class Handler(Closing):
     """The state of one client's session; for one thread."""
 
     def __init__(self, services: Services, *, task: Task, patience: float = PATIENCE) -> None:
-        """Cancelling `task` ends everything that is under way. `patience` is how many seconds
-        FinishPipe waits for a client that reads nothing."""
+        """`task` is this session's own: cancelling it ends what is under way. `patience` is how
+        many seconds FinishPipe waits for a client that reads nothing."""
         self._services = services
         self._task = task
         self._patience = patience
@@ -73,8 +73,8 @@ class Handler(Closing):
         return method(self, request.args)
 
     def close(self) -> None:
-        """End all transfers and close all images; safe to call twice."""
-        self._alarm.ring()
+        """End all transfers, by cancelling the task, and close all images; safe to call twice."""
+        self._task.cancel.cancel("the proxy ends")
         pipes, self._pipes = self._pipes, {}
         raw, self._raw = self._raw, []
         ended = [transfer.join(_GRACE) for transfer in (*raw, *(t for t, _ in pipes.values()))]

@@ -48,8 +48,8 @@ def serve(
 ) -> None:
     """Serve the client at the other end of `sock` until it says Shutdown or goes away.
 
-    `task` is the client's own: it is cancelled when the client goes away. When somebody else
-    cancels it, this ends with Cancelled. `patience` is how many seconds FinishPipe waits for
+    `task` is the client's own: it is cancelled at the end. When somebody else cancels it,
+    this ends with Cancelled. `patience` is how many seconds FinishPipe waits for
     a client that reads nothing. Raises ConnectionFailed when the socket fails.
     """
     left = threading.Event()
