@@ -336,7 +336,12 @@ def test_credential_helpers(texts: list[str], helpers: tuple[str, ...]) -> None:
         ("Example.COM/foo", "example.com", 11),
         ("example.com/foo", "EXAMPLE.com/foo", 15),
         ("example.com/foo", "example.com/Foo", 0),
+        ("example.com./foo", "example.com", 12),
+        ("example.com.:5000/foo", "example.com:5000", 17),
+        ("example.com/foo", "example.com./foo", 15),
+        ("[::1]:5000/foo", "[::1]:5000", 10),
         # Wildcards.
+        ("sub.example.com.:5/foo", "*.example.com", 16),
         ("docker.io/foo", "*.io", 9),
         ("docker.io/foo", "*.com", 0),
         ("example.com/foo", "*.co", 0),
@@ -505,7 +510,7 @@ def test_blocked_names_are_refused_with_the_file() -> None:
         table("evil.example/ns", more="blocked = true")
         + '[[registry]]\nprefix = "*.bad.example"\nblocked = true\n'
     )
-    for text in ("evil.example/ns/i:v", "EVIL.example/ns/i:v", "sub.bad.example/i"):
+    for text in ("evil.example/ns/i:v", "EVIL.example./ns/i:v", "sub.bad.example./i"):
         for write in (True, False):
             with pytest.raises(Rejected) as caught:
                 endpoints(found, reference(text), write=write)

@@ -140,18 +140,20 @@ def find(config: RegistriesConfig, reference: Reference) -> Registry | None:
 def match_length(text: str, prefix: str) -> int:
     """How many characters of the reference `text` the `prefix` stands for, 0 for no match.
 
-    `*.example.com` stands for every host below example.com. Hosts have no case. A prefix
-    ends where a component, a tag, a digest or, which nobody may rely on, a port begins.
+    `*.example.com` stands for every host below example.com. Hosts have no case, and a final
+    dot changes nothing. A prefix ends where a component, a tag, a digest or, which nobody may
+    rely on, a port begins.
     """
-    text, prefix = _lower_host(text), _lower_host(prefix)
+    normal, prefix = _normal_host(text), _normal_host(prefix)
+    dot = len(text) - len(normal)
     if prefix.startswith("*."):
-        end = min((text.find(c) for c in _SEPARATORS if c in text), default=len(text))
-        return end if text[:end].endswith(prefix[1:]) else 0
-    if not prefix or not text.startswith(prefix):
+        end = min((normal.find(c) for c in _SEPARATORS if c in normal), default=len(normal))
+        return end + dot if normal[:end].endswith(prefix[1:]) else 0
+    if not prefix or not normal.startswith(prefix):
         return 0
-    if len(text) > len(prefix) and text[len(prefix)] not in _SEPARATORS:
+    if len(normal) > len(prefix) and normal[len(prefix)] not in _SEPARATORS:
         return 0
-    return len(prefix)
+    return len(prefix) + dot
 
 
 def rewrite(reference: Reference, entry: Registry, location: str) -> Reference:
@@ -176,9 +178,11 @@ def rewrite(reference: Reference, entry: Registry, location: str) -> Reference:
     return found
 
 
-def _lower_host(text: str) -> str:
+def _normal_host(text: str) -> str:
+    """`text` with its host in lower case and without a final dot."""
     host, slash, rest = text.partition("/")
-    return f"{host.lower()}{slash}{rest}" if slash else text.lower()
+    name, colon, port = host.lower().partition(":")
+    return f"{name.removesuffix('.')}{colon}{port}{slash}{rest}"
 
 
 def _unfit(mirror: Mirror, entry: Registry, reference: Reference) -> str:
