@@ -1,8 +1,9 @@
 """Dialects: what real registries do differently, as switches of the test registry.
 
 `Dialect` collects the switches of every subject, `Speaker` applies them. `DISTRIBUTION_2` and
-`GGCR` are what docker's registry 2.8 and go-containerregistry's in-memory registry were
-observed to do; `imgtools.testing.presets` has what is reported of others.
+`GGCR` are what docker's registry 2.8 and go-containerregistry's in-memory registry 0.20 were
+observed to do; `imgtools.testing.presets` has what is reported of others. The second takes
+manifests unseen, whole or not, in which it is not followed: tests would miss too much.
 """
 
 from __future__ import annotations
