@@ -314,6 +314,8 @@ class Sending:
                 return
         if self._entry is not None:
             self._entry.remove()
+        if upload is not None and _unreachable(error, upload.location):
+            return
         self._end_session()
 
     def _end_session(self) -> None:
@@ -332,3 +334,10 @@ class Sending:
                 f"{self._session.host} does not keep {self._digest.algorithm} digests: "
                 f"it stored {self._digest} as {said}"
             )
+
+
+def _unreachable(error: BaseException, location: str) -> bool:
+    """Whether `error` says that nobody is where the session is."""
+    if not isinstance(error, ExchangeFailed) or error.stage not in ("connect", "tls"):
+        return False
+    return error.host == Origin.of(location).authority

@@ -199,8 +199,8 @@ class Session:
     def give_up(self, method: str, url: str, *, repository: str, scopes: Sequence[str]) -> None:
         """Send one request that tidies up, even after `abort`; what comes of it is not told.
 
-        It has a connection of its own and few seconds, needs no token that we have not, and
-        is shown credentials only at the registry's own origin.
+        It has a connection of its own and few seconds, gets a new token only while nothing
+        was aborted, and is shown credentials only at the registry's own origin.
         """
         patience = Timeouts(connect=_PARTING, first_byte=_PARTING, idle=_PARTING)
         options = replace(self.options, timeouts=patience, limits=Limits())
