@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from imgtools.errors import Cancelled
+from imgtools.task import CancelToken
 from imgtools.transport.options import RegistryOptions, Timeouts, TlsDetails
 from imgtools.transport.registry import connect, scheme
 from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
@@ -165,6 +166,39 @@ def test_host_name_that_cannot_be_one() -> None:
 
 
 # Stages
+
+
+@pytest.mark.parametrize("through", ["abort", "cancel"])
+def test_handshake_can_be_ended(through: str) -> None:
+    """The other side has taken the connection and says nothing for a minute."""
+    cancel = CancelToken()
+    taken = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+    session = open_session(
+        f"127.0.0.1:{listener.getsockname()[1]}", tls_verify=True, timeouts=Timeouts(connect=60)
+    )
+
+    def end() -> None:
+        sock, _ = listener.accept()
+        with sock:
+            sock.recv(1)
+            taken.set()
+            if through == "cancel":
+                cancel.cancel()
+            else:
+                session.abort()
+            # Until the client has ended the connection.
+            while sock.recv(65536):
+                pass
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    with pytest.raises(Cancelled):
+        session.request("GET", "/v2/", repository="a", scopes=(), cancel=cancel)
+    assert taken.is_set()
+    thread.join()
+    listener.close()
+    session.close()
 
 
 def world(addresses: dict[str, list[Address]]) -> Network:

@@ -1,7 +1,7 @@
 """Opens connections to origins: name, proxy, TLS, each with a time of its own and a clear end.
 
-A `Dialer` keeps the TLS contexts of one set of options, and knows what kind of address the
-registry itself is at, which decides where the registry may lead us.
+A `Dialer` keeps the TLS contexts of one set of options, and refuses what the registry may not
+lead us to.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import ssl
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
@@ -20,14 +19,15 @@ from imgtools.blob.reader import CHUNK
 from imgtools.errors import Error
 from imgtools.task import CancelToken
 from imgtools.transport.options import RegistryOptions
-from imgtools.transport.registry.connect import Address, Check, Resolve, dial, resolve
+from imgtools.transport.registry.admission import Admission
+from imgtools.transport.registry.admission import Network as Network
+from imgtools.transport.registry.connect import Check, dial
 from imgtools.transport.registry.exchange import ExchangeFailed
 from imgtools.transport.registry.network import failed, network_failure
 from imgtools.transport.registry.response import TRANSPORT_ERRORS
 from imgtools.transport.registry.url import Origin
 
 if TYPE_CHECKING:
-    from imgtools.transport.registry.guard import Kind
     from imgtools.transport.registry.proxies import Proxy
     from imgtools.transport.registry.tls_stream import TlsStream
 
@@ -35,16 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """What tells names and kinds of addresses; tests put a world of their own here.
-
-    `classify` is guard.classify, which is loaded when somebody leads us elsewhere.
-    """
-
-    resolve: Resolve = resolve
-    classify: Callable[[str], Kind] | None = None
+Watch = Callable[["Stream"], object]
+"""Told of a stream whose end would end the work; may raise to end it."""
 
 
 class Lease:
@@ -60,6 +52,10 @@ class Lease:
         """The time-out in force."""
         self._socket = connection.sock
 
+    def watch(self, stream: Stream) -> None:
+        """Have `abort` end what is being done on a stream that is not open yet."""
+        self._socket = stream
+
     def attach(self, stream: Stream) -> None:
         """Use a stream that was opened."""
         self.connection.sock = self._socket = stream
@@ -73,9 +69,13 @@ class Lease:
 
     def abort(self) -> None:
         """End whatever the connection is doing; safe from any thread."""
-        if self._socket is not None:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+        stream = self._socket
+        with suppress(OSError):
+            if isinstance(stream, socket.socket):
+                # Not the method of TLS sockets, which takes TLS away from who is using it.
+                socket.socket.shutdown(stream, socket.SHUT_RDWR)
+            elif stream is not None:
+                stream.shutdown(socket.SHUT_RDWR)
 
 
 class Dialer:
@@ -93,8 +93,14 @@ class Dialer:
         self._network = network
         self._lock = threading.Lock()
         self._contexts: dict[bool, ssl.SSLContext] = {}
-        self._home_address = ""
         self._proxied = bool(options.proxies.http or options.proxies.https)
+        self._admission = Admission(
+            options,
+            registry=registry,
+            home=home,
+            network=network,
+            proxied=lambda origin: self.proxy(origin) is not None,
+        )
 
     def proxy(self, origin: Origin) -> Proxy | None:
         """The proxy for `origin`; raises Unsupported, InvalidInput."""
@@ -113,12 +119,20 @@ class Dialer:
         """A connection that is not open yet; its socket is what `open` returns."""
         return HTTPConnection(origin.host, origin.port, blocksize=CHUNK)
 
-    def open(self, origin: Origin, seconds: float, check: Check) -> Stream:
+    def open(
+        self, origin: Origin, seconds: float, check: Check, watch: Watch = lambda stream: None
+    ) -> Stream:
         """A stream to `origin`, TLS included, `seconds` for each stage at most.
 
-        Raises ExchangeFailed, and what `check` raises, which is called now and then.
+        `check` is called now and then, and what it raises ends the work; `watch` is told of
+        streams whose end would end it. Raises ExchangeFailed.
         """
-        stream = self._open_plain(origin, seconds, check)
+
+        def watched(stream: Stream) -> None:
+            watch(stream)
+            check()
+
+        stream = self._open_plain(origin, seconds, check, watched)
         if origin.scheme == "http":
             return stream
         try:
@@ -127,7 +141,7 @@ class Dialer:
             stream.close()
             raise
         try:
-            return self._handshake(stream, context, origin, seconds)
+            return self._handshake(stream, context, origin, seconds, watched)
         except ssl.SSLCertVerificationError as e:
             raise self._refused_certificate(e, origin, seconds, check) from e
         except TRANSPORT_ERRORS as e:
@@ -142,19 +156,21 @@ class Dialer:
 
         return client_hint(self._options, self._registry)
 
-    def _open_plain(self, origin: Origin, seconds: float, check: Check) -> socket.socket:
+    def _open_plain(
+        self, origin: Origin, seconds: float, check: Check, watched: Watch
+    ) -> socket.socket:
         """What TLS with `origin` is spoken on: a socket, or a tunnel through a proxy."""
         proxy = self.proxy(origin)
         if proxy is None:
             sock, address = self._dial(origin, None, seconds, check)
-            if not self._home_address and self._is_home(origin):
-                self._home_address = address
+            self._admission.reached(origin, address)
             return sock
-        self._check_proxied(origin, seconds, check)
+        self._admission.check_proxied(origin, seconds, check)
         stream, _ = self._dial(origin, proxy, seconds, check)
         try:
+            watched(stream)
             if proxy.scheme == "https":
-                stream = self._tls_to_proxy(stream, proxy, seconds)
+                stream = self._tls_to_proxy(stream, proxy, seconds, watched)
             if proxy.socks or origin.scheme == "https":
                 from imgtools.transport.registry.tunnel import connect_through
 
@@ -177,8 +193,8 @@ class Dialer:
         via = str(proxy) if proxy is not None else ""
         try:
             addresses = self._network.resolve(to.host, to.port, seconds, check)
-            if proxy is None and self._home is not None and not self._is_home(origin):
-                addresses = self._admitted(origin, addresses, seconds, check)
+            if proxy is None:
+                addresses = self._admission.admitted(origin, addresses, seconds, check)
             sock = dial(addresses, seconds, check)
         except TRANSPORT_ERRORS as e:
             raise network_failure(e, origin, "connect", via=via) from e
@@ -187,80 +203,6 @@ class Dialer:
         except OSError as e:
             sock.close()
             raise network_failure(e, origin, "connect", via=via) from e
-
-    def _is_home(self, origin: Origin) -> bool:
-        return self._home is not None and origin.authority == self._home.authority
-
-    def _admitted(
-        self, origin: Origin, addresses: list[Address], seconds: float, check: Check
-    ) -> list[Address]:
-        """The addresses of `origin` that the registry may lead us to.
-
-        Raises ExchangeFailed when there is none among them.
-        """
-        from imgtools.transport.registry import guard
-
-        classify = self._network.classify or guard.classify
-        kinds = [classify(address.ip) for address in addresses]
-        if all(kind == "public" for kind in kinds):
-            return addresses
-        own = self._home_kind(seconds, check)
-        allowed = self._options.private_hosts
-        admitted = [
-            address
-            for address, kind in zip(addresses, kinds, strict=True)
-            if guard.may_lead(own, kind)
-            or guard.is_allowed(origin.host, origin.authority, address.ip, allowed)
-        ]
-        if admitted:
-            return admitted
-        raise self._led_astray(origin, kinds[0], addresses[0].ip)
-
-    def _check_proxied(self, origin: Origin, seconds: float, check: Check) -> None:
-        """Refuse what is an address, which no proxy resolves, and not for the registry to name."""
-        if self._home is None or self._is_home(origin):
-            return
-        from imgtools.transport.registry import guard
-
-        address = guard.literal(origin.host)
-        if address is None:
-            return
-        kind = (self._network.classify or guard.classify)(address)
-        if kind == "public" or guard.may_lead(self._home_kind(seconds, check), kind):
-            return
-        if not guard.is_allowed(
-            origin.host, origin.authority, address, self._options.private_hosts
-        ):
-            raise self._led_astray(origin, kind, address)
-
-    def _home_kind(self, seconds: float, check: Check) -> Kind:
-        """The kind of address the registry is at; public where a proxy resolves its name."""
-        from imgtools.transport.registry import guard
-
-        classify = self._network.classify or guard.classify
-        if self._home_address:
-            return classify(self._home_address)
-        if self._home is None:
-            return "public"
-        if self.proxy(self._home) is not None:
-            address = guard.literal(self._home.host)
-            return classify(address) if address is not None else "public"
-        # What an earlier run remembered can lead elsewhere before the registry is asked.
-        try:
-            found = self._network.resolve(self._home.host, self._home.port, seconds, check)
-        except (OSError, ValueError):
-            return "public"
-        return guard.common_kind(classify(address.ip) for address in found)
-
-    def _led_astray(self, origin: Origin, kind: Kind, address: str) -> ExchangeFailed:
-        where = f"{address}, which is a {kind} address"
-        return failed(
-            f"{self._registry or 'the registry'} may not lead to {where}",
-            origin,
-            "connect",
-            final=True,
-            hint=f"if this is meant to be, allow it with --allow-private {origin.host}",
-        )
 
     def _context(self, origin: Origin | None) -> ssl.SSLContext:
         """The context for `origin`, or (None) for a proxy."""
@@ -277,7 +219,12 @@ class Dialer:
             return context
 
     def _handshake(
-        self, stream: socket.socket, context: ssl.SSLContext, origin: Origin, seconds: float
+        self,
+        stream: socket.socket,
+        context: ssl.SSLContext,
+        origin: Origin,
+        seconds: float,
+        watched: Watch,
     ) -> ssl.SSLSocket | TlsStream:
         """TLS on `stream`, which is closed when it fails."""
         name = origin.host.removesuffix(".")
@@ -288,7 +235,7 @@ class Dialer:
 
             tls = TlsStream(stream, context, name)
         else:
-            tls = _wrap(stream, context, name)
+            tls = _wrap(stream, context, name, watched)
         if self._options.tls.cipher_suites:
             from imgtools.transport.registry.tls import unwanted_cipher
 
@@ -303,11 +250,13 @@ class Dialer:
                 )
         return tls
 
-    def _tls_to_proxy(self, stream: socket.socket, proxy: Proxy, seconds: float) -> socket.socket:
+    def _tls_to_proxy(
+        self, stream: socket.socket, proxy: Proxy, seconds: float, watched: Watch
+    ) -> socket.socket:
         """TLS with an https proxy, under the same rules of trust as with registries."""
         stream.settimeout(seconds)
         try:
-            return _wrap(stream, self._context(None), proxy.host.removesuffix("."))
+            return _wrap(stream, self._context(None), proxy.host.removesuffix("."), watched)
         except ssl.SSLCertVerificationError as e:
             raise ExchangeFailed(
                 f"cannot establish TLS with {proxy}: its certificate is not trusted: "
@@ -323,13 +272,16 @@ class Dialer:
     ) -> ExchangeFailed:
         from imgtools.transport.registry.tls_errors import explain_refused
 
+        def go_on(stream: Stream) -> None:
+            check()
+
         def fetch() -> bytes | None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             try:
-                stream = self._open_plain(origin, seconds, check)
-                with closing(self._handshake(stream, context, origin, seconds)) as tls:
+                stream = self._open_plain(origin, seconds, check, go_on)
+                with closing(self._handshake(stream, context, origin, seconds, go_on)) as tls:
                     seen: bytes | None = tls.getpeercert(binary_form=True)
                     return seen
             except (Error, *TRANSPORT_ERRORS) as e:
@@ -340,11 +292,19 @@ class Dialer:
         return failed(reason, origin, "tls", final=True, hint=hint)
 
 
-def _wrap(sock: socket.socket, context: ssl.SSLContext, name: str) -> ssl.SSLSocket:
-    """TLS on a socket; the name goes as bytes, see connect.resolve."""
+def _wrap(sock: socket.socket, context: ssl.SSLContext, name: str, watched: Watch) -> ssl.SSLSocket:
+    """TLS on a socket, which is closed when that fails."""
     try:
+        # As bytes, see connect.resolve.
         encoded = name.encode("ascii") if name.isascii() else name.encode("idna")
-        return context.wrap_socket(sock, server_hostname=encoded)
+        tls = context.wrap_socket(sock, server_hostname=encoded, do_handshake_on_connect=False)
     except BaseException:
         sock.close()
         raise
+    try:
+        watched(tls)
+        tls.do_handshake()
+    except BaseException:
+        tls.close()
+        raise
+    return tls

@@ -89,11 +89,11 @@ class HttpClient:
             self._take_turn(origin.authority, cancel)
         lease = self._take(origin)
         try:
-            if lease.connection.sock is None:
-                self._connect(lease, self._options.timeouts.connect, cancel)
-            self.check()
             lease.cancel = cancel
             with cancel.calls(lease.abort) if cancel is not None else nullcontext():
+                if lease.connection.sock is None:
+                    self._connect(lease, self._options.timeouts.connect, cancel)
+                self.check()
                 self._send(lease, method, url, headers, body)
                 return self._receive(lease, method, url)
         except BaseException as e:
@@ -168,7 +168,7 @@ class HttpClient:
             if cancel is not None:
                 cancel.check()
 
-        lease.attach(self._dialer.open(lease.origin, seconds, check))
+        lease.attach(self._dialer.open(lease.origin, seconds, check, lease.watch))
 
     def _take_turn(self, host: str, cancel: CancelToken | None) -> None:
         """Wait until the limits, ours and the host's, let a request be sent."""

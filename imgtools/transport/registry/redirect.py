@@ -3,7 +3,7 @@
 Authorization goes only to the origin it was made for; https never leads to http unless
 verification is off; a body is sent again where the status says so (307, 308) and a request
 with a body is not turned into another one elsewhere. Whether a public host may lead to a
-private address is one more rule that belongs into `refusal`.
+private address is decided where the connection is made, on the address it is made to.
 """
 
 from __future__ import annotations
