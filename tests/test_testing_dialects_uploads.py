@@ -237,6 +237,29 @@ def test_cancel_and_status() -> None:
         )
 
 
+def test_other_algorithms() -> None:
+    long = Digest.of(CONTENT, "sha512")
+    odd = f"/v2/app/blobs/{long}"
+    for form, status, kept, own in (
+        ("kept", 201, 200, 404),
+        ("renamed", 201, 404, 200),
+        ("refused", 400, 404, 404),
+    ):
+        for monolithic in (True, False):
+            with speaking(other_algorithms=form, monolithic_post=True) as registry:
+                target = f"{UPLOADS}?digest={long}"
+                method = "POST"
+                if not monolithic:
+                    target, method = f"{begin(registry)}?digest={long}", "PUT"
+                reply = ask(registry, method, target, CONTENT)
+                assert reply.status == status
+                assert ask(registry, "HEAD", odd).status == kept
+                assert ask(registry, "HEAD", BLOB).status == own
+                if form == "renamed":
+                    assert reply.headers["docker-content-digest"] == str(DIGEST)
+                    assert reply.headers["location"] == BLOB
+
+
 # --- lengths ------------------------------------------------------------------------------------
 
 

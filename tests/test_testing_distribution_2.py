@@ -97,6 +97,7 @@ PROBES: Mapping[str, Probe] = {
     "chunk out of order": lambda r: patched(r, "7-11"),
     "stale state": stale,
     "wrong digest": lambda r: r.close(r.begin(), ABSENT, b"x"),
+    "sha512": lambda r: r.close(r.begin(), Digest.of(BLOB, "sha512"), BLOB),
     "no digest at all": lambda r: r.close(r.begin(), "sha256:xyz", b"x"),
     "cancel": lambda r: r.ask("DELETE", r.begin()),
     "empty blob": lambda r: r.close(r.begin(), Digest.of(b""), Content_Length="0"),

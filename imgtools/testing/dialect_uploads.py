@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import Literal
 
 from imgtools.serve.message import Request, Response, error_response
@@ -45,6 +46,9 @@ class UploadSwitches:
     `resume` False ends a session whose PATCH was cut. `upload_status` False answers 400 to its
     GET. `cancel` is the status of its DELETE when that is not allowed.
 
+    Digests: `other_algorithms` "renamed" keeps a blob under its sha256 digest alone, which only
+    the answer's Docker-Content-Digest tells; "refused" answers 400 to any other than sha256.
+
     Lengths: `empty_blobs` False refuses blobs without a byte; `empty_needs_length` answers 411
     to a POST, PUT or PATCH without any length.
     """
@@ -71,6 +75,7 @@ class UploadSwitches:
     resume: bool = True
     upload_status: bool = True
     cancel: int | None = None
+    other_algorithms: Literal["kept", "renamed", "refused"] = "kept"
     empty_blobs: bool = True
     empty_needs_length: bool = False
 
@@ -100,7 +105,7 @@ class UploadPart(Part):
 
     def refusal(self, request: Request, asked: Endpoint) -> Response | None:
         """Lengths first, as proxies look at nothing else; then what the endpoint allows."""
-        refused = self._length_refusal(request, asked)
+        refused = self._length_refusal(request, asked) or self._digest_refusal(request, asked)
         if refused is None and asked.kind == "uploads":
             refused = self._post_refusal(request)
         if refused is None and asked.kind == "session":
@@ -118,6 +123,18 @@ class UploadPart(Part):
         if s.empty_needs_length and not framed and request.method in ("POST", "PUT", "PATCH"):
             return error_response(411, "SIZE_INVALID", "a length is required, even of nothing")
         return None
+
+    def _digest_refusal(self, request: Request, asked: Endpoint) -> Response | None:
+        if asked.kind not in ("uploads", "session") or not self._is_odd(request):
+            return None
+        if self._switches.other_algorithms != "refused":
+            return None
+        return error_response(400, "DIGEST_INVALID", "digests are sha256 here")
+
+    def _is_odd(self, request: Request) -> bool:
+        """Whether a blob is named by another algorithm than sha256."""
+        digest = request.parameter("digest")
+        return digest is not None and not digest.startswith("sha256:")
 
     def _post_refusal(self, request: Request) -> Response | None:
         s = self._switches
@@ -202,6 +219,8 @@ class UploadPart(Part):
     def changed_response(self, request: Request, asked: Endpoint, response: Response) -> Response:
         """Statuses, Range and Location."""
         s = self._switches
+        if response.status == 201 and self._is_odd(request) and s.other_algorithms == "renamed":
+            self._rename(request, asked, response)
         if asked.kind == "uploads" and request.method == "POST":
             if response.status == 202:
                 response.status = s.post_status
@@ -221,6 +240,19 @@ class UploadPart(Part):
         if location.startswith("/") and s.location != "relative":
             response.headers["Location"] = self._written(location)
         return response
+
+    def _rename(self, request: Request, asked: Endpoint, response: Response) -> None:
+        """Keep what was stored under its sha256 digest, and under that alone."""
+        base = f"/v2/{asked.name}/blobs"
+        odd = f"{base}/{request.parameter('digest')}"
+        found = self._handler(replace(bare(request, "GET"), path=odd))
+        content = b"".join(found.body or ())
+        digest = str(Digest.of(content))
+        post = replace(bare(request, "POST"), path=f"{base}/uploads/", query={"digest": (digest,)})
+        self._handler(replace(post, body=BytesIO(content), length=len(content)))
+        self._handler(replace(bare(request, "DELETE"), path=odd))
+        response.headers["Docker-Content-Digest"] = digest
+        response.headers["Location"] = f"{base}/{digest}"
 
     def _written(self, location: str) -> str:
         """A Location in the dialect's form; only sessions have more than the host added."""

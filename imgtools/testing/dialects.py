@@ -50,6 +50,7 @@ DISTRIBUTION_2 = Dialect(
     name_unknown=False,
     blob_unknown=400,
     bare_304=True,
+    other_algorithms="renamed",
 )
 GGCR = Dialect(
     mount="no",
@@ -62,6 +63,7 @@ GGCR = Dialect(
     cancel=400,
     patch_status=204,
     created_location=False,
+    other_algorithms="refused",
     version_header=False,
 )
 
