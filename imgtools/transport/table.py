@@ -7,6 +7,7 @@ challenges and tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from imgtools.errors import Unsupported
@@ -37,9 +38,14 @@ TRANSPORTS = (
 class Transports(Closing):
     """Opens sources and destinations, and closes the registry sessions behind them."""
 
-    def __init__(self, cancel: CancelToken | None = None) -> None:
-        """Cancelling `cancel` also ends waits for a registry that nothing else could end."""
+    def __init__(
+        self, cancel: CancelToken | None = None, *, warn: Callable[[str], object] | None = None
+    ) -> None:
+        """Cancelling `cancel` also ends waits for a registry that nothing else could end;
+        `warn` is called with each warning of a registry, from any thread, instead of
+        logging it."""
         self._cancel = cancel
+        self._warn = warn
         self._sessions: SessionPool | None = None
         self._routes: Routes | None = None
 
@@ -159,7 +165,7 @@ class Transports(Closing):
         if self._sessions is None:
             from imgtools.transport.registry.pool import SessionPool
 
-            self._sessions = SessionPool(self._cancel)
+            self._sessions = SessionPool(self._cancel, warn=self._warn)
         return self._sessions
 
     def close(self) -> None:
