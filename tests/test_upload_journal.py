@@ -248,6 +248,20 @@ def test_session_that_is_gone(tmp_path: Path, dialect: Dialect) -> None:
     assert entries(tmp_path) == []
 
 
+def test_registry_out_of_reach_does_not_end_it(tmp_path: Path) -> None:
+    """What cannot be asked for now can be gone on with by a third run."""
+    with ScriptedRegistry() as registry:
+        interrupt(registry, tmp_path)
+        registry.fail(cut_headers=True)
+        with pytest.raises(ConnectionFailed):
+            put(registry.host, tmp_path)
+        assert len(entries(tmp_path)) == 1
+        registry.faults.clear()
+        registry.forget_requests()
+        assert put(registry.host, tmp_path) == "stored"
+        assert [e.method for e in registry.requests] == ["GET", "PATCH", "PUT"]
+
+
 def test_session_elsewhere_is_not_asked(tmp_path: Path) -> None:
     """An entry may only lead to the registry that it is about."""
     with ScriptedRegistry() as registry, ScriptedRegistry() as other:

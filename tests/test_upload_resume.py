@@ -88,8 +88,9 @@ def test_what_a_range_says(header: str, sent: int, bytes_there: int | None) -> N
     ("before", "sent", "kept", "size"),
     [
         (None, 1 << 30, True, 16 * MB), (None, 100, True, 16 * MB), (8 * MB, 100, True, 8 * MB),
-        (None, 1 << 30, False, 16 * MB), (None, 20 * MB, False, 8 * MB), (None, 3 * MB, False, MB),
-        (None, 100, False, MB), (16 * MB, 30 * MB, False, 8 * MB), (16 * MB, 9 * MB, False, 4 * MB),
+        (None, 1 << 30, False, 16 * MB), (None, 20 * MB, False, 8 * MB),
+        (None, 3 * MB, False, 8 * MB), (8 * MB, 3 * MB, False, MB), (8 * MB, 0, False, MB),
+        (16 * MB, 30 * MB, False, 8 * MB), (16 * MB, 9 * MB, False, 4 * MB),
         (MB, MB, False, MB),
     ],
 )  # fmt: skip
@@ -282,12 +283,12 @@ def test_session_that_a_cut_ends(dialect: Dialect) -> None:
             assert put(session) == "stored"
             assert session.features.loses_cut
             before = registry.count()
-            other = os.urandom(8 * MB)
+            other = BIG * 2
             assert put(session, other) == "stored"
         assert stored(registry)
         assert stored(registry, other)
         patches = [e for e in registry.requests if e.method == "PATCH"]
-        assert len({e.connection for e in patches}) == len(patches) > 5
+        assert len({e.connection for e in patches}) == len(patches) == 2 + 3
         # The next blob is not put in one piece first.
         assert registry.requests[before + 1].method == "PATCH"
 

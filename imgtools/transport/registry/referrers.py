@@ -38,7 +38,8 @@ def list_referrers(
     """The manifests whose subject is `digest`, each once; with `artifact_type` only those.
 
     With `tags`, those of the repository, the fallback tag is read exactly when it is among
-    them, also beside the API; without, when there is no API. Raises Denied, ConnectionFailed, RegistryError, InvalidManifest, InvalidJSON.
+    them, also beside the API; without, when there is no API. Raises Denied,
+    ConnectionFailed, RegistryError, InvalidManifest, InvalidJSON.
     """
     seen: set[Digest] = set()
     for descriptor, filtered in _found(repository, digest, artifact_type, tags):

@@ -18,6 +18,7 @@ from imgtools.spec.digest import Digest
 from imgtools.task import Task
 from imgtools.transport.base import BlobOpener
 from imgtools.transport.registry.api import Repository
+from imgtools.transport.registry.exchange import ExchangeFailed
 from imgtools.transport.registry.sending import Sending
 from imgtools.transport.registry.upload_session import (
     Upload,
@@ -120,7 +121,10 @@ def _journal_entry(repository: Repository, descriptor: Descriptor) -> Entry | No
 def _remembered(
     repository: Repository, descriptor: Descriptor, entry: Entry | None, task: Task
 ) -> Upload | None:
-    """The session an earlier process left, if the registry still has it."""
+    """The session an earlier process left, if the registry still has it.
+
+    Raises ExchangeFailed when the registry cannot be reached; then it stays remembered.
+    """
     if entry is None or entry.remembered is None:
         return None
     location = entry.remembered.location
@@ -131,6 +135,8 @@ def _remembered(
                 log.debug("%s: going on at byte %d", descriptor.digest.short, found.offset)
                 return found
             repository.cancel_upload(location)
+    except ExchangeFailed:
+        raise
     except (ConnectionFailed, RegistryError, Denied) as e:
         log.debug("the remembered upload of %s: %s", descriptor.digest.short, e.message)
     entry.remove()

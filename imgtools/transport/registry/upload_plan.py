@@ -13,6 +13,8 @@ BUFFERED_CHUNK = 4 * 1024 * 1024
 """Bytes held in memory per request when the blob's size is not known."""
 USUAL_CHUNK = 16 * 1024 * 1024
 """Bytes per request on a link that was cut: what is lost at most where sessions outlive a cut."""
+FIRST_CHUNK = 8 * 1024 * 1024
+"""The least after a first cut, which may have been bad luck and says little about sizes."""
 LEAST_CHUNK = 1024 * 1024
 ECR_LEAST_CHUNK = 5 * 1024 * 1024
 """Amazon ECR makes parts of an S3 upload of chunks, which have at least 5 MB but for the last."""
@@ -61,7 +63,7 @@ def chunk_after_cut(before: int | None, sent: int, *, kept: bool, least: int) ->
     size = before // 2 if before is not None else USUAL_CHUNK
     while size > sent // 2:
         size //= 2
-    return max(size, least)
+    return max(size, least if before is not None else FIRST_CHUNK)
 
 
 def enough_gain(size: int) -> int:
