@@ -373,3 +373,19 @@ def test_docker_manifests_become_oci_in_a_layout_unless_kept(
     run_cli("copy", "--all", f"oci:{tmp_path}/b:x", f"dir:{tmp_path}/c", check=True)
     back = run_cli("manifest-digest", tmp_path / "c/manifest.json").stdout.strip()
     assert back == digest
+
+
+def test_older_and_shorter_forms_of_options(
+    run_cli: RunCli, registry_htpasswd: RegistryServer, images_dir: Path
+) -> None:
+    source = f"dir:{images_dir}/dir/oci"
+    target = f"docker://{registry_htpasswd.host}/older:1"
+    creds = f"{registry_htpasswd.username}:{registry_htpasswd.password}"
+    done = run_cli("copy", "--tls-verify=false", "--dcreds", creds, source, target)
+    assert done.returncode == 0, done.stderr
+    assert "--dest-tls-verify" in done.stderr
+    back = run_cli("copy", "-q", "--src-tls-verify=false", "--screds", creds, target, "dir:back")
+    assert back.returncode == 0, back.stderr
+    # What is said of one side counts more.
+    strict = ("--tls-verify=false", "--src-tls-verify=true", "--screds", creds)
+    assert run_cli("copy", "-q", *strict, target, "dir:again").returncode == 1

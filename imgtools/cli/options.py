@@ -44,7 +44,7 @@ def registry_flags(prefix: str = "", whose: str = "") -> Callable[[Any], Any]:
         decorators = (
             click.option(f"{p}authfile", type=click.Path(), metavar="PATH",
                          help=f"Credentials file for the {whose}registry."),
-            click.option(f"{p}creds", metavar="USER[:PASSWORD]",
+            click.option(*_creds_names(prefix), metavar="USER[:PASSWORD]",
                          help=f"Credentials for the {whose}registry."),
             click.option(f"{p}username", metavar="USER", help=f"User at the {whose}registry."),
             click.option(f"{p}password", metavar="PASSWORD",
@@ -63,6 +63,32 @@ def registry_flags(prefix: str = "", whose: str = "") -> Callable[[Any], Any]:
         return function
 
     return decorate
+
+
+def tls_verify_for_both(function: Any) -> Any:
+    """A decorator that adds skopeo's older --tls-verify, which is for source and destination."""
+    return go_bool("--tls-verify", default=None, hidden=True, help="For both registries.")(function)
+
+
+def taken_for_both(kwargs: dict[str, Any]) -> None:
+    """Let the value of `tls_verify_for_both` count where an option of one side was not given."""
+    both = kwargs.pop("tls_verify")
+    if both is None:
+        return
+    click.echo(
+        "imgtools: --tls-verify is old; --src-tls-verify and --dest-tls-verify are for one side",
+        err=True,
+    )
+    for side in ("src", "dest"):
+        if kwargs[f"{side}_tls_verify"] is None:
+            kwargs[f"{side}_tls_verify"] = both
+
+
+def _creds_names(prefix: str) -> tuple[str, ...]:
+    """--src-creds and its short form --screds, as in skopeo; plain --creds has none."""
+    names = (f"--{prefix}creds",)
+    short = {"src-": "--screds", "dest-": "--dcreds"}.get(prefix)
+    return (*names, short, f"{prefix.replace('-', '_')}creds") if short else names
 
 
 def registry_options(

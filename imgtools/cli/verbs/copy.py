@@ -16,6 +16,8 @@ from imgtools.cli.options import (
     registry_flags,
     registry_options,
     source_options,
+    taken_for_both,
+    tls_verify_for_both,
 )
 from imgtools.cli.output import flush, write_text
 from imgtools.cli.retrying import retry_flags, retrying
@@ -125,6 +127,7 @@ def _unsupported_flags(function: Any) -> Any:
 )
 @registry_flags("src-", "source ")
 @registry_flags("dest-", "destination ")
+@tls_verify_for_both
 @retry_flags
 @_unsupported_flags
 @click.pass_obj
@@ -139,6 +142,7 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
         if kwargs.pop(name):
             raise Unsupported(f"{flag} is not supported by this version")
     retry = retrying(cli, kwargs)
+    taken_for_both(kwargs)
     authfile = kwargs.pop("authfile")
     source_registry = registry_options(cli, "src_", kwargs, authfile=authfile)
     destination_registry = registry_options(cli, "dest_", kwargs, authfile=authfile)
