@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgtools.errors import InvalidInput, InvalidReference
+from imgtools.spec.digest_tag import subject_of_tag
 from imgtools.spec.reference import is_tag
-from imgtools.sync.names import Place, destination_name, directory_image, subject_of_tag
+from imgtools.sync.names import Place, destination_name, directory_image
 from imgtools.sync.tags import MatchingTags, VersionTags
 
 HEX = "ab" * 32

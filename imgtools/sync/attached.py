@@ -14,6 +14,7 @@ from imgtools.errors import Error, ImageNotFound, LimitExceeded, NotFound
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
+from imgtools.spec.digest_tag import subject_of_tag
 from imgtools.spec.reference import ImageName, Reference
 from imgtools.sync.facts import Image, ImageFact, Pair, ReferrerFact, Survey
 from imgtools.sync.looking import ask_all
@@ -285,8 +286,6 @@ class _Search:
 
 def _by_subject(tags: Iterable[str]) -> dict[Digest, list[str]]:
     """The tags made of digests, but for fallback tags, by the digest."""
-    from imgtools.sync.names import subject_of_tag
-
     found: dict[Digest, list[str]] = {}
     for tag in sorted(tags):
         made_of = subject_of_tag(tag)

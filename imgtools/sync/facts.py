@@ -63,13 +63,15 @@ class ImageFact:
 
     `top` is what the source's name points at and `root` what is to be copied of it: the
     same, or the instance for the platform. `current` is what the destination's name holds.
-    `error` says why the source or the destination could not be looked at.
+    `whole` says of an index in a directory that its instances are there too. `error` says
+    why the source or the destination could not be looked at.
     """
 
     image: Image
     top: Descriptor | None = None
     root: Descriptor | None = None
     current: Descriptor | None = None
+    whole: bool = False
     error: Error | None = None
 
 

@@ -1,4 +1,4 @@
-"""What images are called at the destination, and what tags made of digests mean. Pure.
+"""What images are called at the destination. Pure.
 
 Names are made as skopeo makes them: the last component of the source's name, or with
 `scoped` the whole of it, below the destination, and then the suffix.
@@ -7,16 +7,12 @@ Names are made as skopeo makes them: the last component of the source's name, or
 from __future__ import annotations
 
 import posixpath
-import re
 from typing import Literal
 
-from imgtools.errors import InvalidDigest, InvalidReference
-from imgtools.spec.digest import Digest
+from imgtools.errors import InvalidReference
 from imgtools.spec.reference import ImageName, Reference
 
 Place = Literal["docker", "dir"]
-
-_DIGEST_TAG = re.compile(r"([a-z0-9]+)-([0-9a-f]{32,128})(\..+)?")
 
 
 def destination_name(
@@ -48,21 +44,6 @@ def _join(*parts: str) -> str:
 def _last(path: str) -> str:
     """The last element of a path, as Go's path.Base has it."""
     return posixpath.basename(path.rstrip("/")) or ("/" if path else ".")
-
-
-def subject_of_tag(tag: str) -> tuple[Digest, str] | None:
-    """The digest that a tag such as `sha256-HEX.sig` is made of, and the rest (".sig").
-
-    The rest is "" for the fallback tag of the referrers API (distribution-spec "Referrers
-    Tag Schema"); None for other tags.
-    """
-    found = _DIGEST_TAG.fullmatch(tag)
-    if found is None:
-        return None
-    try:
-        return Digest.parse(f"{found[1]}:{found[2]}"), found[3] or ""
-    except InvalidDigest:
-        return None
 
 
 def repository_of(text: str) -> Reference:

@@ -21,7 +21,7 @@ from imgtools.sync.options import SyncOptions, Target
 
 Decision = Literal["new", "changed", "same", "unsure", "failed"]
 """Unsure is what only a copy can find out, because the manifest is going to be converted or
-the directory may lack some of an index's instances."""
+the directory lacks some of an index's instances."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ def _decide(fact: ImageFact, target: Target, options: SyncOptions) -> Decision:
         return "unsure"
     if current.digest != root.digest:
         return "changed"
-    return "unsure" if is_index and target.place == "dir" else "same"
+    return "unsure" if is_index and target.place == "dir" and not fact.whole else "same"
 
 
 def _units(

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from imgtools.errors import Error, ImageNotFound, InvalidInput
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
+from imgtools.spec.digest_tag import subject_of_tag
 from imgtools.spec.platform import Platform, from_machine
 from imgtools.spec.reference import ImageName, Reference, is_tag
 from imgtools.sync.facts import Image, ImageFact, Survey, bare
-from imgtools.sync.looking import ask_all
-from imgtools.sync.names import destination_name, directory_image, subject_of_tag
+from imgtools.sync.looking import answer, ask_all
+from imgtools.sync.names import destination_name, directory_image
 from imgtools.sync.options import (
     DirectoryWanted,
     RepositoryWanted,
@@ -82,10 +83,16 @@ class _Surveyor:
     ) -> None:
         self.wanted, self.target, self.options = wanted, target, options
         self.transports, self.admit, self.task = transports, admit, task
-        self.attached = options.attached(target.place) and not options.format
+        self.wants_attached = options.attached(target.place)
+        # What refers to a digest is moot where that digest changes.
+        self.attached = self.wants_attached and not options.format
         self.listings: dict[_Listing, list[str] | Error] = {}
         self.failures: list[tuple[str, Error]] = []
         self.warnings: list[str] = []
+        if options.referrers and not self.attached:
+            self.warnings.append(
+                "what is attached to the images is not copied, because --format changes them"
+            )
 
     def run(self) -> Survey:
         self._list()
@@ -188,7 +195,7 @@ class _Surveyor:
             elif wanted.tags(tag):
                 made_of = subject_of_tag(tag)
                 # What a fallback tag lists is copied as what is attached to its subject.
-                if not (self.attached and made_of and not made_of[1]):
+                if not (self.wants_attached and made_of and not made_of[1]):
                     yield self._of_registry(wanted.repository.with_tag(tag), wanted.registry)
 
     def _of_registry(self, reference: Reference, registry: RegistryOptions) -> Image:
@@ -245,6 +252,7 @@ class _Surveyor:
                     top=top if isinstance(top, Descriptor) else None,
                     root=top if isinstance(top, Descriptor) else None,
                     current=current if isinstance(current, Descriptor) else None,
+                    whole=self._whole(image, top, current),
                     error=error,
                 )
             )
@@ -277,6 +285,22 @@ class _Surveyor:
         options = DestinationOptions(registry=self.target.registry)
         with self.transports.open_destination(name, options) as destination:
             return destination.current()
+
+    def _whole(self, image: Image, *both: Descriptor | Error | None) -> bool:
+        """Whether a directory has the source's index and every manifest below it."""
+        top, current = both
+        if not isinstance(top, Descriptor) or not isinstance(current, Descriptor):
+            return False
+        if image.place is not None or not _is_index(top) or top.digest != current.digest:
+            return False
+        from imgtools.copy.walk import Tree
+
+        def read() -> bool:
+            with self.transports.open_source(image.destination, SourceOptions()) as source:
+                Tree(source, self.task).add(source.top())
+            return True
+
+        return answer(read) is True
 
     def _known_absent(self, images: list[Image]) -> set[int]:
         """The numbers of the images that are not among the destination's tags."""
