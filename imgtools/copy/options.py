@@ -55,8 +55,8 @@ class CopyOptions:
     what refers to the copied manifests. `remove_signatures` admits the loss of signatures
     that the source keeps beside the image and no destination can. `blobs_likely` says that
     the destination may have some of the blobs although its name holds nothing yet, so that
-    asking is worth it. `tmpdir` is where recompressed layers are spooled (None: the
-    system's).
+    asking is worth it, and `differs` that the names are known to differ, so that the source
+    is read at once. `tmpdir` is where recompressed layers are spooled (None: the system's).
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -72,6 +72,7 @@ class CopyOptions:
     referrers: bool = False
     remove_signatures: bool = False
     blobs_likely: bool = False
+    differs: bool = False
     tmpdir: str | None = None
 
     def __post_init__(self) -> None:

@@ -140,8 +140,12 @@ class _Surveyor:
         return top, head
 
     def _must_read(self) -> bool:
+        options = self.options
         return (
-            self.admit is not None or self.options.referrers or bool(self.options.additional_tags)
+            self.admit is not None
+            or options.differs
+            or options.referrers
+            or bool(options.additional_tags)
         )
 
     def _nothing_to_do(self, head: Descriptor) -> bool:

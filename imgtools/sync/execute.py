@@ -29,6 +29,9 @@ from imgtools.transport.table import Transports
 if TYPE_CHECKING:
     from imgtools.copy import CopyOptions, CopyPlan, CopyResult
 
+_TRANSFERS = 24
+"""The most at a time, over all images; each holds buffers and a connection."""
+
 Attempt = Callable[[Callable[[], Any]], Any]
 """Runs one copy, again after trouble that may pass."""
 
@@ -54,12 +57,14 @@ def execute(
     task: Task,
 ) -> SyncResult:
     """Do what `plan` says; errors are in the result. Raises Cancelled."""
-    run = _Run(plan, options, transports, attempt, watch or Watch(), task)
+    at_once = min(options.images_at_once, max(1, len(plan.units)))
+    jobs = max(1, min(task.jobs, _TRANSFERS // at_once))
+    run = _Run(plan, options, transports, attempt, watch or Watch(), replace(task, jobs=jobs))
     for action in plan.images:
         if not action.pending:
             run.settle(action)
     if plan.units:
-        with WorkerPool(replace(task, jobs=options.images_at_once)) as pool:
+        with WorkerPool(replace(task, jobs=at_once)) as pool:
             for unit in plan.units:
                 pool.submit(partial(run.unit, unit))
     return run.result()
@@ -217,6 +222,7 @@ class _Run:
             preserve_digests=self.options.preserve_digests,
             remove_signatures=self.options.remove_signatures,
             blobs_likely=occupied,
+            differs=action.decision in ("new", "changed"),
             tmpdir=self.options.tmpdir,
         )
         return self.copy(self.pinned(action), image.registry, place, options)
@@ -233,7 +239,10 @@ class _Run:
         from imgtools.copy import CopyOptions, Selection
 
         options = CopyOptions(
-            selection=Selection(mode="all"), blobs_likely=True, tmpdir=self.options.tmpdir
+            selection=Selection(mode="all"),
+            blobs_likely=True,
+            differs=True,
+            tmpdir=self.options.tmpdir,
         )
         done = self.copy(source, fact.pair.registry, place, options)
         if done.result.up_to_date:
@@ -250,12 +259,10 @@ class _Run:
         from imgtools.copy import failures_named, prepare
 
         with self.source(source, registry) as opened, self.destination(place) as target:
-            # Read anyway, and known from then on, so that nothing has to ask what it is.
-            raw = opened.top()
             plan = prepare(opened, target, options, task=self.task)
             self.watch.planned(plan)
             with failures_named(opened, target):
-                return _Copied(execute_copy(plan, opened, target, task=self.task), raw)
+                return _Copied(execute_copy(plan, opened, target, task=self.task), opened.top())
 
     def source(self, name: ImageName, registry: RegistryOptions) -> Source:
         options = SourceOptions(registry=registry, tmpdir=self.options.tmpdir)

@@ -63,8 +63,8 @@ class SyncOptions:
     `format`, `preserve_digests`, `remove_signatures` and `tmpdir` are as in CopyOptions.
     `referrers` also brings what is attached to an image (signatures, attestations, SBOMs),
     by the referrers API or by tags made of the digest; None means where the destination can
-    hold them. `keep_going` goes on after the failure of an image. `images_at_once` are
-    copied in parallel, each with as many transfers as the task has jobs.
+    hold them. `keep_going` goes on after the failure of an image. At most `images_at_once`
+    are copied in parallel, each with at most as many transfers as the task has jobs.
     """
 
     scoped: bool = False
@@ -76,7 +76,7 @@ class SyncOptions:
     remove_signatures: bool = False
     referrers: bool | None = None
     keep_going: bool = False
-    images_at_once: int = 4
+    images_at_once: int = 8
     tmpdir: str | None = None
 
     def __post_init__(self) -> None:
