@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from imgtools.transport.registry.upload_plan import acknowledged, chunk_after_cu
 from tests.cut_link import CutLink
 from tests.registry_fake import Answer, FakeRegistry, Request, open_session, say
 from tests.rig import RegistryServer
+from tests.serve_process import serve
 
 MB = 1 << 20
 BIG = os.urandom(12 * MB)
@@ -511,3 +513,17 @@ def test_source_is_asked_for_what_is_missing_only(cut: int) -> None:
         assert sent(registry) == len(BIG)
         ranges = [e.headers.get("range", "") for e in source.requests]
         assert ranges in ([""], ["", f"bytes={cut}-"])
+
+
+def test_imgtools_serve_keeps_what_came(tmp_path: Path) -> None:
+    """The server of this project, as a process that writes to disk."""
+    (tmp_path / "content").mkdir()
+    with (
+        serve(tmp_path / "content", "--writable") as server,
+        CutLink(server.host, cut_after=2 * MB, cuts=5) as link,
+        opened(link.host) as session,
+    ):
+        assert put(session) == "stored"
+        assert link.cuts == 5
+        # What a reset took from the server's receive buffer goes again, and no more.
+        assert link.carried < len(BIG) + 5 * MB
