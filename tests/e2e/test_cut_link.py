@@ -100,7 +100,7 @@ def link() -> Iterator[Link]:
         def told(proxy: CuttingProxy, way: Direction) -> Iterator[None]:
             yield
             extra = proxy.passed[way] / SIZE - 1
-            print(f"\n{way}: {MB} MiB, {proxy.made} cuts, {extra:+.1%}")
+            print(f"\n{way}: {MB} MiB, {proxy.made} cuts, {extra:+.3%}")
 
         def make(host: str, way: Direction, cuts: int = CUTS) -> CuttingProxy:
             proxy = CuttingProxy(host, cuts=cuts, over=SIZE, direction=way, seed=MB)
