@@ -383,3 +383,26 @@ def test_next_page_stays_on_the_registry() -> None:
             list(pages(repository, repository.tags(10)))
         assert other.requests == []
         session.close()
+
+
+def test_another_port_of_the_registry_s_name_is_not_the_registry() -> None:
+    """A name that means something else by the time of the redirect is looked at again."""
+    kinds: dict[str, Kind] = {HERE: "public", THERE: "private"}
+
+    with FakeRegistry(lambda r: say(200), address=THERE) as other:
+        port = other.host.rpartition(":")[2]
+
+        def look_up(host: str, at: int, seconds: float, check: Check) -> list[Address]:
+            return resolve(THERE if str(at) == port else HERE, at, seconds, check)
+
+        location = f"http://registry.test:{port}/led"
+        with FakeRegistry(lambda r: say(307, Location=location)) as registry:
+            host = f"registry.test:{registry.host.rpartition(':')[2]}"
+            cache = ChallengeCache(None)
+            cache.put(host, KnownHost(scheme="http"))
+            network = Network(resolve=look_up, classify=lambda address: kinds[address])
+            session = Session(host, RegistryOptions(tls_verify=False), cache, ONCE, network=network)
+            with pytest.raises(ExchangeFailed, match="private"):
+                session.request("GET", "/v2/", repository="a", scopes=())
+            session.close()
+        assert other.requests == []

@@ -326,6 +326,16 @@ def context(**details: object) -> ssl.SSLContext:
     return make_context(RegistryOptions(tls=given_details), client_identity=False)
 
 
+def test_details_that_cannot_be_had_are_told_before_connecting() -> None:
+    """Nothing listens there, and nothing is asked."""
+    session = open_session(
+        "127.0.0.1:1", tls_verify=True, tls=TlsDetails(named_groups=("X25519MLKEM768",))
+    )
+    with pytest.raises(Unsupported, match="X25519MLKEM768"):
+        session.request("GET", "/v2/", repository="a", scopes=())
+    session.close()
+
+
 def test_versions() -> None:
     assert context().minimum_version is ssl.TLSVersion.TLSv1_2
     assert context(min_version="1.3").minimum_version is ssl.TLSVersion.TLSv1_3

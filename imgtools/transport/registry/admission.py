@@ -51,15 +51,18 @@ class Admission:
         self._network = network
         self._proxied = proxied
         self._address = ""
+        self._reached: Origin | None = None
 
     def reached(self, origin: Origin, address: str) -> None:
         """Take note of the address that `origin` was reached at, which counts for the registry."""
         if not self._address and self.is_home(origin):
-            self._address = address
+            self._address, self._reached = address, origin
 
     def is_home(self, origin: Origin) -> bool:
-        """Whether `origin` is the registry's own."""
-        return self._home is not None and origin.authority == self._home.authority
+        """Whether `origin` is the registry's own, by the scheme that it was reached by."""
+        if self._home is None or origin.authority != self._home.authority:
+            return False
+        return self._reached is None or origin == self._reached
 
     def admitted(
         self, origin: Origin, addresses: list[Address], seconds: float, check: Check

@@ -125,21 +125,19 @@ class Dialer:
         """A stream to `origin`, TLS included, `seconds` for each stage at most.
 
         `check` is called now and then, and what it raises ends the work; `watch` is told of
-        streams whose end would end it. Raises ExchangeFailed.
+        streams whose end would end it. Raises ExchangeFailed, and what tls.make_context
+        raises.
         """
 
         def watched(stream: Stream) -> None:
             watch(stream)
             check()
 
+        # Before connecting, so that nobody waits for us while authorities are loaded.
+        context = self._context(origin) if origin.scheme == "https" else None
         stream = self._open_plain(origin, seconds, check, watched)
-        if origin.scheme == "http":
+        if context is None:
             return stream
-        try:
-            context = self._context(origin)
-        except BaseException:
-            stream.close()
-            raise
         try:
             return self._handshake(stream, context, origin, seconds, watched)
         except ssl.SSLCertVerificationError as e:

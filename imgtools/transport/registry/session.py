@@ -256,8 +256,8 @@ class Session:
                     authorization=authorization,
                     allow_downgrade=not self.options.tls_verify,
                 )
-            except ExchangeFailed:
-                if own and self._scheme.reconsider():
+            except ExchangeFailed as e:
+                if own and e.host == registry.authority and self._scheme.reconsider():
                     continue
                 raise
             if not own or response.origin != registry:
