@@ -352,3 +352,42 @@ def test_repository_that_is_not_there(sync: Sync) -> None:
     done = sync(check=False)
     assert done.returncode == 1
     assert "No images to sync found in" in done.stderr
+
+
+def test_copy_brings_tags_made_of_digests(sync: Sync) -> None:
+    """`copy --referrers` too: of the index and of its instances, and what signs a signature."""
+    index = random_index(1)
+    load(sync.source, "ns/app", index, "a")
+    bill = random_image("bill")
+    wanted = {
+        f"sha256-{index.top.digest.hex}.sig": random_image("of the index"),
+        f"sha256-{index.manifests[1].digest.hex}.sbom": bill,
+        f"sha256-{bill.top.digest.hex}.sig": random_image("of the bill"),
+    }
+    other = {f"sha256-{'ab' * 32}.sig": random_image("of another")}
+    for tag, sample in {**wanted, **other}.items():
+        load(sync.source, "ns/app", sample, tag)
+    names = (f"docker://{sync.source.host}/ns/app:a", f"docker://{sync.target.host}/mirror/app:b")
+    copy = ("copy", *PLAIN, "--referrers", "--all", *names)
+    shown = json.loads(sync.cli(*copy, "--dry-run", "--json", check=True).stdout)
+    assert set(shown["attachedTags"]) == set(list(wanted)[:2])
+    assert sync.tags() == {}
+    sync.cli(*copy, check=True)
+    assert set(sync.tags()) == {"b", *wanted}
+    late = f"sha256-{index.manifests[0].digest.hex}.att"
+    load(sync.source, "ns/app", random_image("late"), late)
+    sync.cli(*copy, check=True)
+    assert set(sync.tags()) == {"b", late, *wanted}
+    one = ("copy", *PLAIN, "--referrers", "--override-arch=amd64", "--override-os=linux")
+    sync.cli(*one, names[0], f"docker://{sync.target.host}/one:b", check=True)
+    assert set(sync.target.repository("one").tags) == {"b", late}
+
+
+def test_retries_of_a_registry_in_trouble(sync: Sync) -> None:
+    """--retry-times counts for listing, looking and copying alike."""
+    fill(sync, "a", "b")
+    for method, path in (("GET", "/tags/list"), ("HEAD", "/manifests/b"), ("PUT", "/manifests/a")):
+        registry = sync.target if method == "PUT" else sync.source
+        registry.fail(method=method, path=path, status=503, nth=range(1, 7), retry_after=0)
+    flags = ("--retry-times=2", "--retry-delay=1ms")
+    assert set(sync.outcomes(*flags).values()) == {"new"}

@@ -1,8 +1,7 @@
 """One copy from beginning to end: survey, plan, execute, over open transports or by name.
 
-Sibling tags such as cosign's `sha256-<hex>.sig` are not among a Source's methods; who copies
-them lists the tags of the repository and copies each as an image of its own, with these
-functions.
+Tags such as cosign's `sha256-<hex>.sig` are not among a Source's methods and so not copied
+here: `imgtools.copy.siblings` does that with these functions, for images in registries.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
 from imgtools.spec.reference import ImageName, Reference
 from imgtools.sync.facts import ReferrerFact
+from imgtools.sync.looking import Attempt, once
 from imgtools.sync.options import SyncOptions
 from imgtools.sync.plan import ImageAction, SyncPlan, Unit, shown
 from imgtools.sync.result import Outcome, OutcomeWord, SyncResult
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 _TRANSFERS = 24
 """The most at a time, over all images; each holds buffers and a connection."""
-
-Attempt = Callable[[Callable[[], Any]], Any]
-"""Runs one copy, again after trouble that may pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +50,12 @@ def execute(
     options: SyncOptions,
     transports: Transports,
     *,
-    attempt: Attempt = lambda action: action(),
+    attempt: Attempt = once,
     watch: Watch | None = None,
     task: Task,
 ) -> SyncResult:
-    """Do what `plan` says; errors are in the result. Raises Cancelled."""
+    """Do what `plan` says, each copy by `attempt`; errors are in the result. Raises
+    Cancelled."""
     at_once = min(options.images_at_once, max(1, len(plan.units)))
     jobs = max(1, min(task.jobs, _TRANSFERS // at_once))
     run = _Run(plan, options, transports, attempt, watch or Watch(), replace(task, jobs=jobs))

@@ -9,13 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from imgtools.errors import Cancelled, Error
 from imgtools.task import Task, WorkerPool
 
 T = TypeVar("T")
 A = TypeVar("A")
+
+Attempt = Callable[[Callable[[], Any]], Any]
+"""Runs an action, again after trouble that may pass."""
+
+
+def once(action: Callable[[], Any]) -> Any:
+    """The attempt that does not try again."""
+    return action()
+
 
 AT_ONCE = 32
 """Requests on their way: a registry's sixteen connections, times both sides."""

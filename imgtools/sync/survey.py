@@ -19,7 +19,7 @@ from imgtools.spec.digest_tag import subject_of_tag
 from imgtools.spec.platform import Platform, from_machine
 from imgtools.spec.reference import ImageName, Reference, is_tag
 from imgtools.sync.facts import Image, ImageFact, Survey, bare
-from imgtools.sync.looking import answer, ask_all
+from imgtools.sync.looking import Attempt, answer, ask_all, once
 from imgtools.sync.names import destination_name, directory_image
 from imgtools.sync.options import (
     DirectoryWanted,
@@ -60,15 +60,19 @@ def survey(
     transports: Transports,
     *,
     admit: Admit | None = None,
+    attempt: Attempt = once,
     task: Task,
 ) -> Survey:
-    """Look at everything that is wanted and at where it goes; nothing is written.
+    """Look at everything that is wanted and at where it goes, each question by `attempt`;
+    nothing is written.
 
     What cannot be looked at is a failure of that image or source; of the only source it is
     raised. Raises also InvalidReference for names that the destination cannot have,
     InvalidInput, Unsupported, StorageError, Cancelled.
     """
-    return _Surveyor(tuple(wanted), target, options, transports, admit, task).run()
+    run = _Surveyor(tuple(wanted), target, options, transports, admit, task)
+    run.attempt = attempt
+    return run.run()
 
 
 class _Surveyor:
@@ -83,6 +87,7 @@ class _Surveyor:
     ) -> None:
         self.wanted, self.target, self.options = wanted, target, options
         self.transports, self.admit, self.task = transports, admit, task
+        self.attempt: Attempt = once
         self.wants_attached = options.attached(target.place)
         # What refers to a digest is moot where that digest changes.
         self.attached = self.wants_attached and not options.format
@@ -134,7 +139,9 @@ class _Surveyor:
                 listings.extend(self._at_destination(each))
             elif self.attached:
                 listings.append(_Listing(each.repository, each.registry, False, _BESIDE_ONE))
-        self.listings = ask_all(self._tags, listings, task=self.task)
+        self.listings = ask_all(
+            lambda listing: self.attempt(lambda: self._tags(listing)), listings, task=self.task
+        )
 
     def _at_destination(self, wanted: RepositoryWanted) -> Iterator[_Listing]:
         if self.target.place != "docker":
@@ -238,7 +245,9 @@ class _Surveyor:
         ]
 
         def ask(side: tuple[int, bool]) -> Descriptor | None:
-            return self._side(wanted[side[0]], side[1])
+            number, at_source = side
+            found: Descriptor | None = self.attempt(lambda: self._side(wanted[number], at_source))
+            return found
 
         answers = ask_all(ask, self._first(wanted, sides), task=self.task)
         answers |= ask_all(ask, (s for s in sides if s not in answers), task=self.task)

@@ -6,6 +6,7 @@ Takes the options of `skopeo copy`. Nothing is printed on standard output but fo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,12 +25,15 @@ from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
 from imgtools.errors import InvalidInput, Unsupported
 from imgtools.spec.platform import Platform
+from imgtools.task import Note, Task
 from imgtools.transport.table import Transports, parse_name
 
 if TYPE_CHECKING:
     from imgtools.cli.progress import Quiet
     from imgtools.copy import CopyOptions, CopyPlan, CopyResult, Selection
+    from imgtools.copy.siblings import Siblings
     from imgtools.spec.reference import ImageName
+    from imgtools.transport.base import Source
     from imgtools.transport.options import DestinationOptions, SourceOptions
 
 _NOT_YET = {
@@ -206,8 +210,11 @@ def _run(
                 _expect(show, plan)
                 with failures_named(source, destination):
                     result = execute(plan, source, destination, task=task)
+                if options.referrers:
+                    _copy_attached(transports, ends, source, result, task)
         if dry_run:
-            _show_plan(plan, as_json=as_json)
+            tags = _attached_tags(transports, ends, source, plan) if options.referrers else []
+            _show_plan(plan, tags, as_json=as_json)
             return None
     _show_result(result, quiet=quiet, as_json=as_json)
     return result
@@ -223,15 +230,57 @@ def _expect(show: Quiet, plan: CopyPlan) -> None:
     show.expect(len(moved) + twice, sum(max(0, action.blob.size) for action in moved))
 
 
-def _show_plan(plan: CopyPlan, *, as_json: bool) -> None:
+def _siblings(transports: Transports, ends: _Ends) -> Siblings | None:
+    """The tags beside the image, None unless both ends are in registries."""
+    from imgtools.copy.siblings import Siblings
+    from imgtools.transport.table import registry_reference
+
+    if any(name.transport != "docker" for name in ends.names):
+        return None
+    return Siblings(
+        source=registry_reference(ends.names[0]),
+        destination=registry_reference(ends.names[1]),
+        source_options=ends.source,
+        destination_options=replace(ends.destination, additional_tags=()),
+        transports=transports,
+    )
+
+
+def _copy_attached(
+    transports: Transports, ends: _Ends, source: Source, result: CopyResult, task: Task
+) -> None:
+    """Copy the tags that are about what was copied; each is a note."""
+    from imgtools.copy.siblings import copied_digests
+
+    siblings = _siblings(transports, ends)
+    if siblings is not None:
+        digests = copied_digests(source, result.top, result)
+        for each in siblings.copy(siblings.tags(), digests, task=task):
+            verb = "up to date" if each.up_to_date else "copied"
+            task.progress(Note("info", f"{verb} {each.destination}: {each.top.digest}"))
+
+
+def _attached_tags(
+    transports: Transports, ends: _Ends, source: Source, plan: CopyPlan
+) -> list[str]:
+    """The tags that would be copied with the image."""
+    from imgtools.copy.siblings import about, copied_digests
+
+    siblings = _siblings(transports, ends)
+    if siblings is None:
+        return []
+    return about(siblings.tags(), copied_digests(source, plan.root, None))
+
+
+def _show_plan(plan: CopyPlan, tags: list[str], *, as_json: bool) -> None:
     from imgtools.copy import render, to_json
 
     if as_json:
         import json
 
-        write_text(json.dumps(to_json(plan)) + "\n")
+        write_text(json.dumps({**to_json(plan), "attachedTags": tags}) + "\n")
     else:
-        write_text(render(plan))
+        write_text(render(plan) + "".join(f"  attached-tag {tag}\n" for tag in tags))
     flush()
 
 

@@ -176,15 +176,14 @@ class _Run:
         with Transports(self.cli.cancel) as transports:
             task = self.cli.task(notes, jobs=self.jobs)
             plan = plan_sync(
-                self.retry(
-                    lambda: survey(
-                        wanted,
-                        self.target,
-                        self.options,
-                        transports,
-                        admit=self.cli.check_policy,
-                        task=task,
-                    )
+                survey(
+                    wanted,
+                    self.target,
+                    self.options,
+                    transports,
+                    admit=self.cli.check_policy,
+                    attempt=self.retry,
+                    task=task,
                 ),
                 self.options,
             )
