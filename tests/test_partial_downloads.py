@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -16,13 +17,15 @@ from typing import Any
 import pytest
 
 from imgtools.blob.reader import BlobReader
-from imgtools.errors import Cancelled, ConnectionFailed, DigestMismatch, StorageError
+from imgtools.copy import copy_by_name
+from imgtools.errors import Cancelled, ConnectionFailed, Denied, DigestMismatch, StorageError
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.task import Advanced, Event, Task
 from imgtools.testing.contract_kit import check_same, put
 from imgtools.testing.images import random_image
+from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.base import Destination
 from imgtools.transport.folder import PARTIAL_PREFIX
 from imgtools.transport.lock import lock
@@ -228,6 +231,13 @@ def test_wrong_bytes_are_asked_for_once_more_only(open_destination: Opener, tmp_
     assert journal(tmp_path).entries() == []
 
 
+def test_wrong_bytes_of_one_piece_are_not_asked_for_again(open_destination: Opener) -> None:
+    bad = Source(content=CONTENT[:-1] + b"x")
+    with pytest.raises(DigestMismatch), open_destination() as destination:
+        destination.put_blob(BLOB, bad, task=Task())
+    assert bad.opened == 1
+
+
 def test_a_partial_that_is_too_long_is_begun_again(
     open_destination: Opener, tmp_path: Path
 ) -> None:
@@ -293,6 +303,76 @@ def test_a_killed_run_is_continued(open_destination: Opener, tmp_path: Path) -> 
     with open_destination() as destination:
         destination.put_blob(BLOB, again, task=Task())
     assert again.read_bytes == SIZE - HALF
+
+
+# From a registry
+
+
+@pytest.fixture
+def filled() -> Iterator[ScriptedRegistry]:
+    with ScriptedRegistry() as registry:
+        config = registry.push_blob("app", b"{}")
+        layer = registry.push_blob("app", CONTENT)
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": mt.OCI_MANIFEST,
+            "config": {"mediaType": mt.OCI_CONFIG, "digest": str(config), "size": 2},
+            "layers": [{"mediaType": mt.OCI_LAYER, "digest": str(layer), "size": SIZE}],
+        }
+        registry.push_manifest("app", json.dumps(manifest).encode(), tags=("v1",))
+        yield registry
+
+
+def test_a_copy_from_a_registry_is_continued(
+    filled: ScriptedRegistry, open_destination: Opener, tmp_path: Path
+) -> None:
+    """The rest is all that the second run asks for, but for what is on its way already."""
+    target = open_destination.name  # type: ignore[attr-defined]
+    options = RegistryOptions(tls_verify=False, journal_dir=str(tmp_path / "journal"))
+
+    def copy() -> None:
+        copy_by_name(
+            f"docker://{filled.host}/app:v1",
+            target,
+            source_options=SourceOptions(registry=options),
+            destination_options=DestinationOptions(registry=options),
+        )
+
+    path = f"/blobs/{BLOB.digest}"
+    filled.fail(method="GET", path=path, nth=1, cut_after=HALF)
+    filled.fail(method="GET", path=path, status=403)
+    with pytest.raises(Denied):
+        copy()
+    assert [file.stat().st_size for file in hidden(tmp_path)] == [HALF]
+    filled.faults.clear()
+    filled.forget_requests()
+    copy()
+    ranges = [
+        exchange.headers.get("range", "")
+        for exchange in filled.requests
+        if path in exchange.path and exchange.sent == SIZE - HALF
+    ]
+    assert ranges == [f"bytes={HALF}-"]
+    assert hidden(tmp_path) == []
+    with Transports().open_source(target, SourceOptions()) as source:
+        assert source.open_blob(BLOB).read() == CONTENT
+
+
+def test_a_stale_partial_is_fetched_from_the_start(
+    filled: ScriptedRegistry, open_destination: Opener, tmp_path: Path
+) -> None:
+    interrupt(open_destination(), Source(HALF))
+    (left,) = hidden(tmp_path)
+    left.write_bytes(bytes(HALF))
+    options = RegistryOptions(tls_verify=False, journal_dir=str(tmp_path / "journal"))
+    copy_by_name(
+        f"docker://{filled.host}/app:v1",
+        open_destination.name,  # type: ignore[attr-defined]
+        source_options=SourceOptions(registry=options),
+        destination_options=DestinationOptions(registry=options),
+    )
+    assert hidden(tmp_path) == []
+    assert filled.requests[-1].sent == SIZE
 
 
 # Several writers

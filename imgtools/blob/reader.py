@@ -105,9 +105,9 @@ class BlobReader:
         it. Returns the bytes taken. Raises SizeMismatch when `prefix` is longer than the
         blob, and what reading it and moving the carrier raise.
         """
-        self._primed = True
         before = self._count
         while data := prefix.read(CHUNK):
+            self._primed = True
             self._take(data)
         taken = self._count - before
         self._move(taken)
