@@ -15,20 +15,17 @@ from dataclasses import dataclass, replace
 from imgtools.errors import Error, ImageNotFound, InvalidInput
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
-from imgtools.spec.digest_tag import subject_of_tag
 from imgtools.spec.platform import Platform, from_machine
-from imgtools.spec.reference import ImageName, Reference, is_tag
+from imgtools.spec.reference import ImageName, Reference
 from imgtools.sync.facts import Image, ImageFact, Survey, bare
+from imgtools.sync.finding import Finder
 from imgtools.sync.looking import Attempt, answer, ask_all, once
-from imgtools.sync.names import destination_name, directory_image
 from imgtools.sync.options import (
-    DirectoryWanted,
     RepositoryWanted,
     SyncOptions,
     Target,
     Wanted,
 )
-from imgtools.sync.sources import image_directories
 from imgtools.task import Task
 from imgtools.transport.options import DestinationOptions, RegistryOptions, SourceOptions
 from imgtools.transport.table import Transports
@@ -88,31 +85,24 @@ class _Surveyor:
         self.wanted, self.target, self.options = wanted, target, options
         self.transports, self.admit, self.task = transports, admit, task
         self.attempt: Attempt = once
-        self.wants_attached = options.attached(target.place)
-        # What refers to a digest is moot where that digest changes.
-        self.attached = self.wants_attached and not options.format
+        self.finder = Finder(target, options)
         self.listings: dict[_Listing, list[str] | Error] = {}
         self.failures: list[tuple[str, Error]] = []
-        self.warnings: list[str] = []
-        if options.referrers and not self.attached:
-            self.warnings.append(
-                "what is attached to the images is not copied, because --format changes them"
-            )
 
     def run(self) -> Survey:
         self._list()
-        found = [(each, list(self._images(each))) for each in self.wanted]
-        images = _once(image for _, of_source in found for image in of_source)
+        found = [self._images(each) for each in self.wanted]
+        images = _once(image for of_source in found for image in of_source)
         facts = self._look(images)
         survey = Survey(
             target=self.target,
-            sources=sum(bool(of_source) for _, of_source in found),
+            sources=sum(bool(of_source) for of_source in found),
             images=tuple(facts),
             failures=tuple(self.failures),
-            warnings=tuple(self.warnings),
+            warnings=tuple(self.finder.warnings),
             occupied=self._occupied(facts),
         )
-        if not self.attached:
+        if not self.finder.attached:
             return survey
         from imgtools.sync.attached import add_attached
 
@@ -137,7 +127,7 @@ class _Surveyor:
             if each.tags is not None:
                 listings.append(_Listing(each.repository, each.registry, False, None))
                 listings.extend(self._at_destination(each))
-            elif self.attached:
+            elif self.finder.attached:
                 listings.append(_Listing(each.repository, each.registry, False, _BESIDE_ONE))
         self.listings = ask_all(
             lambda listing: self.attempt(lambda: self._tags(listing)), listings, task=self.task
@@ -146,9 +136,8 @@ class _Surveyor:
     def _at_destination(self, wanted: RepositoryWanted) -> Iterator[_Listing]:
         if self.target.place != "docker":
             return
-        name = self._name(f"{wanted.name}:latest", suffix=self.options.append_suffix)
-        place = Reference.parse(name.rest[2:])
-        yield _Listing(bare(place), self.target.registry, True, _OF_DESTINATION)
+        place = self.finder.place(wanted.repository)
+        yield _Listing(place, self.target.registry, True, _OF_DESTINATION)
 
     def _tags(self, listing: _Listing) -> list[str]:
         if not listing.push:
@@ -162,73 +151,24 @@ class _Surveyor:
         except ImageNotFound:
             return []
 
-    def _images(self, wanted: Wanted) -> Iterator[Image]:
-        """The images of one source, numbered; its failure is noted, or raised of the only."""
-        try:
-            found = list(self._found(wanted))
-        except Error as e:
-            if len(self.wanted) == 1 or isinstance(e, InvalidInput):
-                raise
-            self.failures.append((wanted.name, e))
-            return
-        if not found:
-            if len(self.wanted) == 1:
-                raise InvalidInput(f"No images to sync found in {wanted.name!r}")
-            self.warnings.append(f"{wanted.name}: No refs to sync found")
-        for number, image in enumerate(found, 1):
-            yield replace(image, number=number, of=len(found))
-
-    def _found(self, wanted: Wanted) -> Iterator[Image]:
-        if isinstance(wanted, DirectoryWanted):
-            for path in image_directories(wanted.path):
-                yield self._image(
-                    ImageName(transport="dir", rest=path),
-                    self._name(
-                        directory_image(path, wanted.path), suffix=self.options.append_suffix
-                    ),
-                    self.target.registry,
-                )
-            return
-        for reference in wanted.explicit:
-            yield self._of_registry(reference, wanted.registry)
-        if wanted.tags is None:
-            return
-        tags = self.listings[_Listing(wanted.repository, wanted.registry, False, None)]
+    def _images(self, wanted: Wanted) -> list[Image]:
+        """The images of one source; that its tags cannot be listed is noted, or raised of
+        the only source."""
+        tags: list[str] | Error = []
+        if isinstance(wanted, RepositoryWanted) and wanted.tags is not None:
+            tags = self.listings[_Listing(wanted.repository, wanted.registry, False, None)]
+        alone = len(self.wanted) == 1
         if isinstance(tags, Error):
-            raise tags
-        for tag in tags:
-            if not is_tag(tag):
-                self.warnings.append(f"{wanted.name}: {tag[:140]!r} is not a valid tag")
-            elif wanted.tags(tag):
-                made_of = subject_of_tag(tag)
-                # What a fallback tag lists is copied as what is attached to its subject.
-                if not (self.wants_attached and made_of and not made_of[1]):
-                    yield self._of_registry(wanted.repository.with_tag(tag), wanted.registry)
-
-    def _of_registry(self, reference: Reference, registry: RegistryOptions) -> Image:
-        made_of = subject_of_tag(reference.tag)
-        # Who looks for a tag made of a digest looks for exactly that tag.
-        suffix = "" if self.attached and made_of else self.options.append_suffix
-        image = self._image(
-            ImageName(transport="docker", rest=f"//{reference}"),
-            self._name(str(reference), suffix=suffix),
-            registry,
-        )
-        return replace(
-            image,
-            reference=reference,
-            subject=made_of[0] if made_of else None,
-            whole=made_of is not None,
-        )
-
-    def _image(self, source: ImageName, name: ImageName, registry: RegistryOptions) -> Image:
-        place = Reference.parse(name.rest[2:]) if name.transport == "docker" else None
-        return Image(source=source, destination=name, registry=registry, place=place)
-
-    def _name(self, image: str, *, suffix: str) -> ImageName:
-        return destination_name(
-            self.target.place, self.target.base, image, scoped=self.options.scoped, suffix=suffix
-        )
+            if alone:
+                raise tags
+            self.failures.append((wanted.name, tags))
+            return []
+        found = self.finder.images(wanted, tags)
+        if not found and alone:
+            raise InvalidInput(f"No images to sync found in {wanted.name!r}")
+        if not found:
+            self.finder.warnings.append(f"{wanted.name}: No refs to sync found")
+        return found
 
     # --- what they are ----------------------------------------------------------------------
 
