@@ -267,14 +267,19 @@ class Session:
             self._scheme.confirm()
             if response.status not in (401, 403) or number == _AUTHORIZATION_ROUNDS - 1:
                 return response
-            if not self._auth.challenged(
-                response,
-                authorization,
-                repository,
-                scopes,
-                first=number == 0,
-                fallback=self._ask_for_challenges,
-            ):
+            try:
+                again = self._auth.challenged(
+                    response,
+                    authorization,
+                    repository,
+                    scopes,
+                    first=number == 0,
+                    fallback=self._ask_for_challenges,
+                )
+            except BaseException:
+                response.close()
+                raise
+            if not again:
                 return response
             response.drain()
         return response
