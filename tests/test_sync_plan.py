@@ -157,12 +157,12 @@ def test_rendering() -> None:
     """Skopeo's words where it has some, then what we found out."""
     made = plan(fact("1", A, None), fact("2", A, B), fact("3", B, B))
     assert render(made).splitlines() == [
-        "Would have copied image ref 1/1 from=docker://r.io/ns/app:1 "
-        f"to=docker://m.io/app:1 new {A.digest}",
-        "Would have copied image ref 1/1 from=docker://r.io/ns/app:2 "
-        f"to=docker://m.io/app:2 changed {B.digest} -> {A.digest}",
-        "Unchanged image ref 1/1 from=docker://r.io/ns/app:3 "
-        f"to=docker://m.io/app:3 same {B.digest}",
+        'Would have copied image ref 1/1 from="docker://r.io/ns/app:1" '
+        f'to="docker://m.io/app:1" new {A.digest}',
+        'Would have copied image ref 1/1 from="docker://r.io/ns/app:2" '
+        f'to="docker://m.io/app:2" changed {B.digest} -> {A.digest}',
+        'Unchanged image ref 1/1 from="docker://r.io/ns/app:3" '
+        f'to="docker://m.io/app:3" same {B.digest}',
         "Would have synced 2 images from 1 sources: 1 new, 1 changed, 1 same",
     ]
     value = plan_json(made)

@@ -288,7 +288,7 @@ class _Run:
             Note(
                 "info",
                 f"Copying image ref {image.number}/{image.of} "
-                f"from={shown(image.source)} to={shown(image.destination)}",
+                f'from="{shown(image.source)}" to="{shown(image.destination)}"',
             )
         )
 

@@ -26,7 +26,7 @@ def render(plan: SyncPlan) -> str:
         if not fact.present:
             lines.append(
                 f"Would have copied referrer {fact.descriptor.digest} of {fact.subject} "
-                f"to=docker://{fact.pair.destination}"
+                f'to="docker://{fact.pair.destination}"'
             )
     lines.extend(f"Cannot list {name}: {error.message}" for name, error in plan.failures)
     pending = plan.count("new", "changed", "unsure")
@@ -44,7 +44,7 @@ def _line(action: ImageAction) -> str:
     image = action.image
     text = (
         f"{_SENTENCES[action.decision]} {image.number}/{image.of} "
-        f"from={shown(image.source)} to={shown(image.destination)} {action.decision}"
+        f'from="{shown(image.source)}" to="{shown(image.destination)}" {action.decision}'
     )
     if action.error is not None:
         return f"{text}: {action.error.message}"
