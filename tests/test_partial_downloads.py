@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from imgtools.blob.reader import BlobReader
+from imgtools.blob.reader import CHUNK, BlobReader
 from imgtools.copy import copy_by_name
 from imgtools.errors import Cancelled, ConnectionFailed, Denied, DigestMismatch, StorageError
 from imgtools.spec import media_type as mt
@@ -33,6 +33,7 @@ from imgtools.transport.options import DestinationOptions, RegistryOptions, Sour
 from imgtools.transport.partial import LEAST_BLOB, partial_name
 from imgtools.transport.partial_journal import KEPT_SECONDS, PartialJournal
 from imgtools.transport.table import Transports
+from tests.rig import RunCli
 
 SIZE = LEAST_BLOB + 12_345
 CONTENT = random.Random(5).randbytes(SIZE)
@@ -356,6 +357,30 @@ def test_a_copy_from_a_registry_is_continued(
     assert hidden(tmp_path) == []
     with Transports().open_source(target, SourceOptions()) as source:
         assert source.open_blob(BLOB).read() == CONTENT
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_was_ended_is_continued(
+    filled: ScriptedRegistry, open_destination: Opener, tmp_path: Path, run_cli: RunCli, how: int
+) -> None:
+    target = open_destination.name  # type: ignore[attr-defined]
+    command = ("copy", "--src-tls-verify=false", f"docker://{filled.host}/app:v1", target)
+    path = f"/blobs/{BLOB.digest}"
+    filled.fail(method="GET", path=path, nth=1, stall_after=HALF)
+    with run_cli.start(*command) as running:
+        # What is less than one read may yet be in memory.
+        while not any(file.stat().st_size > HALF - CHUNK for file in hidden(tmp_path)):
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(how)
+        running.communicate()
+    (kept,) = (file.stat().st_size for file in hidden(tmp_path))
+    filled.forget_requests()
+    run_cli(*command, check=True)
+    assert hidden(tmp_path) == []
+    wanted = [exchange.headers.get("range") for exchange in filled.requests]
+    assert f"bytes={kept}-" in wanted
+    assert list((run_cli.home / ".local/state/imgtools/transfers/downloads").iterdir()) == []
 
 
 def test_a_stale_partial_is_fetched_from_the_start(
