@@ -130,9 +130,10 @@ class Repository:
         query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
         return self._request("GET", f"referrers/{digest}{query}", headers={"Accept": mt.OCI_INDEX})
 
-    def tags(self, page: int) -> Response:
-        """GET the first `page` tags (end-8b)."""
-        return self._request("GET", f"tags/list?n={page}")
+    def tags(self, page: int, after: str = "") -> Response:
+        """GET the first `page` tags (end-8b), or those that come behind the tag `after`."""
+        behind = f"&last={quote(after, safe='')}" if after else ""
+        return self._request("GET", f"tags/list?n={page}{behind}")
 
     def get(self, url: str, accept: str = "application/json") -> Response:
         """GET a further page at an absolute URL."""
