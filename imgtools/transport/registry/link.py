@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 _HEADER_LIMIT = 16 * 1024
-_LINK = re.compile(r"<([^<>]*)>([^<]*)")
+_LINK = re.compile(r'<([^<>]*)>((?:[^<"]|"(?:[^"\\]|\\.)*"?)*)')
 _RELATION = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^",;\s]+))', re.IGNORECASE)
 
 
