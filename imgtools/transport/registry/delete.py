@@ -164,7 +164,8 @@ class Deletion:
 
     def _attached(self, digest: Digest, tags: Mapping[str, Digest]) -> tuple[Attached, ...]:
         """Referrers at any depth, signatures in tags, and lists in tags; the deepest first."""
-        found: dict[Digest, Attached] = {}
+        found: dict[tuple[Digest, str], Attached] = {}
+        seen = {digest}
         todo = [digest]
         while todo:
             subject = todo.pop(0)
@@ -173,12 +174,15 @@ class Deletion:
                 *_sibling_tags(subject, tags),
             ]
             for each in attached:
-                if each.digest in found or each.digest == digest:
+                # Equal lists are one manifest, and each of its tags belongs to us.
+                if each.digest == digest or (each.digest, each.tag) in found:
                     continue
                 if len(found) >= _ATTACHED_LIMIT:
                     raise LimitExceeded("number of referrers", _ATTACHED_LIMIT, unit="manifests")
-                found[each.digest] = each
-                todo.append(each.digest)
+                found[each.digest, each.tag] = each
+                if each.digest not in seen:
+                    seen.add(each.digest)
+                    todo.append(each.digest)
         return tuple(reversed(found.values()))
 
     def _referrers(self, subject: Digest) -> Iterable[Attached]:

@@ -46,7 +46,8 @@ class DeleteSurvey:
     """What is there. `repository` is `host/name`; `tag` is what was named, "" for a digest.
 
     `digest` is the manifest, `subject` what it is attached to, `tags` where each tag of the
-    repository points. `attached` are its referrers, those of others before the others.
+    repository points. `attached` are its referrers, those of others before the others, and one
+    that has several tags by which it belongs to them once with each.
     """
 
     repository: str
@@ -122,7 +123,7 @@ def plan_manifest(survey: DeleteSurvey, options: DeleteOptions) -> DeletePlan:
             tags=survey.tags_of(a.digest),
             digest=a.digest,
         )
-        for a in survey.attached
+        for a in {a.digest: a for a in survey.attached}.values()
     ]
     steps.append(
         Step(
@@ -162,8 +163,12 @@ def _refusal(survey: DeleteSurvey, unnamed: list[str]) -> Conflict:
         hint += ", --replace-tag moves the tag to a placeholder and deletes that"
     what = f"{survey.repository}:{survey.tag}" if survey.tag else str(survey.digest)
     reason = "" if survey.attached else ", and the registry cannot delete a tag alone"
+    digests = {survey.tags[tag] for tag in unnamed}
+    digest = survey.digest if survey.digest in digests else survey.tags[unnamed[0]]
+    tags = [tag for tag in unnamed if survey.tags[tag] == digest]
+    which = str(digest) if digest == survey.digest else f"{digest}, which is attached to it,"
     return Conflict(
-        f"{what} was not deleted: {survey.digest} is also tagged {tags_text(unnamed)}{reason}",
+        f"{what} was not deleted: {which} is also tagged {tags_text(tags)}{reason}",
         hint=hint,
     )
 
