@@ -23,6 +23,7 @@ from imgtools.transport.registry.admission import Admission
 from imgtools.transport.registry.admission import Network as Network
 from imgtools.transport.registry.connect import Check, dial
 from imgtools.transport.registry.exchange import ExchangeFailed
+from imgtools.transport.registry.framing import BoundedResponse
 from imgtools.transport.registry.network import failed, network_failure
 from imgtools.transport.registry.response import TRANSPORT_ERRORS
 from imgtools.transport.registry.url import Origin
@@ -117,7 +118,9 @@ class Dialer:
 
     def connection(self, origin: Origin) -> HTTPConnection:
         """A connection that is not open yet; its socket is what `open` returns."""
-        return HTTPConnection(origin.host, origin.port, blocksize=CHUNK)
+        connection = HTTPConnection(origin.host, origin.port, blocksize=CHUNK)
+        connection.response_class = BoundedResponse
+        return connection
 
     def open(
         self, origin: Origin, seconds: float, check: Check, watch: Watch = lambda stream: None
