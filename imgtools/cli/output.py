@@ -6,13 +6,14 @@ What cannot be written is an error of ours; a reader that went away is not.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import click
 
 from imgtools.blob.files import storage_error
 from imgtools.cli.text import one_line
-from imgtools.task import Event, Note
+from imgtools.task import Event, Note, Progress
 
 
 def write_bytes(data: bytes) -> None:
@@ -51,3 +52,28 @@ def notes(event: Event) -> None:
     """A listener that shows notes on stderr, one line each, and ignores progress."""
     if isinstance(event, Note):
         click.echo(f"imgtools: {event.level}: {one_line(event.text)}", err=True)
+
+
+def warn(text: str) -> None:
+    """Show a warning as `notes` does."""
+    notes(Note("warning", text))
+
+
+class Warnings:
+    """Shows warnings by `notes`, or by the listener that has the screen just now."""
+
+    def __init__(self) -> None:
+        self._show: Progress = notes
+
+    def __call__(self, text: str) -> None:
+        """Show a warning; safe from any thread."""
+        self._show(Note("warning", text))
+
+    @contextmanager
+    def shown_by(self, show: Progress) -> Iterator[None]:
+        """Hand warnings to another listener until the block ends."""
+        before, self._show = self._show, show
+        try:
+            yield
+        finally:
+            self._show = before

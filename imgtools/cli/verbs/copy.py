@@ -20,7 +20,7 @@ from imgtools.cli.options import (
     taken_for_both,
     tls_verify_for_both,
 )
-from imgtools.cli.output import flush, write_text
+from imgtools.cli.output import Warnings, flush, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
 from imgtools.errors import InvalidInput, Unsupported
@@ -166,8 +166,9 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
             accept_uncompressed=options.accept_uncompressed,
         ),
     )
-    with Transports(cli.cancel) as transports:
-        done = retry(lambda: _run(cli, transports, ends, options, kwargs))
+    warnings = Warnings()
+    with Transports(cli.cancel, warn=warnings) as transports:
+        done = retry(lambda: _run(cli, transports, ends, options, kwargs, warnings))
     if done is not None and kwargs["digestfile"]:
         _write_digest(kwargs["digestfile"], str(done.top.digest))
 
@@ -193,7 +194,12 @@ class _Ends:
 
 
 def _run(
-    cli: Cli, transports: Transports, ends: _Ends, options: CopyOptions, kwargs: dict[str, Any]
+    cli: Cli,
+    transports: Transports,
+    ends: _Ends,
+    options: CopyOptions,
+    kwargs: dict[str, Any],
+    warnings: Warnings,
 ) -> CopyResult | None:
     from imgtools.cli.progress import listener
     from imgtools.copy import execute, failures_named, prepare
@@ -203,7 +209,10 @@ def _run(
         transports.open_source(ends.names[0], ends.source) as source,
         transports.open_destination(ends.names[1], ends.destination) as destination,
     ):
-        with listener(quiet=quiet, as_json=as_json and not dry_run) as show:
+        with (
+            listener(quiet=quiet, as_json=as_json and not dry_run) as show,
+            warnings.shown_by(show),
+        ):
             task = cli.task(show, jobs=kwargs["image_parallel_copies"] or None)
             plan = prepare(source, destination, options, task=task)
             if not dry_run:

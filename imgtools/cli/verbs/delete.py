@@ -8,7 +8,7 @@ import click
 
 from imgtools.cli.command import go_bool, verb
 from imgtools.cli.options import registry_flags, registry_options
-from imgtools.cli.output import flush, notes, write_text
+from imgtools.cli.output import flush, notes, warn, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
 from imgtools.cli.text import escaped
@@ -100,7 +100,7 @@ def _in_registry(
 
     reference = registry_reference(name)
     task = cli.task(notes)
-    with Transports(cli.cancel) as transports:
+    with Transports(cli.cancel, warn=warn) as transports:
         repository = transports.repository(reference, registry, push=True)
         if not dry_run:
             plan = delete_image(repository, reference, options, task=task)

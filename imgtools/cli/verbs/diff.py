@@ -8,7 +8,7 @@ import click
 
 from imgtools.cli.command import go_bool, verb
 from imgtools.cli.options import registry_flags, registry_options, source_options
-from imgtools.cli.output import flush, notes, write_lines, write_text
+from imgtools.cli.output import flush, notes, warn, write_lines, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
 from imgtools.errors import InvalidInput
@@ -57,7 +57,7 @@ def command(cli: Cli, /, image_a: str, image_b: str, **kwargs: Any) -> int:
 
     def compare() -> Difference:
         with (
-            Transports(cli.cancel) as transports,
+            Transports(cli.cancel, warn=warn) as transports,
             transports.open_source(names[0], options) as a,
             transports.open_source(names[1], options) as b,
         ):

@@ -54,7 +54,7 @@ def command(cli: Cli, /, shared_blob_dir: str | None, sockfd: int, **kwargs: Any
 
     # Of the client's own: its going away ends what is done for it, and is no error.
     task = replace(cli.task(notes), cancel=CancelToken(cli.cancel))
-    with Transports(task.cancel) as transports:
+    with Transports(task.cancel, warn=task.warn) as transports:
 
         def open_source(text: str) -> Source:
             name = parse_name(text)

@@ -13,7 +13,7 @@ import click
 
 from imgtools.cli.command import go_bool, verb
 from imgtools.cli.options import registry_flags, registry_options, source_options
-from imgtools.cli.output import flush, notes, write_bytes, write_lines, write_text
+from imgtools.cli.output import flush, notes, warn, write_bytes, write_lines, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
 from imgtools.errors import InvalidInput
@@ -87,7 +87,10 @@ Show = Callable[[], None]
 
 def _look(cli: Cli, name: ImageName, options: SourceOptions, kwargs: dict[str, Any]) -> Show:
     task = cli.task(notes)
-    with Transports(cli.cancel) as transports, transports.open_source(name, options) as source:
+    with (
+        Transports(cli.cancel, warn=warn) as transports,
+        transports.open_source(name, options) as source,
+    ):
         if kwargs["cat"] is not None:
             return _cat(cli, source, task, kwargs)
         if kwargs["files"]:

@@ -9,7 +9,7 @@ import click
 
 from imgtools.cli.command import verb
 from imgtools.cli.options import registry_flags, registry_options
-from imgtools.cli.output import flush, write_text
+from imgtools.cli.output import flush, warn, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
 from imgtools.errors import InvalidInput, InvalidReference, Unsupported
@@ -64,7 +64,7 @@ def _repository(source: str, rest: str) -> Reference:
 
 
 def _registry_tags(cli: Cli, reference: Reference, options: RegistryOptions) -> Sequence[str]:
-    with Transports(cli.cancel) as transports:
+    with Transports(cli.cancel, warn=warn) as transports:
         return transports.list_tags(reference, options)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgtools.cli.command import go_bool, verb
-from imgtools.cli.output import flush, write_lines, write_text
+from imgtools.cli.output import flush, warn, write_lines, write_text
 from imgtools.cli.state import Cli
 from imgtools.errors import Denied, Error, InvalidInput, LimitExceeded, NotFound
 from imgtools.transport.options import Credentials
@@ -81,7 +81,7 @@ def command(cli: Cli, /, registry: tuple[str, ...], **kwargs: Any) -> None:
     place = choose_place(cli, kwargs.pop("authfile"), kwargs.pop("compat_auth_file"))
     account = one_account(registry, "log in", "to")
     options = access_options(cli, kwargs, place.search)
-    with Transports(cli.cancel) as transports:
+    with Transports(cli.cancel, warn=warn) as transports:
         _log_in(transports, account, place, options, **kwargs)
 
 

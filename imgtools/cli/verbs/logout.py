@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgtools.cli.command import go_bool, verb
-from imgtools.cli.output import write_lines
+from imgtools.cli.output import warn, write_lines
 from imgtools.cli.state import Cli
 from imgtools.errors import Error, InvalidInput, NotFound
 
@@ -53,7 +53,7 @@ def command(cli: Cli, /, registry: tuple[str, ...], **kwargs: Any) -> None:
     _must_exist(authfile or compat)
     place = choose_place(cli, authfile, compat)
     options = access_options(cli, kwargs, place.search)
-    with Transports(cli.cancel) as transports:
+    with Transports(cli.cancel, warn=warn) as transports:
         keeping = target(transports, place, options)
         if kwargs["all"]:
             if registry:

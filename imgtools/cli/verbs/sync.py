@@ -13,7 +13,7 @@ import click
 
 from imgtools.cli.command import go_bool, verb
 from imgtools.cli.options import registry_flags, registry_options
-from imgtools.cli.output import flush, notes, write_text
+from imgtools.cli.output import Warnings, flush, notes, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
 from imgtools.errors import Error, InvalidInput, Unsupported
@@ -167,13 +167,14 @@ class _Run:
         self.target, self.options, self.kwargs = target, options, kwargs
         self.retry = retrying(cli, kwargs)
         self.jobs = kwargs["image_parallel_copies"] or None
+        self.warnings = Warnings()
 
     def __call__(self) -> None:
         from imgtools.sync import plan_sync, survey
 
         as_json = self.kwargs["as_json"]
         wanted = self._wanted()
-        with Transports(self.cli.cancel) as transports:
+        with Transports(self.cli.cancel, warn=self.warnings) as transports:
             task = self.cli.task(notes, jobs=self.jobs)
             plan = plan_sync(
                 survey(
@@ -217,7 +218,11 @@ class _Run:
             return execute(plan, self.options, transports, task=task)
         from imgtools.cli.progress import listener
 
-        with listener(quiet=self.kwargs["quiet"], as_json=self.kwargs["as_json"]) as show:
+        quiet, as_json = self.kwargs["quiet"], self.kwargs["as_json"]
+        with (
+            listener(quiet=quiet, as_json=as_json) as show,
+            self.warnings.shown_by(show),
+        ):
             return execute(
                 plan,
                 self.options,
