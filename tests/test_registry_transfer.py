@@ -627,7 +627,7 @@ def test_refusal_before_the_body_was_read() -> None:
 
     def serve() -> None:
         for answer in (
-            b"HTTP/1.1 202 OK\r\nLocation: /u\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 202 OK\r\nLocation: /u\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
             b"HTTP/1.1 403 No\r\nContent-Length: 9\r\nConnection: close\r\n\r\nno pushes",
         ):
             client, _ = listener.accept()

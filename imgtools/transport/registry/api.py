@@ -84,13 +84,14 @@ class Repository:
         digest: Digest,
         body: Body | None,
         *,
+        alone: bool = False,
         cancel: CancelToken | None = None,
     ) -> Response:
-        """PUT the rest of an upload, or nothing, and close it (end-6); sent once."""
+        """PUT the rest of an upload, or nothing, and close it (end-6); sent once, and with
+        `alone` as the only request on its connection."""
         url = with_query(location, f"digest={quote(str(digest), safe='')}")
-        return self._request(
-            "PUT", url, headers={"Content-Type": _OCTETS}, body=body, repeat=False, cancel=cancel
-        )
+        headers = {"Content-Type": _OCTETS, **_own_connection(alone)}
+        return self._request("PUT", url, headers=headers, body=body, repeat=False, cancel=cancel)
 
     def patch_upload(
         self,
@@ -101,14 +102,13 @@ class Repository:
         alone: bool = False,
         cancel: CancelToken | None = None,
     ) -> Response:
-        """PATCH one chunk of an upload (end-5); sent once, and with `alone` as the last
+        """PATCH one chunk of an upload (end-5); sent once, and with `alone` as the only
         request on its connection."""
         headers = {
             "Content-Type": _OCTETS,
             "Content-Range": f"{offset}-{offset + body.length - 1}",
+            **_own_connection(alone),
         }
-        if alone:
-            headers["Connection"] = "close"
         return self._request(
             "PATCH", location, headers=headers, body=body, repeat=False, cancel=cancel
         )
@@ -166,6 +166,10 @@ class Repository:
             repeat=repeat,
             cancel=cancel,
         )
+
+
+def _own_connection(alone: bool) -> dict[str, str]:
+    return {"Connection": "close"} if alone else {}
 
 
 def pull_scope(repository: str) -> str:

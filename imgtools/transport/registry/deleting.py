@@ -80,7 +80,11 @@ class Deleting:
         )
 
     def _delete(self, target: str) -> Response:
-        return self._allowed(lambda: self._repository.delete_manifest(target))
+        try:
+            return self._allowed(lambda: self._repository.delete_manifest(target))
+        finally:
+            # Whatever came of it: an answer may get lost, and some delete more than was named.
+            self._repository.session.features.known.forget(self._repository.name)
 
     def _allowed(self, send: Callable[[], Response]) -> Response:
         """The answer to `send`, under the wider scope when the first is refused."""

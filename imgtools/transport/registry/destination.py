@@ -22,7 +22,7 @@ from imgtools.transport.closing import Closing
 from imgtools.transport.registry.api import Repository, content_digest
 from imgtools.transport.registry.failure import Forbidden
 from imgtools.transport.registry.http import Response
-from imgtools.transport.registry.manifests import get_manifest, head_manifest
+from imgtools.transport.registry.manifests import get_manifest, head_manifest, is_there
 from imgtools.transport.registry.session import Session
 
 log = logging.getLogger(__name__)
@@ -71,10 +71,13 @@ class RegistryDestination(Closing):
         and whether we may write is told by writing. Raises Denied, ConnectionFailed,
         RegistryError.
         """
+        # With both, the tag is what gets written, and the digest what is to be there then.
+        target = self.reference.tag or self.reference.target
+        pinned = None if self.reference.tag else self.reference.digest
         try:
-            found = head_manifest(self._repository, self.reference.target, None)
+            found = head_manifest(self._repository, target, pinned)
             if found is None:
-                found = get_manifest(self._repository, self.reference.target, None).descriptor()
+                found = get_manifest(self._repository, target, pinned).descriptor()
         except ImageNotFound:
             found = None
         except Forbidden as e:
@@ -88,31 +91,31 @@ class RegistryDestination(Closing):
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the repository has the blob, by HEAD unless this process knows that;
-        raises like `current`."""
+        False and raises like `current`."""
         name, digest = self._repository.name, descriptor.digest
         if self._known.has_blob(name, digest):
             return True
         from imgtools.transport.registry.upload_session import is_stored
 
-        found = is_stored(self._repository, digest)
+        try:
+            found = is_stored(self._repository, digest)
+        except Forbidden as e:
+            log.debug("blob %s cannot be read: %s", digest, e.message)
+            return False
         if found:
             self._known.add_blob(name, digest)
         return found
 
     def has_manifest(self, descriptor: Descriptor) -> bool:
-        """Whether the repository has the manifest, by HEAD unless this process knows that;
-        raises like `current`."""
+        """Whether the repository has the manifest, by HEAD (GET where HEAD does not tell)
+        unless this process knows that; False and raises like `current`."""
         name, digest = self._repository.name, descriptor.digest
         if self._known.has_manifest(name, digest):
             return True
-        response = self._repository.manifest("HEAD", str(digest))
-        with response:
-            if response.status == 200:
-                self._known.add_manifest(name, digest)
-                return True
-            if response.status == 404:
-                return False
-        raise self._repository.failure(response)
+        found = is_there(self._repository, digest)
+        if found:
+            self._known.add_manifest(name, digest)
+        return found
 
     def put_blob(
         self,

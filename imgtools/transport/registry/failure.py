@@ -42,7 +42,8 @@ _TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
 
 
 class Forbidden(Denied):
-    """403: the registry knows enough about us to refuse. Some say so of what is not there."""
+    """403, or 401 to more than a name and password: the registry knows enough about us to
+    refuse. Some say so of what is not there."""
 
 
 def failure(response: Response, *, host: str, authenticated: Callable[[], bool]) -> Error:
@@ -57,7 +58,7 @@ def failure(response: Response, *, host: str, authenticated: Callable[[], bool])
     limited = _rate_limit_hint(response) if response.status in (403, 429) else None
     if response.status in (401, 403) and limited is None:
         said = " ".join(part for part in (code, detail) if part)
-        kind = Forbidden if response.status == 403 else Denied
+        kind = Denied if _wants_password(response) else Forbidden
         return kind(
             f"{response.method} {url}: {response.status}" + (f" {said}" if said else ""),
             host=host,
@@ -74,6 +75,19 @@ def failure(response: Response, *, host: str, authenticated: Callable[[], bool])
         detail=detail,
         hint=hint,
     )
+
+
+def _wants_password(response: Response) -> bool:
+    """Whether a refusal asks for a name and password, so that ours, if any, are wrong.
+
+    Where there are tokens, a wrong password has already been refused by their server.
+    """
+    if response.status != 401:
+        return False
+    from imgtools.transport.registry.challenge import parse_challenges
+
+    schemes = {c.scheme for c in parse_challenges(response.header_list("WWW-Authenticate"))}
+    return "basic" in schemes and "bearer" not in schemes
 
 
 def denied_hint(host: str, *, authenticated: bool) -> str:

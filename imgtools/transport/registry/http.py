@@ -81,13 +81,14 @@ class HttpClient:
     ) -> Response:
         """Send one request and return the answer to it, whatever its status.
 
+        With `Connection: close` it has a connection of its own, which nobody used before.
         Cancelling ends a wait for the other side. Raises ExchangeFailed, Cancelled, and
         what opening or reading `body` raises.
         """
         origin = Origin.of(url)
         if self._rate is not None or self._traffic.gates:
             self._take_turn(origin.authority, cancel)
-        lease = self._take(origin)
+        lease = self._take(origin, alone=headers.get("Connection") == "close")
         try:
             lease.cancel = cancel
             with cancel.calls(lease.abort) if cancel is not None else nullcontext():
@@ -142,9 +143,9 @@ class HttpClient:
             for connection, _ in connections:
                 connection.close()
 
-    def _take(self, origin: Origin) -> Lease:
+    def _take(self, origin: Origin, *, alone: bool = False) -> Lease:
         self.check()
-        lease = self._idle_or_new(origin)
+        lease = self._new(origin) if alone else self._idle_or_new(origin)
         with self._lock:
             self._leases.add(lease)
         return lease
@@ -155,12 +156,15 @@ class HttpClient:
                 kept = self._idle.get(origin)
                 connection, fresh = kept.pop() if kept else (None, False)
             if connection is None:
-                return Lease(self._dialer.connection(origin), origin)
+                return self._new(origin)
             # Before its first use TLS 1.3 makes a connection readable, with session tickets;
             # afterwards, what can be read from an idle one is its end.
             if fresh or not _readable(connection):
                 return Lease(connection, origin)
             connection.close()
+
+    def _new(self, origin: Origin) -> Lease:
+        return Lease(self._dialer.connection(origin), origin)
 
     def _connect(self, lease: Lease, seconds: float, cancel: CancelToken | None) -> None:
         def check() -> None:

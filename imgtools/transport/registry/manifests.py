@@ -15,19 +15,22 @@ from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
 from imgtools.spec.strict_json import MANIFEST_LIMIT
 from imgtools.transport.registry.api import Repository, content_digest
-from imgtools.transport.registry.failure import read_error
+from imgtools.transport.registry.failure import Forbidden, read_error
 from imgtools.transport.registry.http import Response
+from imgtools.transport.registry.retry import RETRIED_STATUSES
 from imgtools.transport.registry.url import clean
 
 log = logging.getLogger(__name__)
 
 _KNOWN_KINDS = ("manifest", "index", "schema1")
+_USUAL = "sha256"
 
 
 def head_manifest(repository: Repository, target: str, digest: Digest | None) -> Descriptor | None:
     """What `target` points at, by HEAD; None when HEAD does not tell.
 
-    `digest` is what the target itself pins. Raises ImageNotFound, DigestMismatch and what
+    `digest` is what the target itself pins. Without, a digest of another algorithm than
+    registries agree on is not taken on trust. Raises ImageNotFound, DigestMismatch and what
     a request raises.
     """
     response = repository.manifest("HEAD", target)
@@ -41,10 +44,38 @@ def head_manifest(repository: Repository, target: str, digest: Digest | None) ->
         size = response.content_length
         media_type = mt.normalise(response.header("Content-Type"))
     found = _agreed(said, digest, f"manifest {target}") or said
+    if digest is None and found is not None and found.algorithm != _USUAL:
+        log.debug("HEAD of manifest %s names it by %s, so GET decides", target, found.algorithm)
+        return None
     if found is None or not size or mt.kind(media_type) not in _KNOWN_KINDS:
         log.debug("HEAD of manifest %s lacks digest, size or type, so GET decides", target)
         return None
     return Descriptor(media_type=media_type, digest=found, size=size)
+
+
+def is_there(repository: Repository, digest: Digest) -> bool:
+    """Whether the repository has a manifest, by HEAD, or by GET where HEAD does not tell.
+
+    False as well when reading is forbidden, see Forbidden. Raises what a request raises.
+    """
+    target = str(digest)
+    response = repository.manifest("HEAD", target)
+    with response:
+        if response.status == 200:
+            _agreed(content_digest(response), digest, f"manifest {target}")
+            return True
+        if response.status == 404:
+            return False
+        if response.status in RETRIED_STATUSES:
+            raise repository.failure(response)
+    try:
+        get_manifest(repository, target, digest)
+    except ImageNotFound:
+        return False
+    except Forbidden as e:
+        log.debug("manifest %s cannot be read: %s", target, e.message)
+        return False
+    return True
 
 
 def get_manifest(repository: Repository, target: str, digest: Digest | None) -> RawManifest:

@@ -18,8 +18,9 @@ from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import Index, Manifest, RawManifest, parse, parse_index
 from imgtools.spec.schema1 import Schema1
 from imgtools.transport.registry.api import Repository
+from imgtools.transport.registry.failure import Forbidden
 from imgtools.transport.registry.http import Response
-from imgtools.transport.registry.manifests import get_manifest
+from imgtools.transport.registry.manifests import get_manifest, is_there
 from imgtools.transport.registry.pages import pages
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ def _found(
     tag = fallback_tag(digest)
     if tags is not None and tag not in tags:
         return
-    index = _fallback_index(repository, tag)
+    index = _fallback_index(repository, tag, digest)
     for descriptor in index.manifests if index is not None else ():
         yield descriptor, False
 
@@ -86,10 +87,17 @@ def _is_page_for_people(response: Response) -> bool:
     return response.status == 200 and response.header("Content-Type").lower().startswith("text/")
 
 
-def _fallback_index(repository: Repository, tag: str) -> Index | None:
+def _fallback_index(repository: Repository, tag: str, beside: Digest) -> Index | None:
+    """The index of a tag, None when there is none. Where a registry calls absence forbidden,
+    it is absence if the manifest `beside` it can be read."""
     try:
         raw = get_manifest(repository, tag, None)
     except ImageNotFound:
+        return None
+    except Forbidden as e:
+        if not is_there(repository, beside):
+            raise
+        log.debug("tag %s is taken for absent: %s", tag, e.message)
         return None
     return parse_index(raw)
 
@@ -125,7 +133,7 @@ def add_to_fallback(repository: Repository, subject: Digest, referrer: Descripto
 def _add(repository: Repository, tag: str, referrer: Descriptor) -> None:
     for tries in range(_UPDATE_TRIES + 1):
         try:
-            index = _fallback_index(repository, tag)
+            index = _fallback_index(repository, tag, referrer.digest)
         except InvalidManifest as e:
             raise e.with_context(f"tag {tag} of {repository.name}") from e
         entries = index.manifests if index is not None else ()

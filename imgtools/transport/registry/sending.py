@@ -78,6 +78,7 @@ class Sending:
         self._refused = 0
         self._body = 0
         self._closing = False
+        self._alone = False
 
     def run(self) -> None:
         """Upload the blob; raises what reading it raises, DigestMismatch, Unsupported, Denied,
@@ -128,6 +129,7 @@ class Sending:
                 upload.location,
                 self._digest,
                 self._replay.body(0, self._size),
+                alone=self._alone,
                 cancel=self._task.cancel,
             )
         while (body := self._chunk(upload, part)).length:
@@ -136,7 +138,7 @@ class Sending:
                 upload.location,
                 upload.offset,
                 body,
-                alone=self._features.loses_cut,
+                alone=self._alone or self._features.loses_cut,
                 cancel=self._task.cancel,
             )
             if response.status not in ACCEPTED:
@@ -150,7 +152,7 @@ class Sending:
         self._replay.finish()
         self._body, self._closing = 0, True
         return self._repository.put_upload(
-            upload.location, self._digest, None, cancel=self._task.cancel
+            upload.location, self._digest, None, alone=self._alone, cancel=self._task.cancel
         )
 
     def _part(self) -> int | None:
@@ -208,7 +210,6 @@ class Sending:
     def _recover(self, outcome: ExchangeFailed | Response) -> bool:
         """Wait, and find out where to go on; True when the blob is stored after all. Raises
         the failure when nothing more is to be tried."""
-        self._tried += 1
         delay = self._delay(outcome)
         if delay is None:
             if isinstance(outcome, ExchangeFailed):
@@ -232,6 +233,13 @@ class Sending:
     def _delay(self, outcome: ExchangeFailed | Response) -> float | None:
         """Seconds until another try, None when the failure is final."""
         policy = self._session.policy
+        stale = isinstance(outcome, ExchangeFailed) and outcome.stale
+        if stale and not self._alone and self._sent() < _WORTH_KEEPING:
+            # Perhaps the server had closed a connection that we took for a good one. That
+            # is no try, and cannot happen again on connections that nobody has used.
+            self._alone = True
+            return 0.0
+        self._tried += 1
         if isinstance(outcome, ExchangeFailed):
             return delay_before_retry(policy, outcome, tried=self._tried, jitter=random.random())
         status, chunk = outcome.status, outcome.method == "PATCH"
@@ -266,12 +274,18 @@ class Sending:
         self._features.no_chunks()
         return True
 
+    def _sent(self) -> int:
+        """Bytes of the last request's body that went out."""
+        if self._upload is None or not self._body:
+            return 0
+        return max(0, self._replay.position - self._upload.offset)
+
     def _ask(self, failure: ExchangeFailed | Response) -> None:
         """Find out from the session where to go on, and end it when it does not tell."""
         upload = self._upload
         if upload is None:
             return
-        sent = max(0, self._replay.position - upload.offset) if self._body else 0
+        sent = self._sent()
         if isinstance(failure, ExchangeFailed):
             status, cut = 0, failure.stage in ("send", "receive")
         else:
@@ -327,8 +341,9 @@ class Sending:
         said = check_digest(response, self._digest)
         response.drain()
         if said is not None and said.algorithm != self._digest.algorithm:
-            # Some registries keep every blob under sha256 whatever they were told.
-            if is_stored(self._repository, self._digest):
+            # Some registries keep every blob under sha256 whatever they were told, and say
+            # that they have it under the other name until they forget.
+            if is_stored(self._repository, self._digest, certainly=True):
                 return
             raise Unsupported(
                 f"{self._session.host} does not keep {self._digest.algorithm} digests: "

@@ -23,7 +23,8 @@ from imgtools.transport.registry.sending import Sending
 from imgtools.transport.registry.upload_session import (
     Upload,
     ask_status,
-    check_digest,
+    is_mounted,
+    is_session,
     is_stored,
     open_session,
     session_of,
@@ -86,14 +87,13 @@ def start(
             log.debug("mount of %s from %s: %s", digest.short, source, e.message)
             features.no_mounts(source)
             continue
-        if response.status == 201:
-            check_digest(response, digest)
+        if is_mounted(response, digest):
             response.drain()
             return "mounted"
         if features.known.has_blob(source, digest):
             log.debug("%s is not mounted from where it is: %d", digest.short, response.status)
             features.known.no_mounts()
-        if response.status == 202:
+        if is_session(response):
             return session_of(repository, response)
         log.debug("mount of %s from %s: %d", digest.short, source, response.status)
         response.drain()

@@ -19,6 +19,7 @@ from imgtools.transport.registry.url import redact
 
 log = logging.getLogger(__name__)
 
+_OPENED = (202, 201, 200)
 ACCEPTED = (202, 201, 204, 200)
 """What registries say of a chunk, and of a session that they are asked about."""
 
@@ -36,9 +37,26 @@ class Upload:
 def open_session(repository: Repository, task: Task) -> Upload:
     """A new session; raises Denied, ConnectionFailed, RegistryError."""
     response = repository.start_upload(cancel=task.cancel)
-    if response.status != 202:
+    if response.status not in _OPENED:
         raise _missing(repository.failure(response), repository)
     return session_of(repository, response)
+
+
+def is_mounted(response: Response, digest: Digest) -> bool:
+    """Whether the answer to a mount says that the blob is there; raises DigestMismatch."""
+    if response.status not in (200, 201):
+        return False
+    said = check_digest(response, digest)
+    # Some say 201 or 200 of a session as well, which has the place of one.
+    return said == digest or (response.status == 201 and not is_session(response))
+
+
+def is_session(response: Response) -> bool:
+    """Whether an answer to POST leads to an upload session."""
+    location = response.header("Location").partition("?")[0]
+    if response.status == 202:
+        return True
+    return response.status in _OPENED and "/uploads/" in location
 
 
 def session_of(repository: Repository, response: Response) -> Upload:
@@ -67,19 +85,21 @@ def ask_status(repository: Repository, location: str, sent: int, task: Task) -> 
     return Upload(next_location(repository, response, location), offset, least_chunk_of(response))
 
 
-def is_stored(repository: Repository, digest: Digest) -> bool:
-    """Whether the repository has the blob, by HEAD; raises what a request raises."""
+def is_stored(repository: Repository, digest: Digest, *, certainly: bool = False) -> bool:
+    """Whether the repository has the blob, by HEAD; `certainly` means that the answer has to
+    name the blob as we do. Raises what a request raises."""
     response = repository.head_blob(digest)
     with response:
         if response.status == 200:
-            return True
+            return not certainly or content_digest(response) == digest
         if response.status == 404:
             return False
     raise repository.failure(response)
 
 
 def check_digest(response: Response, digest: Digest) -> Digest | None:
-    """What the registry says it stored; raises DigestMismatch when that is something else."""
+    """What the registry says it stored, None when it does not say; raises DigestMismatch when
+    that is something else under the same algorithm."""
     said = content_digest(response)
     if said is not None and said.algorithm == digest.algorithm and said != digest:
         response.close()
