@@ -51,7 +51,8 @@ ONCE = RetryPolicy(attempts=1, connect_attempts=1)
                    "::ffff:1.1.1.1 64:ff9b::101:101 2002:101:101::1"),
         ("private", "10.0.0.0 10.255.255.255 172.16.0.0 172.31.255.255 192.168.0.1 100.64.0.0 "
                     "100.127.255.255 198.18.0.1 198.19.255.255 fc00::1 fdff::1 fec0::1 "
-                    "::ffff:10.0.0.1 64:ff9b::a00:1 64:ff9b:1::1 2002:a00:1::1 ::10.0.0.1"),
+                    "::ffff:10.0.0.1 ::ffff:0:10.0.0.1 64:ff9b::a00:1 64:ff9b:1::1 2002:a00:1::1 "
+                    "::10.0.0.1 2001:2::1 5f00::1"),
         ("loopback", "127.0.0.1 127.255.255.255 ::1 ::ffff:127.0.0.1 ::ffff:7f00:1 "
                      "64:ff9b::7f00:1 2002:7f00:1:: ::127.0.0.1"),
         ("link-local", "169.254.0.1 169.254.255.255 fe80::1 febf::1 fe80::1%eth0 "
@@ -61,7 +62,7 @@ ONCE = RetryPolicy(attempts=1, connect_attempts=1)
         ("unspecified", "0.0.0.0 0.1.2.3 :: ::ffff:0.0.0.0 64:ff9b::"),
         ("multicast", "224.0.0.1 239.255.255.255 ff02::1 ::ffff:224.0.0.1"),
         ("reserved", "192.0.2.1 198.51.100.1 203.0.113.1 240.0.0.1 255.255.255.255 2001:db8::1 "
-                     "100::1 192.0.0.8"),
+                     "100::1 192.0.0.8 3fff::1"),
         # Teredo (RFC 4380): the last four bytes are the client's address, inverted.
         ("private", "2001::1:f5ff:fffe"),
         ("metadata", "2001::5601:5601"),
@@ -331,6 +332,63 @@ def test_address_is_what_counts_and_not_the_name() -> None:
         by_redirect(again, "")
         again.close()
         assert other.seen == ["GET /led"]
+
+
+def test_registry_s_own_name_does_not_come_to_mean_what_is_inside() -> None:
+    kinds: dict[str, Kind] = {HERE: "public", THERE: "private"}
+    means = [HERE]
+    with FakeRegistry(lambda r: say(200, Connection="close"), address="0.0.0.0") as registry:
+        port = int(registry.host.rpartition(":")[2])
+
+        def look_up(host: str, at: int, seconds: float, check: Check) -> list[Address]:
+            return [Address(2, (means[0], port))]
+
+        cache = ChallengeCache(None)
+        cache.put(f"registry.test:{port}", KnownHost(scheme="http"))
+        network = Network(resolve=look_up, classify=lambda address: kinds[address])
+        options = RegistryOptions(tls_verify=False)
+        session = Session(f"registry.test:{port}", options, cache, ONCE, network=network)
+        try:
+            session.request("GET", "/x", repository="a", scopes=()).drain()
+            means[0] = THERE
+            with pytest.raises(ExchangeFailed, match="private"):
+                session.request("GET", "/x", repository="a", scopes=())
+            means[0] = HERE
+            session.request("GET", "/x", repository="a", scopes=()).drain()
+        finally:
+            session.close()
+        assert len(registry.requests) == 2
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("１２７.0.0.1", "127.0.0.1"),
+        ("127。0。0。1", "127.0.0.1"),
+        ("ⓛocalhost", "127.0.0.1"),
+        ("127%2e0.0.1", ""),
+        ("localhost%20x", ""),
+        ("localhost x", ""),
+        ("10.0.0.1\u00a0x", ""),
+        ("localhost\x00x", ""),
+    ],
+)
+def test_hosts_that_a_proxy_could_read_otherwise(scheme: str, host: str, address: str) -> None:
+    """What is left of such a host is decided on before a proxy hears of it."""
+    with FakeRegistry(lambda r: say(500)) as proxy:
+        proxies = Proxies(http=f"{scheme}://{proxy.host}")
+        options = RegistryOptions(tls_verify=False, proxies=proxies)
+        cache = ChallengeCache(None)
+        cache.put("registry.test", KnownHost(scheme="http"))
+        session = Session("registry.test", options, cache, ONCE)
+        words = f"{address}, which is a loopback" if address else "no possible host|malformed"
+        try:
+            with pytest.raises(ConnectionFailed, match=words):
+                session.anonymous_request("GET", f"http://{host}/secret", {})
+        finally:
+            session.close()
+        assert proxy.requests == []
 
 
 @pytest.mark.parametrize(

@@ -147,11 +147,20 @@ def test_resolve_refuses(location: str) -> None:
         ("https://h:443/", Origin("https", "h", 443), "https://h"),
         ("https://h:80/", Origin("https", "h", 80), "https://h:80"),
         ("http://[::1]:5000/v2/", Origin("http", "::1", 5000), "http://[::1]:5000"),
+        ("https://me:secret@h/", Origin("https", "h", 443), "https://h"),
+        ("https://B\u00fccher.example/", Origin("https", "xn--bcher-kva.example", 443),
+         "https://xn--bcher-kva.example"),
     ],
-)
+)  # fmt: skip
 def test_origin(url: str, origin: Origin, text: str) -> None:
     assert Origin.of(url) == origin
     assert str(origin) == text
+
+
+@pytest.mark.parametrize("host", ["a b", "a%2eb", "a,b", "a;b", "a<b", "a'b", "a" * 256])
+def test_no_origin(host: str) -> None:
+    with pytest.raises(ConnectionFailed):
+        Origin.of(f"https://{host}/")
 
 
 def test_with_query_keeps_what_is_there() -> None:

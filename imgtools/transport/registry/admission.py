@@ -67,11 +67,12 @@ class Admission:
     def admitted(
         self, origin: Origin, addresses: list[Address], seconds: float, check: Check
     ) -> list[Address]:
-        """The addresses of `origin` that the registry may lead us to; its own are all.
+        """The addresses of `origin` that the registry may lead us to; its own are all, until
+        it was reached at one: then its name may not come to mean what is further inside.
 
         Raises ExchangeFailed when there is none among them, and what `check` raises.
         """
-        if self._home is None or self.is_home(origin):
+        if self._home is None or (self.is_home(origin) and not self._address):
             return addresses
         from imgtools.transport.registry import guard
 

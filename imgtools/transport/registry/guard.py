@@ -60,15 +60,24 @@ _IPV6: tuple[tuple[str, int, Kind], ...] = (
     ("::1", 128, "loopback"),
     ("64:ff9b:1::", 48, "private"),
     ("100::", 64, "reserved"),
+    ("2001:2::", 48, "private"),
     ("2001:db8::", 32, "reserved"),
+    ("3fff::", 20, "reserved"),
+    ("5f00::", 16, "private"),
     ("fc00::", 7, "private"),
     ("fe80::", 10, "link-local"),
     ("fec0::", 10, "private"),
     ("ff00::", 8, "multicast"),
 )
 # IPv6 addresses that packets leave as IPv4: the prefix, its bits, and the offset of the four
-# bytes (RFC 4291 2.5.5, RFC 6052, RFC 3056).
-_IPV4_IN_IPV6 = (("::ffff:0:0", 96, 12), ("64:ff9b::", 96, 12), ("2002::", 16, 2), ("::", 96, 12))
+# bytes (RFC 4291 2.5.5, RFC 7915, RFC 6052, RFC 3056).
+_IPV4_IN_IPV6 = (
+    ("::ffff:0:0", 96, 12),
+    ("::ffff:0:0:0", 96, 12),
+    ("64:ff9b::", 96, 12),
+    ("2002::", 16, 2),
+    ("::", 96, 12),
+)
 _TEREDO = ("2001::", 32)
 
 # How far inside our own network a kind is; nobody leads further in than he is himself.

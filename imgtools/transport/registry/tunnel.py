@@ -200,7 +200,7 @@ def _socks_address(proxy: Proxy, origin: Origin) -> bytes:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         packed = socket.inet_pton(family, address.partition("%")[0])
         return (b"\x01" if len(packed) == 4 else b"\x04") + packed
-    name = origin.host.encode("ascii" if origin.host.isascii() else "idna")
+    name = origin.host.encode()
     if len(name) > 255:
         raise _refused(proxy, origin, "the host's name is too long for SOCKS")
     return bytes((3, len(name))) + name

@@ -6,6 +6,7 @@ own origin and to no other. Pure functions; nothing here opens a connection.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -13,13 +14,17 @@ from imgtools.errors import ConnectionFailed
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
+_HOST = re.compile(r"[a-z0-9._-]{1,255}|[0-9a-f:.]*:[0-9a-f:.]*(?:%[a-z0-9%._~-]+)?")
+"""A name, or an address of IPv6 with or without a zone. No more than that: whoever else reads
+a URL, such as a proxy, must not read another host than the one that we decided on."""
+
 _SHOWN_PARAMETERS = frozenset({"digest", "mount", "from", "n", "last", "scope", "service"})
 _TEXT_LIMIT = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Scheme, host (lower case, without brackets) and port of a URL."""
+    """Scheme, host (lower case, in ASCII, without brackets) and port of a URL."""
 
     scheme: str
     host: str
@@ -31,14 +36,18 @@ class Origin:
         try:
             parts = urlsplit(url)
             port = parts.port
+            host = (parts.hostname or "").lower()
+            if not host.isascii():
+                host = host.encode("idna").decode().lower()
         except ValueError as e:
             raise ConnectionFailed(f"malformed URL {redact(url)}", host="") from e
         scheme = parts.scheme.lower()
-        host = (parts.hostname or "").lower()
         if scheme not in _DEFAULT_PORTS or not host:
             raise ConnectionFailed(
                 f"URL {redact(url)} is not an absolute http or https URL", host=host
             )
+        if not _HOST.fullmatch(host):
+            raise ConnectionFailed(f"URL {redact(url)} has no possible host", host="")
         return cls(scheme, host, _DEFAULT_PORTS[scheme] if port is None else port)
 
     @property
