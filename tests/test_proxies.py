@@ -217,12 +217,23 @@ def test_proxy_urls(url: str, shown: str, headers: str | None) -> None:
         ("http://u:secret@", InvalidInput),
         ("http://u:secret@proxy:99999", InvalidInput),
         ("http://[::1", InvalidInput),
+        ("http://u:secret@[::1", InvalidInput),
+        # As typed by whoever does not know that these have to be encoded.
+        ("http://u:secret/x@proxy:3128", InvalidInput),
+        ("http://u:secret?x@proxy:3128", InvalidInput),
+        ("http://u:secret#x@proxy:3128", InvalidInput),
+        ("http://u:3128/secret@proxy:3128", InvalidInput),
+        ("u:x/secret@proxy:3128", InvalidInput),
+        ("http://u:secret@x/@proxy:3128", InvalidInput),
     ],
 )
 def test_proxy_urls_that_are_none(url: str, kind: type[Exception]) -> None:
     with pytest.raises(kind) as caught:
         proxy_for(Origin.of("https://registry.test"), Proxies(https=url))
-    assert "secret" not in str(caught.value)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "secret" not in str(error)
+        error = error.__cause__ or error.__context__
 
 
 @pytest.mark.parametrize(

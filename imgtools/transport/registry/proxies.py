@@ -67,17 +67,25 @@ def parse_proxy(url: str) -> Proxy:
 
     if "://" not in url:
         url = f"http://{url}"
+    scheme, _, rest = url.partition("://")
+    # What is before the last @ may be a password, wherever a URL would have it end.
+    shown = redact(f"{scheme}://{rest.rpartition('@')[2]}")
     try:
         parts = urlsplit(url)
+        if "@" in parts.path + parts.query + parts.fragment:
+            raise InvalidInput(
+                f"proxy {shown}: its user name or password has a character that ends the host",
+                hint="write %2F for /, %3F for ? and %23 for #",
+            )
         scheme, host, port = parts.scheme.lower(), parts.hostname or "", parts.port
     except ValueError as e:
-        raise InvalidInput(f"proxy {redact(url)} is not a URL") from e
+        raise InvalidInput(f"proxy {shown} is not a URL") from e
     if scheme not in _DEFAULT_PORTS:
         raise Unsupported(
-            f"proxy {redact(url)}: only http, https, socks5 and socks5h proxies are supported"
+            f"proxy {shown}: only http, https, socks5 and socks5h proxies are supported"
         )
     if not host:
-        raise InvalidInput(f"proxy {redact(url)} is not a URL")
+        raise InvalidInput(f"proxy {shown} is not a URL")
     return Proxy(
         scheme=scheme,
         host=host.lower(),
