@@ -200,6 +200,19 @@ def test_16_a_helper_that_fails_is_named(tmp_path: Path, make_helper: MakeHelper
         raw(tmp_path, name, auth_files=files).refused("docker-credential-broken", "vault")
 
 
+def test_07_helpers_keep_identity_tokens_under_a_name_of_their_own(
+    tmp_path: Path, make_helper: MakeHelper
+) -> None:
+    make_helper("ident", """echo '{"Username":"<token>","Secret":"ident"}'""")
+    options = AuthOptions(scheme="bearer", anonymous_pull=False, refresh_token="ident")
+    with ScriptedRegistry(auth=options) as registry:
+        name = push(registry, "app", IMAGE)
+        files = auth_file(tmp_path / "auth.json", {}, credsStore="ident")
+        done = raw(tmp_path, name, auth_files=files)
+        assert done.out == IMAGE.top.content, done.err
+        assert [e.method for e in registry.requests if e.path == "/token"] == ["POST"]
+
+
 def test_16_files_are_written_whole_and_private(tmp_path: Path) -> None:
     path = tmp_path / "auth.json"
     before = {"auths": {"else.example": {"auth": basic("a", "b")}}, "unheard": [1]}

@@ -242,6 +242,12 @@ def test_60_what_may_hide_referrers_is_an_error(tmp_path: Path, status: int) -> 
         cli(tmp_path, "inspect", PLAIN, "--referrers", name).refused(str(status))
 
 
+def test_60_an_index_with_null_in_place_of_manifests_is_empty(tmp_path: Path) -> None:
+    with ScriptedRegistry(dialect=Dialect(referrers="null")) as registry:
+        push(registry, "app", IMAGE)
+        assert referred(tmp_path, registry) == []
+
+
 @pytest.mark.parametrize("size", [None, 1, 2])
 def test_60_pages_of_referrers_are_followed(tmp_path: Path, size: int | None) -> None:
     with ScriptedRegistry(dialect=Dialect(page_size=size)) as registry:
