@@ -56,7 +56,7 @@ def test_example(
 
 def command_lines() -> list[object]:
     """The command lines of imgtools in console blocks."""
-    found = []
+    found: list[object] = []
     for content, where in blocks("console", "sh", "bash"):
         for line in content.replace("\\\n", " ").splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True)
