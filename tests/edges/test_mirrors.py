@@ -140,9 +140,12 @@ def test_79_mirrors_for_digests_alone_cannot_be_stale(site: Site) -> None:
     assert site.copy(mirrors=[mirror]).code == 0
     # That is what a mirror of tags means.
     assert site.manifest() == STALE.top.content
-    done = site.copy(mirrors=[mirror], each='pull-from-mirror = "digest-only"')
-    assert done.code == 0, done.err
-    assert site.manifest() == IMAGE.top.content
+    for how in (
+        {"each": 'pull-from-mirror = "digest-only"'},
+        {"more": "mirror-by-digest-only = true"},
+    ):
+        done = site.run("inspect", "--raw", NAME, mirrors=[mirror], **how)
+        assert done.out == IMAGE.top.content, done.err
     mirror.forget_requests()
     site.primary.forget_requests()
     name = f"docker://upstream.invalid/app@{IMAGE.top.digest}"
