@@ -185,7 +185,7 @@ def global_options() -> list[click.Option]:
              help="Where signatures are stored (not supported by this version)."),
         text(["--tmpdir"], type=click.Path(), metavar="DIR",
              help="Where temporary files go (default: TMPDIR, else /var/tmp)."),
-        text(["--registries-conf"], type=click.Path(), metavar="PATH", hidden=True,
+        text(["--registries-conf"], type=click.Path(), metavar="PATH",
              help="The registries.conf to use instead of those that are searched for."),
         text(["--tls-details"], type=click.Path(), metavar="PATH",
              help="A file with details of TLS: minVersion, cipherSuites, namedGroups."),
