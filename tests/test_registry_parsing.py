@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -212,6 +214,28 @@ def test_redaction() -> None:
 )
 def test_error_bodies(body: bytes, expected: tuple[str, str]) -> None:
     assert parse_error(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Authorization: Basic bWU6c2VjcmV0 is wrong", "Authorization: … is wrong"),
+        ("map[Authorization:[Basic bWU6c2VjcmV0]]", "map[Authorization:…]]"),
+        ('with "Authorization": "Bearer secret"', 'with "Authorization": …"'),
+        ("Proxy-Authorization=secret; x", "Proxy-Authorization=…; x"),
+        ("Set-Cookie: session=secret; x", "Set-Cookie: …; x"),
+        ("basic bWU6c2VjcmV0 was refused", "basic … was refused"),
+        ("Bearer secretsecretsecret.x", "Bearer …"),
+        ("at https://me:secret@h/x?sig=secret", "at https://h/x?sig=…"),
+        ("refresh_token=secret&x", "refresh_token=…&x"),
+        ("basic authentication is required", "basic authentication is required"),
+        ("a bearer token is missing", "a bearer token is missing"),
+    ],
+)
+def test_what_a_registry_repeats_of_secrets_is_not_shown(said: str, shown: str) -> None:
+    content = json.dumps({"errors": [{"code": "DENIED", "message": said}]}).encode()
+    for body in (content, said.encode()):
+        assert parse_error(body)[1] == shown
 
 
 @given(st.binary(max_size=300))

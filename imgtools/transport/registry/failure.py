@@ -32,12 +32,16 @@ _MARKUP = re.compile(
 _XML_ERROR = re.compile(r"<Error\b[^<>]{0,300}>.{0,300}?<Code>([^<]{0,300})</Code>", re.DOTALL)
 _XML_MESSAGE = re.compile(r"<Message>([^<]{0,1000})</Message>")
 _SECRETS = re.compile(
-    r"\b(?P<scheme>bearer|basic)\s+[\w.~+/=-]{16,}"
+    r"\b(?P<header>(?:proxy-)?authorization|(?:set-)?cookie)(?P<to>[\"']?\s*[=:]\s*)"
+    r"[\[\"']{0,4}(?:(?:bearer|basic|digest)\s+)?[^\s\"'\],;]+"
+    r"|\b(?P<scheme>bearer|basic)\s+(?P<proof>[\w.~+/=-]{4,})"
     r"|(?P<url>\bhttps?://[^\s\"'<>]+)"
-    r"|\b(?P<name>(?:access_|refresh_|id_)?token|password|secret|signature)(?P<is>[\"']?\s*[=:]\s*"
-    r"[\"']?)[^\s\"'&,;]+",
+    r"|\b(?P<name>(?:access_|refresh_|id_)?token|passw(?:or)?d|secret|signature|api_?key)"
+    r"(?P<is>[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,;]+",
     re.IGNORECASE,
 )
+_LONG = 16
+"""Characters from which what follows a scheme of authentication is no word."""
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
 
 
@@ -125,13 +129,27 @@ def without_secrets(text: str) -> str:
     """`text` without tokens, and with URLs as `redact` shows them."""
 
     def replace(match: re.Match[str]) -> str:
+        if match["header"]:
+            return f"{match['header']}{match['to']}…"
         if match["scheme"]:
-            return f"{match['scheme']} …"
+            return f"{match['scheme']} …" if _is_proof(match["proof"]) else match[0]
         if match["url"]:
             return redact(match["url"])
         return f"{match['name']}{match['is']}…"
 
     return _SECRETS.sub(replace, text[:ERROR_BODY_LIMIT])
+
+
+def _is_proof(text: str) -> bool:
+    """Whether what follows `Bearer` or `Basic` is more than the next word of a sentence."""
+    if len(text) >= _LONG:
+        return True
+    from base64 import b64decode
+
+    try:
+        return b":" in b64decode(text, validate=True)
+    except ValueError:
+        return False
 
 
 def _rate_limit_hint(response: Response) -> str | None:
