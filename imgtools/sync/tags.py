@@ -57,14 +57,18 @@ class MatchingTags:
         self.expression = expression
         if len(expression) > _LONGEST:
             raise InvalidInput(f"a regular expression is longer than {_LONGEST} characters")
+        from imgtools.sync.expression import Expression
+
+        translated = _translated(expression)
         try:
-            self._compiled = re.compile(_translated(expression), re.ASCII)
-        except (re.error, OverflowError, RecursionError) as e:
+            re.compile(translated, re.ASCII)
+            self._compiled = Expression(translated)
+        except (re.error, OverflowError, RecursionError, InvalidInput) as e:
             raise InvalidInput(f"invalid regular expression {expression!r}: {e}") from e
 
     def __call__(self, tag: str) -> bool:
-        """Whether the expression is found in `tag`."""
-        return self._compiled.search(tag) is not None
+        """Whether the expression is found in `tag`; the time it takes is bounded."""
+        return self._compiled.found_in(tag)
 
 
 class VersionTags:
