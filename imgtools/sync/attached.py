@@ -129,18 +129,27 @@ class _Search:
         """Whether a request can find anything: with the API, or with the fallback tag."""
         from imgtools.transport.registry.referrers import fallback_tag
 
-        pair, tags = subject.pair, self.tags[subject.pair]
-        repository = self.transports.repository(pair.source, pair.registry)
-        if tags is None or repository.session.features.has_referrers(repository.name):
+        tags = self.tags[subject.pair]
+        if tags is None or self._has_api(subject):
             return True
         return fallback_tag(subject.digest) in tags
 
-    def _referrers(self, subject: _Subject) -> tuple[Descriptor, ...]:
-        from imgtools.transport.registry.referrers import list_referrers
-
+    def _has_api(self, subject: _Subject) -> bool:
+        """Whether there may be referrers that no tag tells of."""
         pair = subject.pair
-        repository = self.transports.repository(pair.source, pair.registry)
-        found = list_referrers(repository, subject.digest, tags=self.tags[pair])
+        try:
+            return self.transports.routes.may_list_referrers(
+                pair.source, pair.registry, subject.digest
+            )
+        except Error:
+            # Asking fails too, and has somewhere to tell of it.
+            return True
+
+    def _referrers(self, subject: _Subject) -> tuple[Descriptor, ...]:
+        pair = subject.pair
+        found = self.transports.routes.referrers(
+            pair.source, pair.registry, subject.digest, tags=self.tags[pair]
+        )
         return _bounded(found, subject.digest)
 
     def _at_destination(self, subject: _Subject) -> frozenset[Digest]:
@@ -206,7 +215,7 @@ class _Search:
             and mt.kind(fact.root.media_type) == "index"
             and not fact.image.whole
             and not fact.error
-            and self._may_have_more(fact.image.pair)
+            and self._may_have_more(fact.image.pair, fact.root.digest)
         }
         found = ask_all(lambda subject: self._children(subject, wanted[subject]), wanted,
                         task=self.task)  # fmt: skip
@@ -218,9 +227,8 @@ class _Search:
                 below += [_Subject(subject.pair, digest, subject.owner) for digest in children]
         return below
 
-    def _may_have_more(self, pair: Pair) -> bool:
-        repository = self.transports.repository(pair.source, pair.registry)
-        if self.tags[pair] is None or repository.session.features.has_referrers(repository.name):
+    def _may_have_more(self, pair: Pair, index: Digest) -> bool:
+        if self.tags[pair] is None or self._has_api(_Subject(pair, index, index)):
             return True
         return any((pair, digest) not in self.seen for digest in self.by_tag[pair])
 

@@ -7,14 +7,17 @@ gets one session and nothing around it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from imgtools.spec.descriptor import Descriptor
+from imgtools.spec.digest import Digest
 from imgtools.spec.reference import Reference
 from imgtools.transport.base import Source
 from imgtools.transport.options import RegistriesFiles, RegistryOptions
 from imgtools.transport.registries.files import load_if_any
+from imgtools.transport.registry.api import Repository
 from imgtools.transport.registry.pool import SessionPool
 from imgtools.transport.registry.session import Session
 
@@ -73,6 +76,44 @@ class Routes:
             "list of tags",
             lambda member: list_tags(member.reached, member.endpoint.reference.repository, limit),
         )
+
+    def referrers(
+        self,
+        reference: Reference,
+        options: RegistryOptions,
+        digest: Digest,
+        *,
+        tags: Collection[str] | None = None,
+    ) -> Iterator[Descriptor]:
+        """What refers to the manifest `digest` in the repository of `reference`, from the
+        first endpoint that knows any.
+
+        `tags`, all of the repository, say without a question whether the primary has a
+        fallback tag; mirrors are asked anyway. Raises like `source`, and what listing raises.
+        """
+        from imgtools.transport.registry.referrers import list_referrers
+
+        name = reference.with_digest(digest)
+        config, found = self._endpoints(name, options, write=False, mirrors=options.mirrors)
+        if len(found) > 1:
+            from imgtools.transport.registry.failover import FailoverSource
+
+            source = FailoverSource(name, self._members(config, name, found, options))
+            return source.referrers(digest)
+        session, there = self._only(config, name, found, options)
+        return list_referrers(Repository(session, there.repository), digest, tags=tags)
+
+    def may_list_referrers(
+        self, reference: Reference, options: RegistryOptions, digest: Digest
+    ) -> bool:
+        """Whether `referrers` can find more than fallback tags: there are mirrors, or a
+        registry that has not said that it lacks the API. Raises like `source`."""
+        name = reference.with_digest(digest)
+        config, found = self._endpoints(name, options, write=False, mirrors=options.mirrors)
+        if len(found) > 1:
+            return True
+        session, there = self._only(config, name, found, options)
+        return session.features.has_referrers(there.repository)
 
     def writer(self, reference: Reference, options: RegistryOptions) -> Session:
         """The session that changes what `reference` names; raises like `source`."""
