@@ -24,6 +24,8 @@ from imgtools.testing.dialects import GGCR, Dialect
 from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.base import Origin
 from imgtools.transport.registry.api import Repository
+from imgtools.transport.registry.delete import delete_image
+from imgtools.transport.registry.delete_plan import DeleteOptions
 from imgtools.transport.registry.destination import RegistryDestination
 from imgtools.transport.registry.known import KnownContent
 from imgtools.transport.registry.referrers import add_to_fallback, fallback_tag, list_referrers
@@ -237,6 +239,46 @@ def test_blobs_that_were_deleted_meanwhile_are_forgotten() -> None:
         destination(session).put_manifest(manifest(), top=True)
 
 
+def test_what_was_deleted_is_not_known() -> None:
+    # The blobs of a deleted manifest may be collected at once.
+    with ScriptedRegistry() as registry, opened(registry.host) as session:
+        put(session)
+        destination(session).put_manifest(manifest(), top=True)
+        reference = Reference.parse(f"{registry.host}/a/b@{manifest().digest}")
+        repository = Repository(session, "a/b", push=True)
+        delete_image(repository, reference, DeleteOptions(), task=Task())
+        registry.store.repository("a/b").blobs.clear()
+        assert not destination(session).has_manifest(manifest().descriptor())
+        assert put(session) == "stored"
+
+
+@pytest.mark.parametrize("status", [401, 403, 405])
+def test_absence_that_looks_like_a_refusal(status: int) -> None:
+    with ScriptedRegistry() as registry, opened(registry.host) as session:
+        put(session)
+        destination(session).put_manifest(manifest(), top=True)
+        absent = manifest(5).descriptor()
+        registry.fail(method="HEAD", path="/v2/a/b/", status=status)
+        with opened(registry.host) as second:
+            there = destination(second)
+            assert there.has_manifest(manifest().descriptor())
+            assert not there.has_manifest(absent)
+        if status != 405:
+            registry.fail(path="/v2/a/b/(manifests|blobs)/sha256", status=status)
+            with opened(registry.host) as second:
+                there = destination(second, "a/b:new")
+                assert not there.has_manifest(absent)
+                assert not there.has_blob(LAYER)
+                assert there.current() is None
+
+
+def test_trouble_is_no_absence() -> None:
+    with ScriptedRegistry() as registry, opened(registry.host) as session:
+        registry.fail(path="/manifests/", status=503)
+        with pytest.raises(RegistryError, match="503"):
+            destination(session).has_manifest(manifest().descriptor())
+
+
 def test_missing_repository_has_a_hint() -> None:
     with ScriptedRegistry() as registry, opened(registry.host) as session:
         registry.fail(method="POST", status=404)
@@ -300,6 +342,22 @@ def test_tags_of_one_push_have_the_same_bytes() -> None:
         assert found.manifests[manifest().digest].content == manifest().content
 
 
+def test_tag_beside_a_digest_is_put_although_the_digest_is_there() -> None:
+    with ScriptedRegistry() as registry, opened(registry.host) as session:
+        put(session)
+        destination(session).put_manifest(manifest(), top=True)
+        there = destination(session, f"a/b:other@{manifest().digest}")
+        assert there.current() is None
+        there.put_manifest(manifest(), top=True)
+        assert registry.store.repository("a/b").tags["other"] == manifest().digest
+        # Nothing is written where both are right.
+        again = destination(session, f"a/b:other@{manifest().digest}")
+        assert again.current() == manifest().descriptor()
+        before = registry.count("PUT")
+        again.put_manifest(manifest(), top=True)
+        assert registry.count("PUT") == before
+
+
 # Referrers under a tag
 
 
@@ -325,6 +383,44 @@ def test_many_referrers_at_once_are_all_there() -> None:
         assert found == {entry.digest for entry in pushed}
         # One after the other, so that nobody's entry is written over.
         assert registry.count("PUT", "/manifests/sha256-") == 12
+
+
+def test_list_that_is_shown_late_keeps_its_entries() -> None:
+    subject = Digest.of(b"subject")
+    with (
+        ScriptedRegistry(dialect=Dialect(referrers="404-text", stale_reads=2)) as registry,
+        opened(registry.host) as session,
+    ):
+        pushed = push_referrers(session, 3)
+        repository = Repository(session, "a/b", push=True)
+        for entry in pushed:
+            add_to_fallback(repository, subject, entry)
+        found = {entry.digest for entry in list_referrers(repository, subject)}
+        assert found == {entry.digest for entry in pushed}
+        assert registry.count("PUT", "/manifests/sha256-") == 3
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_list_that_nobody_may_read_is_not_replaced(status: int) -> None:
+    subject = Digest.of(b"subject")
+    with (
+        ScriptedRegistry(dialect=Dialect(referrers="404-text")) as registry,
+        opened(registry.host) as session,
+    ):
+        one, two = push_referrers(session, 2)
+        repository = Repository(session, "a/b", push=True)
+        hidden = registry.fail(method="GET", path="/manifests/sha256-", nth=1, status=status)
+        # Where other manifests can be read, a refusal is how absence looks.
+        add_to_fallback(repository, subject, one)
+        assert registry.faults.applied(hidden) == 1
+        registry.fail(path="/manifests/sha256[-:]", status=status)
+        registry.fail(method="GET", path="/manifests/", status=status)
+        before = registry.count("PUT")
+        with pytest.raises(Denied):
+            add_to_fallback(repository, subject, two)
+        with pytest.raises(Denied):
+            list(list_referrers(repository, subject))
+        assert registry.count("PUT") == before
 
 
 @pytest.mark.parametrize("kind", ["404-text", "404-json", "html", 400, 405, 406])

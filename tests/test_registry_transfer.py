@@ -171,6 +171,22 @@ def test_digest_header_of_another_algorithm() -> None:
         assert source(session).top().digest == sha512
 
 
+def test_head_that_names_another_algorithm_is_not_taken_on_trust() -> None:
+    for claim in (Digest.of(MANIFEST, "sha512"), Digest.of(b"other", "sha512")):
+        said = {"Docker_Content_Digest": str(claim)}
+        with registry(lambda r, said=said: manifest_answer(r, **said)) as (fake, session):  # type: ignore[misc]
+            right = claim == Digest.of(MANIFEST, "sha512")
+            for ask in (source(session).resolve, destination(session).current):
+                if right:
+                    found = ask()
+                    assert found is not None
+                    assert found.digest == claim
+                else:
+                    with pytest.raises(DigestMismatch):
+                        ask()
+            assert [r.method for r in fake.requests] == ["HEAD", "GET", "HEAD", "GET"]
+
+
 def test_manifest_is_bounded() -> None:
     with (
         registry(lambda r: say(200, b" " * (5 << 20))) as (_, session),
@@ -706,19 +722,32 @@ def test_blob_of_unknown_size_is_uploaded_in_chunks() -> None:
         assert [r.method for r in fake.requests] == ["POST", "PATCH", "PUT"]
 
 
-def test_digest_algorithm_the_registry_does_not_keep() -> None:
-    sha512 = Descriptor(media_type="", digest=Digest.of(BLOB, "sha512"), size=len(BLOB))
+SHA512 = Descriptor(media_type="", digest=Digest.of(BLOB, "sha512"), size=len(BLOB))
 
+
+@pytest.mark.parametrize(
+    ("head", "kept"),
+    [
+        (say(404), False),
+        # Of what is remembered for a while only.
+        (say(200, Docker_Content_Digest=str(LAYER.digest)), False),
+        (say(200), False),
+        (say(200, Docker_Content_Digest=str(SHA512.digest)), True),
+    ],
+)
+def test_digest_algorithm_the_registry_does_not_keep(head: Answer, kept: bool) -> None:
     def special(request: Request) -> Answer | None:
         if request.method == "PUT":
             return say(201, Docker_Content_Digest=str(LAYER.digest))
-        return None
+        return head if request.method == "HEAD" else None
 
-    script = Uploads(special)
-    with registry(script) as (_, session), pytest.raises(Unsupported, match="sha512"):
-        destination(session).put_blob(
-            sha512, lambda: BlobReader.of(BLOB, sha512.digest), task=Task()
-        )
+    with registry(Uploads(special)) as (_, session):
+        there = destination(session)
+        if kept:
+            assert there.put_blob(SHA512, opener, task=Task()) == "stored"
+            return
+        with pytest.raises(Unsupported, match="sha512"):
+            there.put_blob(SHA512, opener, task=Task())
 
 
 # Manifests to a destination

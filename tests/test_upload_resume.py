@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,47 @@ def test_answer_to_the_closing_request_is_lost() -> None:
         with opened(registry.host) as session:
             assert put(session) == "stored"
         assert methods(registry) == "POST PUT HEAD"
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_connection_that_ended_in_silence_is_followed_by_one_of_its_own(method: str) -> None:
+    # However often: it says nothing about the blob, and is no try.
+    content = os.urandom(700_000)
+    dialect = Dialect(body_limit=300_000) if method == "PATCH" else Dialect()
+    with ScriptedRegistry(dialect=dialect) as registry:
+        registry.fail(method=method, nth=1, cut_request=0, reset=True)
+        tries = 5 if method == "PUT" else 4  # The first chunk has a new connection as it is.
+        registry.fail(method=method, nth=range(2, tries + 1), cut_request=0)
+        with opened(registry.host) as session:
+            assert put(session, content) == "stored"
+        assert stored(registry, content)
+        used = [e.connection for e in registry.requests]
+        own = [e for e in registry.requests if e.headers.get("connection") == "close"]
+        assert own
+        assert all(used.count(e.connection) == 1 for e in own)
+
+
+def test_server_that_closes_after_every_answer() -> None:
+    dialect = Dialect(keep_alive=1)
+    contents = [os.urandom(400_000) for _ in range(24)]
+    with (
+        ScriptedRegistry(dialect=dialect) as registry,
+        opened(registry.host) as session,
+        ThreadPoolExecutor(6) as pool,
+    ):
+        assert list(pool.map(lambda c: put(session, c), contents)) == ["stored"] * 24
+        assert all(stored(registry, content) for content in contents)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 300_000, 1_000_000])
+@pytest.mark.parametrize("method", ["PUT", "PATCH|PUT"])
+def test_registry_to_which_everything_is_too_large(size: int, method: str) -> None:
+    with ScriptedRegistry() as registry:
+        for each in method.split("|"):
+            registry.fail(method=each, status=413)
+        with opened(registry.host) as session, pytest.raises(RegistryError, match="413"):
+            put(session, bytes(size))
+        assert registry.count() < 30
 
 
 # Sessions that do not

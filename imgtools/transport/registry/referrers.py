@@ -131,6 +131,7 @@ def add_to_fallback(repository: Repository, subject: Digest, referrer: Descripto
 
 
 def _add(repository: Repository, tag: str, referrer: Descriptor) -> None:
+    written = False
     for tries in range(_UPDATE_TRIES + 1):
         try:
             index = _fallback_index(repository, tag, referrer.digest)
@@ -141,19 +142,26 @@ def _add(repository: Repository, tag: str, referrer: Descriptor) -> None:
             return
         if tries == _UPDATE_TRIES:
             break
-        base = index or Index(media_type=mt.OCI_INDEX, manifests=())
-        raw = replace(base, manifests=(*entries, referrer)).to_raw()
-        response = repository.put_manifest(tag, raw)
-        if response.status not in (200, 201, 202):
-            raise repository.failure(response)
-        response.drain()
+        # What was written and is not there at all is not shown yet. Whoever wrote again on the
+        # strength of that would leave out the entries of others.
+        if index is not None or not written:
+            base = index or Index(media_type=mt.OCI_INDEX, manifests=())
+            _put_index(repository, tag, replace(base, manifests=(*entries, referrer)))
+            written = True
         if tries:
             # Those who lost to each other once shall not do it again in step.
             repository.session.wait(random.uniform(0, repository.session.policy.first * tries))
     raise Conflict(
         f"tag {tag} of {repository.session.host}/{repository.name} is being changed by others: "
-        f"referrer {referrer.digest} was added {_UPDATE_TRIES} times and is not there"
+        f"referrer {referrer.digest} was added and is not there"
     )
+
+
+def _put_index(repository: Repository, tag: str, index: Index) -> None:
+    response = repository.put_manifest(tag, index.to_raw())
+    if response.status not in (200, 201, 202):
+        raise repository.failure(response)
+    response.drain()
 
 
 def _typed(raw: RawManifest) -> Manifest | Index | None:

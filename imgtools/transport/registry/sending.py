@@ -239,12 +239,12 @@ class Sending:
             # is no try, and cannot happen again on connections that nobody has used.
             self._alone = True
             return 0.0
+        if not isinstance(outcome, ExchangeFailed) and outcome.status in _TOO_LARGE:
+            return self._shrink(outcome.method == "PATCH")
         self._tried += 1
         if isinstance(outcome, ExchangeFailed):
             return delay_before_retry(policy, outcome, tried=self._tried, jitter=random.random())
         status, chunk = outcome.status, outcome.method == "PATCH"
-        if status in _TOO_LARGE:
-            return self._shrink(chunk)
         if status == 409:
             # The server still works on the request that was cut.
             return delay_before_retry(policy, 503, tried=self._tried, jitter=random.random())
@@ -259,7 +259,7 @@ class Sending:
 
     def _shrink(self, chunk: bool) -> float | None:
         """Send less per request from now on, unless that is little already."""
-        if chunk and self._body // 2 < plan.SMALLEST_CHUNK:
+        if self._body <= plan.SMALLEST_CHUNK or (chunk and self._body < 2 * plan.SMALLEST_CHUNK):
             return None
         log.debug("a body of %d bytes is too large", self._body)
         self._features.limit_bodies(self._body // 2 if chunk else plan.next_limit(self._body))
