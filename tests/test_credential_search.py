@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgtools.cli.settings import Settings
-from imgtools.errors import InvalidInput, StorageError
+from imgtools.errors import Cancelled, InvalidInput, StorageError
 from imgtools.transport.options import Credentials, RegistryOptions
 from imgtools.transport.registry import credential_helpers
 from imgtools.transport.registry.auth_files import parse_auth_file
@@ -32,6 +34,7 @@ from imgtools.transport.registry.credentials import (
     where_credentials,
 )
 from imgtools.transport.registry.token_server import basic
+from tests.registry_fake import FakeRegistry, open_session, say
 
 MakeHelper = Callable[[str, str], None]
 
@@ -295,6 +298,38 @@ def test_a_helper_that_does_not_end(
     make_helper("h", script)
     with pytest.raises(HelperFailed, match=r"does not (answer|end)"):
         helper_get("h", "r.io")
+
+
+def test_a_helper_is_not_waited_for_after_cancelling(
+    make_helper: MakeHelper, tmp_path: Path
+) -> None:
+    """Whoever waits for the one who asks the helper does not ask it again."""
+    calls = tmp_path / "calls"
+    make_helper("h", f"echo $$ >> {calls}; exec sleep 60")
+    auth_file = write(tmp_path / "auth.json", {"credsStore": "h"})
+    with FakeRegistry(lambda r: say(401, WWW_Authenticate='Basic realm="r"')) as registry:
+        session = open_session(registry.host, auth_files=(auth_file,))
+        caught: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                session.request("GET", "/v2/", repository="a/b", scopes=()).close()
+            except Cancelled as e:
+                caught.append(e)
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        while not (calls.exists() and calls.read_text().endswith("\n")):
+            time.sleep(0.01)
+        session.abort()
+        for thread in threads:
+            thread.join()
+        session.close()
+    assert len(caught) == 2
+    (pid,) = calls.read_text().split()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "a\0b", "a\nb"])

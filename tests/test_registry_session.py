@@ -90,6 +90,32 @@ def test_first_request_carries_the_challenge() -> None:
         assert fake.requests[1].authorization == ""
 
 
+def test_base_url_on_another_host_has_no_say_in_who_gives_tokens() -> None:
+    def elsewhere(request: Request) -> Answer:
+        realm = f"{other.url}/token"
+        return say(401, WWW_Authenticate=f'Bearer realm="{realm}",service="s"')
+
+    def script(request: Request) -> Answer:
+        return say(307, Location=f"{other.url}/v2/") if request.path == "/v2/" else say(401)
+
+    with FakeRegistry(elsewhere) as other, FakeRegistry(script) as fake:
+        session = open_session(fake.host, credentials=USER)
+        assert read(session)[0] == 401
+        session.close()
+        assert other.seen == ["GET /v2/"]
+        assert not any(request.authorization for request in (*fake.requests, *other.requests))
+
+
+def test_sessions_made_after_cancelling_send_nothing() -> None:
+    cancel = CancelToken()
+    with FakeRegistry(lambda r: say(200)) as fake, SessionPool(cancel) as pool:
+        options = RegistryOptions(tls_verify=False)
+        cancel.cancel("enough")
+        with pytest.raises(Cancelled):
+            get(pool.session(fake.host, options))
+        assert fake.requests == []
+
+
 def test_remembered_challenge_fetches_the_token_first(tmp_path: Path) -> None:
     path = str(tmp_path / "challenges")
     with ExitStack() as stack:

@@ -68,12 +68,15 @@ class Authenticator:
         options: RegistryOptions,
         fetch: Fetch,
         known: KnownHost | None = None,
+        *,
+        check: Callable[[], object],
     ) -> None:
-        """`known` is what an earlier process learned; it is used until it proves wrong."""
+        """`known` is what an earlier process learned; it is used until it proves wrong.
+        `check` is called while a credential helper is waited for, and ends that by raising."""
         self._host = host
         self._options = options
         self._fetch = fetch
-        self._wallet = Wallet(host, options)
+        self._wallet = Wallet(host, options, check)
         self._lock = threading.Lock()
         self._scheme = known.auth if known else ""
         self._realm = known.realm if known else ""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import IO, Any, Literal
 
 from imgtools.errors import InvalidInput, InvalidJSON, LimitExceeded
@@ -29,9 +30,13 @@ _OUTPUT_LIMIT = 1024 * 1024
 _STDERR_LIMIT = 4096
 # What a pipe takes without a reader, so that no helper can block us by not reading.
 _INPUT_LIMIT = 60 * 1024
+_LOOK_UP = 0.25
+"""Seconds between looks at whether the wait was cancelled."""
 _NOTHING = "credentials not found in native keychain"
 
 Action = Literal["get", "store", "erase", "list"]
+Check = Callable[[], object]
+"""Raises to end a wait."""
 
 
 class HelperMissing(InvalidInput):
@@ -42,13 +47,18 @@ class HelperFailed(InvalidInput):
     """A credential helper did not do what it was asked."""
 
 
-def helper_get(helper: str, registry: str) -> Credentials | None:
+def _never() -> None:
+    """Ends no wait."""
+
+
+def helper_get(helper: str, registry: str, *, check: Check = _never) -> Credentials | None:
     """What `helper` keeps for `registry`, None when it has nothing.
 
-    Raises HelperMissing, HelperFailed or InvalidInput.
+    `check` is called now and then. Raises HelperMissing, HelperFailed or InvalidInput, and
+    what `check` raises, which ends the helper.
     """
     for server in servers(registry):
-        found = _get(helper, server)
+        found = _get(helper, server, check)
         if found is not None:
             return found
     return None
@@ -104,8 +114,8 @@ def servers(registry: str) -> tuple[str, ...]:
     return (DOCKER_HUB_KEY, DOCKER_HUB) if registry == DOCKER_HUB else (registry,)
 
 
-def _get(helper: str, server: str) -> Credentials | None:
-    status, output, errors = _run(helper, "get", server.encode("utf-8", "surrogateescape"))
+def _get(helper: str, server: str, check: Check = _never) -> Credentials | None:
+    status, output, errors = _run(helper, "get", server.encode("utf-8", "surrogateescape"), check)
     if status != 0:
         if not _is_nothing(output):
             raise _failed(helper, status, output, errors)
@@ -148,11 +158,16 @@ def _program(helper: str) -> str:
     return f"docker-credential-{helper}"
 
 
-def _run(helper: str, action: Action, data: bytes) -> tuple[int, bytes, bytes]:
+def _run(
+    helper: str, action: Action, data: bytes, check: Check = _never
+) -> tuple[int, bytes, bytes]:
     """Status, standard output and the beginning of standard error of one call."""
     import subprocess
 
+    check()
+
     program = _program(helper)
+    deadline = time.monotonic() + _SECONDS
     if len(data) > _INPUT_LIMIT:
         raise InvalidInput(f"that is too long to be given to {program}")
     log.debug("asking %s to %s", program, action)
@@ -173,14 +188,17 @@ def _run(helper: str, action: Action, data: bytes) -> tuple[int, bytes, bytes]:
         try:
             assert process.stdin is not None
             _feed(process.stdin, data)
-            output, errors = _listen(process, program)
-            status = process.wait(_SECONDS)
-        except subprocess.TimeoutExpired as e:
-            raise HelperFailed(f"credential helper {program} does not end") from e
+            output, errors = _listen(process, program, deadline, check)
+            while process.poll() is None:
+                check()
+                if time.monotonic() >= deadline:
+                    raise HelperFailed(f"credential helper {program} does not end")
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_LOOK_UP)
         finally:
             if process.poll() is None:
                 process.kill()
-    return status, output, errors
+    return process.returncode, output, errors
 
 
 def _feed(stdin: IO[bytes], data: bytes) -> None:
@@ -192,22 +210,21 @@ def _feed(stdin: IO[bytes], data: bytes) -> None:
         stdin.close()
 
 
-def _listen(process: Any, program: str) -> tuple[bytes, bytes]:
-    """Both outputs of a process until they end; raises HelperFailed."""
+def _listen(process: Any, program: str, deadline: float, check: Check) -> tuple[bytes, bytes]:
+    """Both outputs of a process until they end; raises HelperFailed after `deadline`."""
     import os
     import selectors
 
-    deadline = time.monotonic() + _SECONDS
     output, errors = bytearray(), bytearray()
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ, output)
         selector.register(process.stderr, selectors.EVENT_READ, errors)
         while selector.get_map():
+            check()
             left = deadline - time.monotonic()
-            events = selector.select(left) if left > 0 else []
-            if not events:
+            if left <= 0:
                 raise HelperFailed(f"credential helper {program} does not answer")
-            for key, _ in events:
+            for key, _ in selector.select(min(left, _LOOK_UP)):
                 chunk = os.read(key.fd, 65536)
                 if not chunk:
                     selector.unregister(key.fileobj)

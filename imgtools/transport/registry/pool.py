@@ -25,12 +25,13 @@ class SessionPool(Closing):
         """Cancelling `cancel` ends whatever any session is waiting for; `warn` is called
         with each warning of a registry, once, from any thread, instead of logging it."""
         self._traffic = Traffic(warn)
+        self._lock = threading.Lock()
+        self._aborted = False
+        self._sessions: dict[tuple[str, RegistryOptions, RetryPolicy | None], Session] = {}
+        self._caches: dict[str | None, ChallengeCache] = {}
         self._ending = ExitStack()
         if cancel is not None:
             self._ending.enter_context(cancel.calls(self.abort))
-        self._lock = threading.Lock()
-        self._sessions: dict[tuple[str, RegistryOptions, RetryPolicy | None], Session] = {}
-        self._caches: dict[str | None, ChallengeCache] = {}
 
     def session(
         self, registry: str, options: RegistryOptions, policy: RetryPolicy | None = None
@@ -46,11 +47,14 @@ class SessionPool(Closing):
                 session = self._sessions[key] = Session(
                     registry, options, cache, policy, traffic=self._traffic
                 )
+                if self._aborted:
+                    session.abort()
             return session
 
     def abort(self) -> None:
-        """End every request under way with Cancelled; safe from any thread."""
+        """End every request, now and to come, with Cancelled; safe from any thread."""
         with self._lock:
+            self._aborted = True
             sessions = list(self._sessions.values())
         for session in sessions:
             session.abort()

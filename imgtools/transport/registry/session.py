@@ -82,7 +82,9 @@ class Session:
             verify=options.tls_verify,
             remembered=known.scheme if known else "",
         )
-        self._auth = Authenticator(host, options, self._fetch_token, known)
+        self._auth = Authenticator(
+            host, options, self._fetch_token, known, check=self._client.check
+        )
 
     @property
     def base(self) -> str:
@@ -297,7 +299,9 @@ class Session:
         )
         found = parse_challenges(response.header_list("WWW-Authenticate"))
         response.drain()
-        return found if response.status == 401 else []
+        # As with every answer, another host's challenge is none of the registry's.
+        own = response.origin == Origin.of(self.base)
+        return found if own and response.status == 401 else []
 
     def _fetch_token(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from imgtools.transport.options import Credentials, RegistryOptions
@@ -28,9 +29,11 @@ class _Held:
 class Wallet:
     """The credentials of the repositories of one registry, from any number of threads."""
 
-    def __init__(self, host: str, options: RegistryOptions) -> None:
+    def __init__(self, host: str, options: RegistryOptions, check: Callable[[], object]) -> None:
+        """`check` is called while a helper is waited for, and ends that by raising."""
         self._host = host
         self._options = options
+        self._check = check
         # Helpers may take their time, so this lock is nobody else's.
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}
@@ -82,5 +85,5 @@ class Wallet:
         if helper not in self._answers:
             from imgtools.transport.registry.credential_helpers import helper_get
 
-            self._answers[helper] = helper_get(helper, registry)
+            self._answers[helper] = helper_get(helper, registry, check=self._check)
         return self._answers[helper]
