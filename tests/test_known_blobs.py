@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 from imgtools.blob.reader import BlobReader
-from imgtools.errors import Cancelled, Denied, Error, RegistryError, TagImmutable
+from imgtools.errors import (
+    Cancelled,
+    Denied,
+    DigestMismatch,
+    Error,
+    RegistryError,
+    TagImmutable,
+)
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
@@ -190,6 +197,35 @@ def test_waiting_can_be_cancelled() -> None:
         pass
 
 
+def test_one_repository_gets_a_blob_once_also_without_mounts() -> None:
+    known, entered, leave = KnownContent(), threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def upload() -> None:
+        with known.alone("a", LAYER.digest, Task().cancel):
+            order.append("first")
+            entered.set()
+            leave.wait(10)
+            order.append("first is done")
+
+    def follow() -> None:
+        with known.alone("a", LAYER.digest, Task().cancel):
+            order.append("second")
+
+    first, second = threading.Thread(target=upload), threading.Thread(target=follow)
+    first.start()
+    entered.wait(10)
+    # Found out in the middle: other repositories do not wait any longer, this one does.
+    known.no_mounts()
+    with known.alone("b", LAYER.digest, Task().cancel):
+        order.append("elsewhere")
+    second.start()
+    leave.set()
+    first.join()
+    second.join()
+    assert order == ["first", "elsewhere", "first is done", "second"]
+
+
 def test_what_is_known_of_repositories() -> None:
     known, other = KnownContent(), Digest.of(b"other")
     for name in ("a", "b", "c", "a"):
@@ -356,6 +392,17 @@ def test_tag_beside_a_digest_is_put_although_the_digest_is_there() -> None:
         before = registry.count("PUT")
         again.put_manifest(manifest(), top=True)
         assert registry.count("PUT") == before
+
+
+def test_destination_named_by_another_algorithm() -> None:
+    sha512 = Digest.of(manifest().content, "sha512")
+    with ScriptedRegistry() as registry, opened(registry.host) as session:
+        put(session)
+        destination(session, f"a/b@{sha512}").put_manifest(manifest(), top=True)
+        assert registry.count("PUT", f"/manifests/{sha512}$") == 1
+        with pytest.raises(DigestMismatch):
+            destination(session, f"a/b:v1@{sha512}").put_manifest(manifest(2), top=True)
+        assert registry.store.repository("a/b").tags == {}
 
 
 # Referrers under a tag

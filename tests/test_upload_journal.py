@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,6 +196,19 @@ def test_directory_that_cannot_be_used_does_not_stop_an_upload(tmp_path: Path) -
         assert upload_journal.claim(str(directory), **PLACE) is None
         with ScriptedRegistry() as registry:
             assert put(registry.host, directory) == "stored"
+
+
+def test_directory_that_goes_away_does_not_stop_an_upload(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    entry = claim(journal)
+    entry.record("http://r:5000/u", 5)
+    shutil.rmtree(journal)
+    entry.record("http://r:5000/u", 10)
+    entry.remove()
+    entry.close()
+    assert upload_journal.claim("", **PLACE) is None
+    (tmp_path / "nowhere").symlink_to(tmp_path / "absent" / "below")
+    assert upload_journal.claim(str(tmp_path / "nowhere"), **PLACE) is None
 
 
 # Uploads

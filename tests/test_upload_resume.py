@@ -315,6 +315,17 @@ def test_registry_to_which_everything_is_too_large(size: int, method: str) -> No
         assert registry.count() < 30
 
 
+@pytest.mark.parametrize("status", [401, 403, 405])
+def test_lost_answer_where_nothing_may_be_asked(status: int) -> None:
+    with ScriptedRegistry() as registry:
+        registry.fail(method="PUT", path=SESSION, nth=1, cut_headers=True)
+        registry.fail(method="HEAD", path="/blobs/", status=status)
+        registry.fail(method="GET", path="/blobs/sha256", status=status)
+        with opened(registry.host) as session:
+            assert put(session) == "stored"
+        assert registry.count("PUT", SESSION) == 2
+
+
 # Sessions that do not
 
 

@@ -162,13 +162,16 @@ class RegistryDestination(Closing):
         if not top:
             self._put(str(raw.digest), raw)
             return
-        pinned = self.reference.digest
-        if pinned is not None and pinned.algorithm == raw.digest.algorithm and pinned != raw.digest:
+        pinned = self.reference.digest or raw.digest
+        actual = raw.digest
+        if pinned.algorithm != actual.algorithm:
+            actual = RawManifest.of(raw.content, raw.media_type, algorithm=pinned.algorithm).digest
+        if pinned != actual:
             raise DigestMismatch(
-                f"destination {self.reference}", expected=str(pinned), actual=str(raw.digest)
+                f"destination {self.reference}", expected=str(pinned), actual=str(actual)
             )
-        if not self._holds(raw.digest):
-            self._put(self.reference.tag or str(raw.digest), raw)
+        if not self._holds(raw.digest, actual):
+            self._put(self.reference.tag or str(pinned), raw)
         for tag in self._tags:
             if tag != self.reference.tag:
                 self._put(tag, raw)
@@ -186,10 +189,10 @@ class RegistryDestination(Closing):
     def close(self) -> None:
         """Nothing: connections belong to the session."""
 
-    def _holds(self, digest: Digest) -> bool:
+    def _holds(self, *names: Digest) -> bool:
         with self._lock:
             current = self._current
-        return isinstance(current, Descriptor) and current.digest == digest
+        return isinstance(current, Descriptor) and current.digest in names
 
     def _put(self, target: str, raw: RawManifest) -> None:
         response = self._repository.put_manifest(target, raw)

@@ -22,7 +22,7 @@ class KnownContent:
         self._changed = threading.Condition()
         self._blobs: dict[Digest, dict[str, None]] = {}
         self._manifests: set[tuple[str, Digest]] = set()
-        self._busy: set[tuple[str, Digest]] = set()
+        self._busy: dict[Digest, set[str]] = {}
         self._shared = True
 
     def has_blob(self, repository: str, digest: Digest) -> bool:
@@ -70,20 +70,24 @@ class KnownContent:
         Ask `has_blob` inside: it may have come meanwhile. Raises Cancelled.
         """
         with cancel.calls(self._wake), self._changed:
-            while (key := (self._scope(repository), digest)) in self._busy:
+            while self._is_busy(repository, digest):
                 cancel.check()
                 self._changed.wait()
-            self._busy.add(key)
+            self._busy.setdefault(digest, set()).add(repository)
         try:
             yield
         finally:
             with self._changed:
-                self._busy.discard(key)
+                self._busy[digest].discard(repository)
+                if not self._busy[digest]:
+                    del self._busy[digest]
                 self._changed.notify_all()
 
-    def _scope(self, repository: str) -> str:
-        """Where only one may upload a blob: in the registry, if the others can mount it then."""
-        return "" if self._shared else repository
+    def _is_busy(self, repository: str, digest: Digest) -> bool:
+        """Whether somebody uploads the blob to the repository, or to another one from which
+        it can be mounted then."""
+        places = self._busy.get(digest, ())
+        return repository in places or (self._shared and bool(places))
 
     def _wake(self) -> None:
         with self._changed:

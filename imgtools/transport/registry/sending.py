@@ -11,7 +11,7 @@ import logging
 import random
 from typing import TYPE_CHECKING
 
-from imgtools.errors import Cancelled, ConnectionFailed, RegistryError, Unsupported
+from imgtools.errors import Cancelled, ConnectionFailed, Denied, RegistryError, Unsupported
 from imgtools.spec.descriptor import Descriptor
 from imgtools.task import Task
 from imgtools.transport.base import BlobOpener
@@ -224,11 +224,19 @@ class Sending:
         # The answer may have been lost after the blob was stored.
         whole = self._closing and (not self._body or self._replay.position == self._size)
         unsure = whole and (not status or status == 404 or status >= 500)
-        if unsure and is_stored(self._repository, self._digest):
+        if unsure and self._turns_out_stored():
             self._replay.report(self._size)
             return True
         self._ask(outcome)
         return False
+
+    def _turns_out_stored(self) -> bool:
+        """Whether HEAD says that the blob is there; what it is refused for counts for nothing."""
+        try:
+            return is_stored(self._repository, self._digest)
+        except (Denied, RegistryError) as e:
+            log.debug("%s: %s", self._digest.short, e.message)
+            return False
 
     def _delay(self, outcome: ExchangeFailed | Response) -> float | None:
         """Seconds until another try, None when the failure is final."""

@@ -67,14 +67,14 @@ class Entry:
     def remove(self) -> None:
         """Forget the session."""
         self.remembered = None
-        with suppress(FileNotFoundError), _not_fatal(self._path):
+        with _not_fatal(self._path), suppress(FileNotFoundError):
             os.unlink(self._path)
 
     def close(self) -> None:
         """Let others have the entry; safe to call twice."""
         fd, self._lock_fd = self._lock_fd, -1
         if fd >= 0:
-            with suppress(FileNotFoundError), _not_fatal(self._lock_path):
+            with _not_fatal(self._lock_path), suppress(FileNotFoundError):
                 os.unlink(self._lock_path)
             os.close(fd)
 
@@ -154,7 +154,7 @@ def _prune(directory: str, now: float) -> None:
     with os.scandir(directory) as found:
         for entry in found:
             ours = entry.name.startswith((_PREFIX, f"{TEMPORARY_PREFIX}"))
-            with suppress(FileNotFoundError), _not_fatal(entry.path):
+            with _not_fatal(entry.path), suppress(FileNotFoundError):
                 if ours and now - entry.stat(follow_symlinks=False).st_mtime > KEPT_SECONDS:
                     os.unlink(entry.path)
 
@@ -163,7 +163,5 @@ def _prune(directory: str, now: float) -> None:
 def _not_fatal(path: str) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as e:
         log.debug("%s: %s", path, e)
