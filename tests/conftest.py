@@ -143,3 +143,9 @@ def skopeo(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return done
 
     return run
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes are named by their length: those of gzip hold the time, and every worker has to
+    come to the same name."""
+    return f"{len(val)}-bytes" if isinstance(val, bytes) else None
