@@ -16,7 +16,7 @@ from imgtools.spec.reference import Reference
 from imgtools.task import Task
 from imgtools.testing.authority import AuthOptions
 from imgtools.testing.dialects import DISTRIBUTION_2, GGCR, Dialect
-from imgtools.testing.images import Sample, random_image
+from imgtools.testing.images import Sample, random_artifact, random_image
 from imgtools.testing.presets import PRESETS, Preset
 from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.options import Credentials
@@ -527,3 +527,22 @@ def test_wrong_usage(run_cli: RunCli, arguments: list[str]) -> None:
     done = run_cli("delete", *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["artifactory", "quay"])
+def test_list_that_is_absent_and_looks_forbidden(name: str) -> None:
+    preset = PRESETS[name]
+    subject = random_image("subject")
+    report = random_artifact("report", subject=subject.top.descriptor())
+    user = Credentials(username=preset.auth.username, password=preset.auth.password)
+    with ScriptedRegistry(dialect=preset.dialect, auth=preset.auth) as registry:
+        for raw in (subject.top, report.top):
+            registry.push_manifest(NAME, raw.content, raw.media_type)
+        session = open_session(registry.host, credentials=user)
+        try:
+            parsed = Reference.parse(f"{registry.host}/{NAME}@{report.top.digest}")
+            repository = Repository(session, NAME, push=True)
+            delete_image(repository, parsed, PLAIN, task=Task())
+        finally:
+            session.close()
+        assert list(registry.repository(NAME).manifests) == [subject.top.digest]

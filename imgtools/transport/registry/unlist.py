@@ -13,6 +13,7 @@ from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import Index, RawManifest, parse_index
 from imgtools.transport.registry.api import Repository
 from imgtools.transport.registry.deleting import Deleting
+from imgtools.transport.registry.failure import Forbidden
 from imgtools.transport.registry.manifests import get_manifest
 from imgtools.transport.registry.referrers import fallback_tag, list_referrers
 
@@ -60,7 +61,8 @@ def _list(repository: Repository, tag: str) -> tuple[RawManifest, Index] | None:
     try:
         raw = get_manifest(repository, tag, None)
         return raw, parse_index(raw)
-    except ImageNotFound:
+    except (ImageNotFound, Forbidden):
+        # It was found out just before that other manifests can be read: then this is absence.
         return None
     except InvalidManifest as e:
         raise e.with_context(f"tag {tag} of {repository.session.host}/{repository.name}") from e
