@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import itertools
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,10 +23,13 @@ from imgtools.errors import (
 from imgtools.task import CancelToken
 from imgtools.transport.options import Credentials, Proxies, RegistryOptions, Timeouts
 from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
+from imgtools.transport.registry.connect import Address
+from imgtools.transport.registry.connection import Network
 from imgtools.transport.registry.exchange import Body, ExchangeFailed
 from imgtools.transport.registry.http import Response
 from imgtools.transport.registry.pool import SessionPool
 from imgtools.transport.registry.session import Session
+from imgtools.transport.registry.url import Origin
 from tests.registry_fake import Answer, FakeRegistry, Request, Script, open_session, say
 from tests.rig import RegistryServer
 
@@ -114,6 +119,27 @@ def test_sessions_made_after_cancelling_send_nothing() -> None:
         with pytest.raises(Cancelled):
             get(pool.session(fake.host, options))
         assert fake.requests == []
+
+
+def test_few_connections_are_kept_to_hosts_that_a_registry_leads_to() -> None:
+    numbers = itertools.count()
+
+    def script(request: Request) -> Answer:
+        if request.path == "/led":
+            return say(200)
+        return say(307, Location=f"http://h{next(numbers)}.test:{port}/led")
+
+    with FakeRegistry(script) as fake:
+        port = int(fake.host.rpartition(":")[2])
+        network = Network(resolve=lambda *_: [Address(socket.AF_INET, ("127.0.0.1", port))])
+        options = RegistryOptions(tls_verify=False)
+        session = Session(fake.host, options, ChallengeCache(None), network=network)
+        for _ in range(40):
+            get(session).drain()
+        kept = session._client._idle
+        assert sum(map(len, kept.values())) == len(kept) == 16
+        assert Origin.of(fake.url) in kept
+        session.close()
 
 
 def test_remembered_challenge_fetches_the_token_first(tmp_path: Path) -> None:

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 _PATIENCE = 120.0
 """Seconds that a limit may ask for before the next request, unless the caller has others."""
 
+_MOST_HOSTS = 16
+"""Hosts that idle connections are kept to: a registry may lead to any number of them."""
+
 Pause = Callable[[float, "CancelToken | None"], None]
 """Waits, and raises Cancelled when that is to end."""
 
@@ -292,15 +295,23 @@ class HttpClient:
 
     def _release(self, lease: Lease, *, fresh: bool = False) -> None:
         connection = lease.connection
+        surplus = []
         with self._lock:
             self._leases.discard(lease)
-            kept = self._idle.setdefault(lease.origin, [])
-            if connection.sock is None:
-                return
-            if not lease.broken and not self._closed and len(kept) < self._options.max_connections:
-                kept.append((connection, fresh))
-                return
-        connection.close()
+            # The hosts used last come last, those that one is led to only once come first.
+            kept = self._idle.pop(lease.origin, [])
+            room = not self._closed and len(kept) < self._options.max_connections
+            if connection.sock is not None:
+                if room and not lease.broken:
+                    kept.append((connection, fresh))
+                else:
+                    surplus.append((connection, fresh))
+            if kept:
+                self._idle[lease.origin] = kept
+            if len(self._idle) > _MOST_HOSTS:
+                surplus += self._idle.pop(next(iter(self._idle)))
+        for each, _ in surplus:
+            each.close()
 
     def _discard(self, lease: Lease) -> None:
         with self._lock:
