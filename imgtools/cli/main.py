@@ -6,6 +6,7 @@ after Ctrl-C and SIGTERM.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -17,9 +18,9 @@ from typing import Any, NoReturn
 import click
 
 from imgtools.cli.command import GoBool, global_options, normalise_args
+from imgtools.cli.output import complain
 from imgtools.cli.settings import Settings
 from imgtools.cli.state import Cli
-from imgtools.cli.text import one_line
 from imgtools.errors import Cancelled, Error, ImageNotFound, SeveralErrors
 
 _VERBS = {
@@ -131,9 +132,28 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     # garbage costs 5 ms, and taking them apart at the end 12 ms more.
     gc.set_threshold(50_000, 20, 20)
     sys.unraisablehook = _unraisable
+    _open_standard_files()
     args = list(sys.argv[1:] if argv is None else argv)
     code = run(args, Cli(settings=Settings.from_environment(os.environ)))
     os._exit(_flush(code))
+
+
+def _open_standard_files() -> None:
+    """Give standard input, output and error a file where the caller closed them, so that no
+    file or socket of ours gets their numbers; writing to such an output is an error, writing
+    to such an error is not."""
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free: this one.
+            os.open(os.devnull, flags)
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, closefd=False)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
 def run(args: list[str], cli: Cli) -> int:
@@ -153,7 +173,7 @@ def run(args: list[str], cli: Cli) -> int:
         return e.exit_code if isinstance(e, click.FileError) else 1
     except (KeyboardInterrupt, click.Abort):
         cli.cancel.cancel("interrupted")
-        _complain("interrupted")
+        _complain("terminated" if stop.terminated else "interrupted")
         return 143 if stop.terminated else 130
     except Cancelled as e:
         _complain(e.message)
@@ -198,8 +218,9 @@ def _report(error: Error) -> None:
 
 
 def _complain(text: str) -> None:
-    """One line on stderr; control characters cannot reach the terminal."""
-    click.echo(f"imgtools: {one_line(text)}", err=True)
+    """One line on stderr, if there is anybody to read it."""
+    with contextlib.suppress(BrokenPipeError):
+        complain(text)
 
 
 def _discard_output() -> None:
@@ -210,9 +231,10 @@ def _discard_output() -> None:
 def _flush(code: int) -> int:
     """Write what is buffered; the exit code, 1 for a `code` of 0 if that failed, for want of
     space or of a reader. After an error that was reported nothing more is said."""
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
     try:
         sys.stdout.flush()
-        sys.stderr.flush()
     except BrokenPipeError:
         return code or 1
     except OSError as e:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from imgtools.cli.command import go_bool
+from imgtools.cli.output import complain
 from imgtools.cli.state import Cli
 from imgtools.errors import InvalidInput, NotFound, Unsupported
 from imgtools.transport.options import (
@@ -75,10 +76,7 @@ def taken_for_both(kwargs: dict[str, Any]) -> None:
     both = kwargs.pop("tls_verify")
     if both is None:
         return
-    click.echo(
-        "imgtools: --tls-verify is old; --src-tls-verify and --dest-tls-verify are for one side",
-        err=True,
-    )
+    complain("--tls-verify is old; --src-tls-verify and --dest-tls-verify are for one side")
     for side in ("src", "dest"):
         if kwargs[f"{side}_tls_verify"] is None:
             kwargs[f"{side}_tls_verify"] = both

@@ -51,7 +51,26 @@ def flush() -> None:
 def notes(event: Event) -> None:
     """A listener that shows notes on stderr, one line each, and ignores progress."""
     if isinstance(event, Note):
-        click.echo(f"imgtools: {event.level}: {one_line(event.text)}", err=True)
+        complain(f"{event.level}: {event.text}")
+
+
+def complain(text: str) -> None:
+    """One line on standard error with our name before it; raises as `say`."""
+    say(f"imgtools: {text}")
+
+
+def say(text: str) -> None:
+    """One line on standard error; control characters cannot reach the terminal.
+
+    Where it cannot be written, on a full disk or a terminal that is gone, nobody can be told
+    so, and the work goes on. Raises BrokenPipeError when a reader went away.
+    """
+    try:
+        click.echo(one_line(text), err=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        return
 
 
 def warn(text: str) -> None:

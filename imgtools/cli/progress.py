@@ -8,6 +8,7 @@ it; what scrolls past are notes.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sys
@@ -22,6 +23,8 @@ from imgtools.cli.text import escaped
 from imgtools.copy.render import size_text
 from imgtools.task import Advanced, Event, Finished, Note, Started
 from imgtools.transport.closing import Closing
+
+log = logging.getLogger(__name__)
 
 _INTERVAL = 0.1
 _WINDOW = 5.0
@@ -49,9 +52,22 @@ class Quiet(Closing):
     def expect(self, items: int, size: int) -> None:
         """How many items of how many bytes in all are to come."""
 
+    def tell(self, value: dict[str, Any]) -> None:
+        """Something that programs may want to know, as an object of plain values."""
+
     def _say(self, line: str) -> None:
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        self._put(line + "\n")
+
+    def _put(self, text: str) -> None:
+        """Write to a terminal or log; where that fails the work goes on, unless a reader went
+        away."""
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as e:
+            log.debug("progress cannot be shown: %s", e)
 
     def close(self) -> None:
         """Leave nothing behind; safe to call twice."""
@@ -119,8 +135,7 @@ class Bars(Quiet):
 
     def _erase(self) -> None:
         if self._drawn:
-            self._stream.write(f"\x1b[{self._drawn}A\r\x1b[J")
-            self._stream.flush()
+            self._put(f"\x1b[{self._drawn}A\r\x1b[J")
             self._drawn = 0
 
     def _draw(self, now: float) -> None:
@@ -131,8 +146,7 @@ class Bars(Quiet):
         # A line as wide as the terminal would wrap, and then we would erase too few.
         shown = [line[: columns - 1] for line in lines]
         up = f"\x1b[{self._drawn}A\r" if self._drawn else ""
-        self._stream.write(up + "\x1b[J" + "\n".join(shown) + "\n")
-        self._stream.flush()
+        self._put(up + "\x1b[J" + "\n".join(shown) + "\n")
         self._drawn = len(shown)
 
     def _terminal(self) -> tuple[int, int]:
@@ -209,9 +223,16 @@ class JsonLines(Quiet):
                 case Note(level, text):
                     self.write({"event": "note", "level": level, "text": text})
 
+    def tell(self, value: dict[str, Any]) -> None:
+        """One more line, from any thread; raises OSError."""
+        with self._lock:
+            self.write(value)
+
     def write(self, value: dict[str, Any]) -> None:
-        """One more line; from the thread that owns this, or under the lock."""
-        self._say(json.dumps(value))
+        """One more line; from the thread that owns this, or under the lock. Raises OSError,
+        because who asked for the lines wants them all."""
+        self._stream.write(json.dumps(value) + "\n")
+        self._stream.flush()
 
     def _advance(self, item: str) -> None:
         amount = self._waiting.pop(item, 0)

@@ -115,8 +115,7 @@ class _Run:
     def unit(self, unit: Unit) -> None:
         """Do one unit; runs in a worker. Raises Cancelled only."""
         if self.stopping:
-            for action in (*unit.images, *unit.tags):
-                self.note(action, "skipped")
+            self.skip(*unit.images, *unit.tags)
             return
         images, raw = list(unit.images), None
         if images and (unit.tags or unit.referrers):
@@ -126,9 +125,8 @@ class _Run:
         elif images:
             raw = self.single(images.pop(0))
             if raw is None and images:
-                error = self.images[unit.images[0].image.destination].error
-                for action in images:
-                    self.note(action, "failed", error=error)
+                raw = self.without(unit, images)
+            if raw is None:
                 return
         for action in unit.tags:
             self.single(action)
@@ -137,6 +135,14 @@ class _Run:
         for action in images:
             assert raw is not None, "the content is there"
             self.name(action, raw)
+
+    def without(self, unit: Unit, images: list[ImageAction]) -> RawManifest | None:
+        """Put what the images of `unit` are after its first name failed, because it may be
+        that name alone that the destination refuses; None if that failed too."""
+        if self.stopping:
+            self.skip(*images)
+            return None
+        return self.content(replace(unit, images=tuple(images)))
 
     def content(self, unit: Unit) -> RawManifest | None:
         """Put what the images of `unit` are, without a name; None if that failed."""
@@ -281,6 +287,11 @@ class _Run:
             raise
         except Error as e:
             return e
+
+    def skip(self, *actions: ImageAction) -> None:
+        """Note images that are left alone because another one failed."""
+        for action in actions:
+            self.note(action, "skipped")
 
     def say(self, action: ImageAction) -> None:
         image = action.image

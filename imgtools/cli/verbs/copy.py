@@ -20,7 +20,7 @@ from imgtools.cli.options import (
     taken_for_both,
     tls_verify_for_both,
 )
-from imgtools.cli.output import Warnings, flush, write_text
+from imgtools.cli.output import Warnings, flush, say, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
 from imgtools.errors import InvalidInput, Unsupported
@@ -302,9 +302,7 @@ def _show_result(result: CopyResult, *, quiet: bool, as_json: bool) -> None:
         write_text(json.dumps({"event": "result", **result_json(result)}) + "\n")
         flush()
     elif not quiet:
-        from imgtools.cli.progress import printable
-
-        click.echo(printable(result_text(result)), err=True)
+        say(result_text(result))
 
 
 def _copy_options(cli: Cli, kwargs: dict[str, Any]) -> CopyOptions:

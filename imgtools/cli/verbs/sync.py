@@ -6,22 +6,25 @@ and what --json prints, nothing else; the summary goes to standard error.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgtools.cli.command import go_bool, verb
-from imgtools.cli.options import registry_flags, registry_options
-from imgtools.cli.output import Warnings, flush, notes, write_text
+from imgtools.cli.options import (
+    registry_flags,
+    registry_options,
+    taken_for_both,
+    tls_verify_for_both,
+)
+from imgtools.cli.output import Warnings, complain, flush, notes, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
 from imgtools.errors import Error, InvalidInput, Unsupported
 from imgtools.transport.table import Transports
 
 if TYPE_CHECKING:
-    from imgtools.cli.progress import Quiet
-    from imgtools.copy import CopyPlan
+    from imgtools.cli.sync_watch import DigestFile, Record
     from imgtools.sync import SyncOptions, SyncPlan, SyncResult, Target, Wanted
     from imgtools.task import Task
     from imgtools.transport.options import RegistryOptions
@@ -83,7 +86,7 @@ def _signing_flags(function: Any) -> Any:
 @click.option(
     "--authfile", type=click.Path(), metavar="PATH", help="Credentials file for both sides."
 )
-@go_bool("--tls-verify", default=None, hidden=True, help="Deprecated: for both sides.")
+@tls_verify_for_both
 @registry_flags("src-", "source ")
 @registry_flags("dest-", "destination ")
 @retry_flags
@@ -100,12 +103,7 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
         if kwargs.pop(flag.lstrip("-").replace("-", "_")):
             raise Unsupported(f"{flag} is not supported by this version")
     source, base = _places(kwargs)
-    if kwargs["tls_verify"] is not None:
-        click.echo("imgtools: warning: '--tls-verify' is deprecated, please set this on "
-                   "'--src-tls-verify' and '--dest-tls-verify'", err=True)  # fmt: skip
-        for side in ("src", "dest"):
-            if kwargs[f"{side}_tls_verify"] is None:
-                kwargs[f"{side}_tls_verify"] = kwargs["tls_verify"]
+    taken_for_both(kwargs)
     authfile = kwargs.pop("authfile")
     source_registry = registry_options(cli, "src_", kwargs, authfile=authfile)
     destination_registry = registry_options(cli, "dest_", kwargs, authfile=authfile)
@@ -195,9 +193,7 @@ class _Run:
                 if plan.failures or plan.count("failed"):
                     raise SyncFailed("some images cannot be synced, see above")
                 return
-            digests = _DigestFile(self.kwargs["digestfile"])
             result = self._execute(plan, transports, task)
-        digests.write(result)
         self._show_result(result, as_json=as_json)
         self._fail(result)
 
@@ -212,25 +208,40 @@ class _Run:
         )
 
     def _execute(self, plan: SyncPlan, transports: Transports, task: Task) -> SyncResult:
+        from imgtools.cli.sync_watch import DigestFile, Record
+
+        digests = DigestFile(self.kwargs["digestfile"])
+        quiet, as_json = self.kwargs["quiet"], self.kwargs["as_json"]
+        if not plan.units and not as_json:
+            result = self._watched(plan, transports, task, Record(), digests)
+        else:
+            from imgtools.cli.progress import listener
+
+            with listener(quiet=quiet, as_json=as_json) as show, self.warnings.shown_by(show):
+                task = self.cli.task(show, jobs=self.jobs)
+                result = self._watched(plan, transports, task, Record(show), digests)
+        digests.write(result.outcomes)
+        return result
+
+    def _watched(
+        self,
+        plan: SyncPlan,
+        transports: Transports,
+        task: Task,
+        record: Record,
+        digests: DigestFile,
+    ) -> SyncResult:
+        """Execute; what was done before an interruption is in the digest file too."""
         from imgtools.sync.execute import Watch, execute
 
-        if not plan.units:
-            return execute(plan, self.options, transports, task=task)
-        from imgtools.cli.progress import listener
-
-        quiet, as_json = self.kwargs["quiet"], self.kwargs["as_json"]
-        with (
-            listener(quiet=quiet, as_json=as_json) as show,
-            self.warnings.shown_by(show),
-        ):
+        watch = Watch(planned=record.planned, done=record.done)
+        try:
             return execute(
-                plan,
-                self.options,
-                transports,
-                attempt=self.retry,
-                watch=Watch(planned=_Expectation(show)),
-                task=self.cli.task(show, jobs=self.jobs),
+                plan, self.options, transports, attempt=self.retry, watch=watch, task=task
             )
+        except BaseException:
+            digests.write(record.outcomes(plan))
+            raise
 
     def _show_result(self, result: SyncResult, *, as_json: bool) -> None:
         from imgtools.sync.render import result_json, result_text
@@ -241,11 +252,10 @@ class _Run:
             write_text(json.dumps({"event": "result", **result_json(result)}) + "\n")
             flush()
         elif not self.kwargs["quiet"]:
-            click.echo(f"imgtools: {result_text(result)}", err=True)
+            complain(result_text(result))
 
     def _fail(self, result: SyncResult) -> None:
         """Report what failed, and fail; without --keep-going by the first failure."""
-        from imgtools.cli.text import one_line
         from imgtools.sync.render import FAILED
 
         failures = [(f"Error processing {name}", error) for name, error in result.failures]
@@ -261,53 +271,8 @@ class _Run:
             raise error.with_context(what)
         for what, error in failures:
             hint = f" ({error.hint})" if error.hint else ""
-            click.echo(f"imgtools: {one_line(f'{what}: {error.message}{hint}')}", err=True)
+            complain(f"{what}: {error.message}{hint}")
         raise SyncFailed(FAILED)
-
-
-class _Expectation:
-    """Adds up what the plans of all copies expect to move, for the progress display."""
-
-    def __init__(self, show: Quiet) -> None:
-        self._show = show
-        self._lock = threading.Lock()
-        self._items = self._size = 0
-
-    def __call__(self, plan: CopyPlan) -> None:
-        """Add the plan of one copy."""
-        from imgtools.copy.actions import Reuse, Skip
-
-        moved = [action for action in plan.blobs if not isinstance(action, Reuse | Skip)]
-        with self._lock:
-            self._items += len(moved)
-            self._size += sum(max(0, action.blob.size) for action in moved)
-            self._show.expect(self._items, self._size)
-
-
-class _DigestFile:
-    """--digestfile: opened before anything is copied, so that a bad name costs nothing."""
-
-    def __init__(self, path: str | None) -> None:
-        """Empty the file; raises StorageError."""
-        self._path = path
-        if path:
-            self._put(path, b"")
-
-    def write(self, result: SyncResult) -> None:
-        """One line for each image that is at the destination: digest and name."""
-        if self._path:
-            lines = [
-                f"{outcome.digest} {outcome.destination}\n"
-                for outcome in result.outcomes
-                if outcome.digest is not None and not outcome.attached
-            ]
-            self._put(self._path, "".join(lines).encode())
-
-    def _put(self, path: str, content: bytes) -> None:
-        from imgtools.blob.files import storage_errors
-
-        with storage_errors(path), open(path, "wb") as file:
-            file.write(content)
 
 
 def _show_plan(plan: SyncPlan, *, as_json: bool) -> None:
