@@ -326,6 +326,18 @@ def test_lost_answer_where_nothing_may_be_asked(status: int) -> None:
         assert registry.count("PUT", SESSION) == 2
 
 
+def test_sessions_may_get_lost_as_long_as_each_comes_further() -> None:
+    # Servers that do not share their sessions behave like that.
+    with ScriptedRegistry(dialect=Dialect(body_limit=MB)) as registry:
+        lost = registry.fail(method="PATCH", nth=(5, 15, 27), status=404)
+        with opened(registry.host) as session:
+            session.features.limit_bodies(MB)
+            assert put(session) == "stored"
+        assert stored(registry)
+        assert registry.faults.applied(lost) == 3
+        assert registry.count("POST") == 4
+
+
 # Sessions that do not
 
 

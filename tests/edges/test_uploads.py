@@ -419,6 +419,16 @@ def test_54_limit_that_nothing_fits_under_is_reported(tmp_path: Path, source: st
         failed(pushed(tmp_path, source, registry), "413", "limits the size")
 
 
+def test_54_limit_below_the_least_chunk_is_reported(
+    tmp_path: Path, sources: dict[str, str]
+) -> None:
+    # The proxy refuses what the registry behind it asks for.
+    dialect = Dialect(body_limit=1 * MB, chunk_min=5 * MB)
+    with ScriptedRegistry(dialect=dialect) as registry:
+        failed(pushed(tmp_path, sources["large"], registry), "413", "limits the size")
+        assert len(sent(registry)) < 20
+
+
 def test_54_nobody_waits_for_100_continue(tmp_path: Path, source: str) -> None:
     with ScriptedRegistry(dialect=Dialect(expect="417", body_limit=CHUNKED)) as registry:
         assert pushed(tmp_path, source, registry).code == 0

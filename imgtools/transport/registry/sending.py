@@ -175,6 +175,7 @@ class Sending:
         if self._size >= 0:
             return self._replay.body(upload.offset, min(length, self._size - upload.offset))
         # Each request needs its length, so chunks of what may end anywhere are gathered first.
+        length = min(length, plan.MOST_BUFFERED)
         return Body.of(b"".join(self._replay.pieces(upload.offset, length)))
 
     def _advanced(self, upload: Upload, length: int, response: Response) -> Upload | None:
@@ -203,7 +204,7 @@ class Sending:
     def _moved_on(self, offset: int) -> None:
         """Failures count from the last time that we came further than ever before."""
         if offset - self._best >= plan.enough_gain(self._size):
-            self._best, self._tried = offset, 0
+            self._best, self._tried, self._refused = offset, 0, 0
 
     # What to do after a failure
 
@@ -268,6 +269,9 @@ class Sending:
     def _shrink(self, chunk: bool) -> float | None:
         """Send less per request from now on, unless that is little already."""
         if self._body <= plan.SMALLEST_CHUNK or (chunk and self._body < 2 * plan.SMALLEST_CHUNK):
+            return None
+        if chunk and self._upload is not None and self._body <= self._upload.least:
+            # What stands in front of the registry refuses what the registry asks for.
             return None
         log.debug("a body of %d bytes is too large", self._body)
         self._features.limit_bodies(self._body // 2 if chunk else plan.next_limit(self._body))

@@ -11,6 +11,8 @@ SMALLEST_CHUNK = 256 * 1024
 """A registry that finds this too large has another reason to refuse."""
 BUFFERED_CHUNK = 4 * 1024 * 1024
 """Bytes held in memory per request when the blob's size is not known."""
+MOST_BUFFERED = 64 * 1024 * 1024
+"""The same for registries that ask for larger chunks."""
 USUAL_CHUNK = 16 * 1024 * 1024
 """Bytes per request on a link that was cut: what is lost at most where sessions outlive a cut."""
 FIRST_CHUNK = 8 * 1024 * 1024
