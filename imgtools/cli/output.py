@@ -5,6 +5,7 @@ What cannot be written is an error of ours; a reader that went away is not.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ import click
 from imgtools.blob.files import storage_error
 from imgtools.cli.text import one_line
 from imgtools.task import Event, Note, Progress
+
+log = logging.getLogger(__name__)
 
 
 def write_bytes(data: bytes) -> None:
@@ -79,14 +82,19 @@ def warn(text: str) -> None:
 
 
 class Warnings:
-    """Shows warnings by `notes`, or by the listener that has the screen just now."""
+    """Shows warnings by `notes`, or by the listener that has the screen just now; with `quiet`
+    on the debug log alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._show: Progress = notes
 
     def __call__(self, text: str) -> None:
         """Show a warning; safe from any thread."""
-        self._show(Note("warning", text))
+        if self._quiet:
+            log.debug("%s", text)
+        else:
+            self._show(Note("warning", text))
 
     @contextmanager
     def shown_by(self, show: Progress) -> Iterator[None]:
