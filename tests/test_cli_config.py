@@ -196,3 +196,18 @@ def test_a_wrong_file_stops_commands_before_any_request(run_cli: RunCli, tmp_pat
     )
     assert done.returncode == 1
     assert f"{conf}: [[registry]] number 1: location" in done.stderr
+
+
+def test_secrets_of_a_remembered_realm_are_not_shown(run_cli: RunCli) -> None:
+    cache = run_cli.home / ".cache" / "imgtools"
+    cache.mkdir(parents=True)
+    host = {
+        "auth": "bearer",
+        "realm": "https://me:secret@auth.test/token?key=secret",
+        "service": "",
+    }
+    (cache / "registries.json").write_text(json.dumps({"version": 1, "hosts": {"r.test": host}}))
+    for flags in ((), ("--json",)):
+        done = run_cli("config", "show", *flags, "docker://r.test/a", check=True)
+        assert "bearer, https://auth.test/token?key=…" in done.stdout
+        assert "secret" not in done.stdout

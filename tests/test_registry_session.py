@@ -121,6 +121,21 @@ def test_sessions_made_after_cancelling_send_nothing() -> None:
         assert fake.requests == []
 
 
+def test_realm_is_remembered_without_user_information(tmp_path: Path) -> None:
+    path = tmp_path / "challenges"
+    script = TokenRegistry()
+    script.challenge = 'Bearer realm="{url}/token?k=1",service="srv"'
+    with FakeRegistry(script) as fake:
+        script.url = fake.url.replace("//", "//me:secret@")
+        for _ in range(2):
+            with SessionPool() as pool:
+                options = RegistryOptions(tls_verify=False, challenge_cache=str(path))
+                assert read(pool.session(fake.host, options))[0] == 200
+        assert [r.authorization for r in fake.requests if r.path == "/token"] == ["", ""]
+        assert f"{fake.url}/token?k=1" in path.read_text()
+        assert "secret" not in path.read_text()
+
+
 def test_few_connections_are_kept_to_hosts_that_a_registry_leads_to() -> None:
     numbers = itertools.count()
 

@@ -21,7 +21,7 @@ from imgtools.transport.registry.challenge_cache import KnownHost
 from imgtools.transport.registry.redirect import refusal
 from imgtools.transport.registry.scopes import covers, widened
 from imgtools.transport.registry.token_server import Fetch, TokenRefused, TokenServer, ask, basic
-from imgtools.transport.registry.url import Origin
+from imgtools.transport.registry.url import Origin, without_user
 from imgtools.transport.registry.wallet import Wallet
 
 if TYPE_CHECKING:
@@ -190,7 +190,9 @@ class Authenticator:
 
     def _learn(self, challenge: Challenge) -> bool:
         """Take over a challenge; whether it differs from what was known."""
-        now = (challenge.scheme, challenge.get("realm"), challenge.get("service"))
+        # What is remembered on disk has nobody's name and password in it.
+        realm = without_user(challenge.get("realm"))
+        now = (challenge.scheme, realm, challenge.get("service"))
         if challenge.scheme == "basic":
             now = ("basic", "", "")
         changed = now != (self._scheme, self._realm, self._service)

@@ -18,7 +18,7 @@ from imgtools.transport.registries.model import RegistriesConfig, Registry
 from imgtools.transport.registry.challenge_cache import ChallengeCache
 from imgtools.transport.registry.routes import endpoint_options
 from imgtools.transport.registry.session import DOCKER_HUB_API
-from imgtools.transport.registry.url import Origin
+from imgtools.transport.registry.url import Origin, redact
 
 _CERTIFICATES = (".crt", ".cert", ".key")
 
@@ -179,4 +179,5 @@ def _known(registry: str, options: RegistryOptions) -> str:
     entry = ChallengeCache(options.challenge_cache).get(_authority(registry))
     if entry is None:
         return ""
-    return ", ".join(part for part in (entry.scheme, entry.auth, entry.realm) if part)
+    realm = redact(entry.realm) if entry.realm else ""
+    return ", ".join(part for part in (entry.scheme, entry.auth, realm) if part)

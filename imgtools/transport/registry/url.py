@@ -18,6 +18,7 @@ _HOST = re.compile(r"[a-z0-9._-]{1,255}|[0-9a-f:.]*:[0-9a-f:.]*(?:%[a-z0-9%._~-]
 """A name, or an address of IPv6 with or without a zone. No more than that: whoever else reads
 a URL, such as a proxy, must not read another host than the one that we decided on."""
 
+_USER = re.compile(r"(?<=://)[^/?#]*@")
 _SHOWN_PARAMETERS = frozenset({"digest", "mount", "from", "n", "last", "scope", "service"})
 _TEXT_LIMIT = 300
 
@@ -94,6 +95,11 @@ def resolve(base: str, location: str) -> str:
     elif parts.fragment:
         url = urlunsplit((*parts[:4], ""))
     return url
+
+
+def without_user(url: str) -> str:
+    """`url` without the user information that it may have, which we never send."""
+    return _USER.sub("", url, count=1)
 
 
 def with_query(url: str, addition: str) -> str:
