@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.fault_matrix import SIDES, TENTHS, Case, blob_bytes, cases, run_all, table
 
-CLEAN = {"ExchangeFailed", "RegistryError", "Denied", "DigestMismatch"}
+CLEAN = {"ExchangeFailed", "RegistryError", "Denied", "Forbidden", "DigestMismatch"}
 # Each interrupted request of an upload is followed by one that asks what arrived.
 MOST_REQUESTS = 40
 # A link that is cut again and again is used as long as something comes through.
