@@ -384,10 +384,20 @@ def test_copy_brings_tags_made_of_digests(sync: Sync) -> None:
 
 
 def test_retries_of_a_registry_in_trouble(sync: Sync) -> None:
-    """--retry-times counts for listing, looking and copying alike."""
-    fill(sync, "a", "b")
-    for method, path in (("GET", "/tags/list"), ("HEAD", "/manifests/b"), ("PUT", "/manifests/a")):
+    """--retry-times counts for listing, looking and copying alike, and for what is attached."""
+    image, _ = fill(sync, "a", "b")
+    load(sync.source, "ns/app", random_artifact("r", subject=image.top.descriptor()))
+    index = random_index(1)
+    load(sync.source, "ns/app", index, "c")
+    for method, path in (
+        ("GET", "/tags/list"),
+        ("HEAD", "/manifests/b"),
+        ("GET", f"/manifests/{index.top.digest}"),
+        ("GET", f"/referrers/{image.top.digest}"),
+        ("PUT", "/manifests/a"),
+    ):
         registry = sync.target if method == "PUT" else sync.source
         registry.fail(method=method, path=path, status=503, nth=range(1, 7), retry_after=0)
-    flags = ("--retry-times=2", "--retry-delay=1ms")
-    assert set(sync.outcomes(*flags).values()) == {"new"}
+    result = sync.result("--retry-times=2", "--retry-delay=1ms")
+    assert [each["outcome"] for each in result["images"]] == ["new"] * 4
+    assert result["failures"] == []

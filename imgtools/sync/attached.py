@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from imgtools.errors import Error, ImageNotFound, LimitExceeded, NotFound
 from imgtools.spec import media_type as mt
@@ -17,11 +18,13 @@ from imgtools.spec.digest import Digest
 from imgtools.spec.digest_tag import subject_of_tag
 from imgtools.spec.reference import ImageName, Reference
 from imgtools.sync.facts import Image, ImageFact, Pair, ReferrerFact, Survey
-from imgtools.sync.looking import ask_all
+from imgtools.sync.looking import Attempt, ask_all, once
 from imgtools.sync.options import SyncOptions
 from imgtools.task import Task
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.table import Transports
+
+T = TypeVar("T")
 
 Look = Callable[[Iterable[Image]], list[ImageFact]]
 KnownTags = Mapping[tuple[RegistryOptions, Reference], frozenset[str]]
@@ -48,15 +51,16 @@ def add_attached(
     transports: Transports,
     *,
     look: Look,
+    attempt: Attempt = once,
     task: Task,
 ) -> Survey:
     """`survey` with what is attached to its images.
 
     `tags` are the tags of the source repositories of which all are known; `look` finds the
-    facts of further images. What cannot be listed is a failure. Raises LimitExceeded for
-    more levels or referrers than anybody attaches, Cancelled.
+    facts of further images. Each question is asked by `attempt`. What cannot be listed is a
+    failure. Raises LimitExceeded for more levels or referrers than anybody attaches, Cancelled.
     """
-    return _Search(survey, tags, options, transports, look, task).run()
+    return _Search(survey, tags, options, transports, look, attempt, task).run()
 
 
 class _Search:
@@ -67,10 +71,11 @@ class _Search:
         options: SyncOptions,
         transports: Transports,
         look: Look,
+        attempt: Attempt,
         task: Task,
     ) -> None:
         self.survey, self.options, self.transports = survey, options, transports
-        self.look, self.task = look, task
+        self.look, self.attempt, self.task = look, attempt, task
         self.tags: dict[Pair, frozenset[str] | None] = {}
         self.by_tag: dict[Pair, dict[Digest, list[str]]] = {}
         self.images = {fact.image.destination: fact for fact in survey.images}
@@ -91,16 +96,15 @@ class _Search:
             if fact.image.pair and fact.root and fact.image.subject is None and not fact.error
         )
         scouts = list({subject.pair: subject for subject in reversed(level)}.values())
-        found = ask_all(self._referrers, scouts, task=self.task)
+        found = self._ask_all(self._referrers, scouts)
         level += self._new(self._instances())
         for _ in range(_DEEPEST):
             if not level:
                 return self._result()
             rest = [s for s in level if s not in found and self._worth_asking(s)]
-            found |= ask_all(self._referrers, rest, task=self.task)
-            there = ask_all(
-                self._at_destination, (s for s in level if self._some(found.get(s))), task=self.task
-            )
+            found |= self._ask_all(self._referrers, rest)
+            some = (subject for subject in level if self._some(found.get(subject)))
+            there = self._ask_all(self._at_destination, some)
             below = [*self._from_tags(level), *self._note(level, found, there)]
             found, level = {}, self._new(below)
         raise LimitExceeded("the chain of referrers", _DEEPEST, unit="levels")
@@ -112,6 +116,11 @@ class _Search:
             referrers=tuple(self.referrers),
             failures=tuple(self.failures),
         )
+
+    def _ask_all(
+        self, question: Callable[[_Subject], T], about: Iterable[_Subject]
+    ) -> dict[_Subject, T | Error]:
+        return ask_all(question, about, attempt=self.attempt, task=self.task)
 
     def _new(self, subjects: Iterable[_Subject]) -> list[_Subject]:
         """Those not looked at yet."""
@@ -217,8 +226,7 @@ class _Search:
             and not fact.error
             and self._may_have_more(fact.image.pair, fact.root.digest)
         }
-        found = ask_all(lambda subject: self._children(subject, wanted[subject]), wanted,
-                        task=self.task)  # fmt: skip
+        found = self._ask_all(lambda subject: self._children(subject, wanted[subject]), wanted)
         below: list[_Subject] = []
         for subject, children in found.items():
             if isinstance(children, Error):

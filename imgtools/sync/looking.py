@@ -40,13 +40,19 @@ def answer(question: Callable[[], T]) -> T | Error:
         return e
 
 
-def ask_all(question: Callable[[A], T], about: Iterable[A], *, task: Task) -> dict[A, T | Error]:
-    """The answer about each, asked in parallel; raises Cancelled."""
+def ask_all(
+    question: Callable[[A], T], about: Iterable[A], *, attempt: Attempt = once, task: Task
+) -> dict[A, T | Error]:
+    """The answer about each, asked in parallel, each by `attempt`; raises Cancelled."""
+
+    def ask(each: A) -> T | Error:
+        return answer(partial(attempt, partial(question, each)))
+
     subjects = list(dict.fromkeys(about))
     if len(subjects) == 1:
         # No thread is worth one question.
         task.cancel.check()
-        return {subjects[0]: answer(partial(question, subjects[0]))}
+        return {subjects[0]: ask(subjects[0])}
     with WorkerPool(replace(task, jobs=AT_ONCE)) as pool:
-        answers = pool.map(lambda each: answer(partial(question, each)), subjects)
+        answers = pool.map(ask, subjects)
     return dict(zip(subjects, answers, strict=True))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from imgtools.errors import Error, ImageNotFound, InvalidInput
 from imgtools.spec import media_type as mt
@@ -29,6 +30,9 @@ from imgtools.sync.options import (
 from imgtools.task import Task
 from imgtools.transport.options import DestinationOptions, RegistryOptions, SourceOptions
 from imgtools.transport.table import Transports
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 Admit = Callable[[ImageName], object]
 """Policy by name: raises Rejected for an image that must not be copied."""
@@ -67,9 +71,7 @@ def survey(
     raised. Raises also InvalidReference for names that the destination cannot have,
     InvalidInput, Unsupported, StorageError, Cancelled.
     """
-    run = _Surveyor(tuple(wanted), target, options, transports, admit, task)
-    run.attempt = attempt
-    return run.run()
+    return _Surveyor(tuple(wanted), target, options, transports, admit, attempt, task).run()
 
 
 class _Surveyor:
@@ -80,11 +82,12 @@ class _Surveyor:
         options: SyncOptions,
         transports: Transports,
         admit: Admit | None,
+        attempt: Attempt,
         task: Task,
     ) -> None:
         self.wanted, self.target, self.options = wanted, target, options
         self.transports, self.admit, self.task = transports, admit, task
-        self.attempt: Attempt = once
+        self.attempt = attempt
         self.finder = Finder(target, options)
         self.listings: dict[_Listing, list[str] | Error] = {}
         self.failures: list[tuple[str, Error]] = []
@@ -112,8 +115,12 @@ class _Surveyor:
             self.options,
             self.transports,
             look=self._look,
+            attempt=self.attempt,
             task=self.task,
         )
+
+    def _ask_all(self, question: Callable[[A], T], about: Iterable[A]) -> dict[A, T | Error]:
+        return ask_all(question, about, attempt=self.attempt, task=self.task)
 
     # --- which images -----------------------------------------------------------------------
 
@@ -129,9 +136,7 @@ class _Surveyor:
                 listings.extend(self._at_destination(each))
             elif self.finder.attached:
                 listings.append(_Listing(each.repository, each.registry, False, _BESIDE_ONE))
-        self.listings = ask_all(
-            lambda listing: self.attempt(lambda: self._tags(listing)), listings, task=self.task
-        )
+        self.listings = self._ask_all(self._tags, listings)
 
     def _at_destination(self, wanted: RepositoryWanted) -> Iterator[_Listing]:
         if self.target.place != "docker":
@@ -186,11 +191,10 @@ class _Surveyor:
 
         def ask(side: tuple[int, bool]) -> Descriptor | None:
             number, at_source = side
-            found: Descriptor | None = self.attempt(lambda: self._side(wanted[number], at_source))
-            return found
+            return self._side(wanted[number], at_source)
 
-        answers = ask_all(ask, self._first(wanted, sides), task=self.task)
-        answers |= ask_all(ask, (s for s in sides if s not in answers), task=self.task)
+        answers = self._ask_all(ask, self._first(wanted, sides))
+        answers |= self._ask_all(ask, (s for s in sides if s not in answers))
         facts: list[ImageFact] = []
         for number, image in enumerate(wanted):
             top, current = answers[number, True], answers.get((number, False))
@@ -275,7 +279,7 @@ class _Surveyor:
             for fact in facts
             if fact.image.reference and not fact.image.whole and fact.top and _is_index(fact.top)
         }
-        chosen = ask_all(self._instance, images, task=self.task)
+        chosen = self._ask_all(self._instance, images)
         done: list[ImageFact] = []
         for fact in facts:
             if fact.image.reference is None or fact.top is None or fact.image.whole:
