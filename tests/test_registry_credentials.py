@@ -298,3 +298,11 @@ def test_cache_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
     nowhere.put("r", BEARER)
     nowhere.save()
     assert nowhere.get("r") == BEARER
+
+
+@pytest.mark.parametrize("name", ["realm", "service"])
+@pytest.mark.parametrize("text", ["https://a\ud800", "https://a\r\nX: y", "https://a\x00"])
+def test_remembered_challenge_that_no_header_had(name: str, text: str) -> None:
+    entry = {"scheme": "https", "auth": "bearer", "realm": "https://a/token", "service": "s"}
+    assert KnownHost.from_json(entry) is not None
+    assert KnownHost.from_json({**entry, name: text}) is None

@@ -136,6 +136,21 @@ def test_realm_is_remembered_without_user_information(tmp_path: Path) -> None:
         assert "secret" not in path.read_text()
 
 
+def test_refresh_token_with_half_a_character_is_not_taken() -> None:
+    script = TokenRegistry()
+    script.token_answer = lambda request: say(200, {"token": "t", "refresh_token": "\ud800"})
+    script.valid = {"Bearer t"}
+    with ExitStack() as stack:
+        fake = fake_with_tokens(stack, script)
+        session = open_session(fake.host, credentials=Credentials(identity_token="mine"))
+        for name in ("a", "b"):
+            scopes = (f"repository:{name}:pull",)
+            session.request("GET", "/v2/x", repository=name, scopes=scopes).drain()
+        session.close()
+        tokens = [request for request in fake.requests if request.path == "/token"]
+        assert [b"refresh_token=mine" in request.body for request in tokens] == [True, True]
+
+
 def test_few_connections_are_kept_to_hosts_that_a_registry_leads_to() -> None:
     numbers = itertools.count()
 

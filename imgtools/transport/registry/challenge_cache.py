@@ -43,6 +43,9 @@ class KnownHost:
             return None
         texts = [value.get(name, "") for name in ("scheme", "auth", "realm", "service")]
         scheme, auth, realm, service = (text if isinstance(text, str) else "" for text in texts)
+        # Neither half a character nor the end of a line came from a header.
+        if not (realm.isprintable() and service.isprintable()):
+            return None
         if scheme not in ("", "http", "https") or auth not in ("", "basic", "bearer"):
             return None
         if auth == "bearer" and not realm.startswith(("http://", "https://")):

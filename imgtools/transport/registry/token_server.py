@@ -168,7 +168,7 @@ def _read(server: TokenServer, response: Response, credentials: Credentials | No
     return TokenAnswer(
         token=token,
         life=max(seconds, SHORTEST_LIFE),
-        refresh_token=rotated if isinstance(rotated, str) else "",
+        refresh_token=rotated if isinstance(rotated, str) and rotated.isprintable() else "",
     )
 
 
