@@ -8,14 +8,16 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from imgtools.errors import InvalidInput
-from imgtools.transport.options import Proxies, RegistryOptions
+from imgtools.transport.options import Credentials, Proxies, RegistryOptions
 from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
 from imgtools.transport.registry.exchange import ExchangeFailed
+from imgtools.transport.registry.pool import SessionPool
 from imgtools.transport.registry.session import Session
 from imgtools.transport.registry.tls import certificates_for, make_context
 from tests.registry_fake import FakeRegistry, open_session, say
@@ -62,30 +64,39 @@ def test_directories_that_say_nothing(tmp_path: Path) -> None:
     make_context(RegistryOptions(cert_dir=str(tmp_path)), client_identity=True)
 
 
+FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
 @contextmanager
-def tls_server(certificates: Path, seen: list[object], *, required: bool = False) -> Iterator[str]:
-    """Answers 200 and notes the client's certificate, which it asks for."""
+def tls_server(
+    certificates: Path,
+    seen: list[object],
+    *,
+    required: bool = False,
+    answer: bytes = FINE,
+    address: str = "127.0.0.1",
+) -> Iterator[str]:
+    """Says `answer` to a request, and notes the client's certificate, which it asks for."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "server.crt", certificates / "server.key")
     context.load_verify_locations(certificates / "ca.crt")
     context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server((address, 0))
 
     def serve() -> None:
         with suppress(OSError):
             while True:
                 plain, _ = listener.accept()
                 with plain, suppress(OSError), context.wrap_socket(plain, server_side=True) as tls:
-                    tls.recv(65536)
+                    if not tls.recv(65536):
+                        continue
                     seen.append(tls.getpeercert())
-                    tls.sendall(
-                        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-                    )
+                    tls.sendall(answer)
 
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        yield f"{address}:{listener.getsockname()[1]}"
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
@@ -106,6 +117,45 @@ def test_client_identity_is_for_the_registry_only(tmp_path: Path, certificates: 
         session.close()
     assert seen[0]
     assert not seen[1]
+
+
+@pytest.mark.parametrize(
+    ("status", "header"),
+    [
+        (307, "Location: https://{elsewhere}/x"),
+        (401, 'WWW-Authenticate: Bearer realm="https://{elsewhere}/token",service="s"'),
+    ],
+)
+def test_hosts_that_a_registry_leads_to_are_verified_too(
+    certificates: Path, status: int, header: str
+) -> None:
+    """The other host has the right authority's certificate, but of another name."""
+    others: list[object] = []
+    with tls_server(certificates, others, address="127.0.0.2") as elsewhere:
+        head = f"HTTP/1.1 {status} X\r\n{header.format(elsewhere=elsewhere)}\r\n"
+        answer = f"{head}Content-Length: 0\r\nConnection: close\r\n\r\n".encode()
+        with tls_server(certificates, [], answer=answer) as host:
+            session = open_session(
+                host,
+                tls_verify=True,
+                ca_file=str(certificates / "ca.crt"),
+                credentials=Credentials(username="me", password="secret"),
+            )
+            with pytest.raises(ExchangeFailed, match=r"TLS with 127\.0\.0\.2"):
+                ask(session)
+            session.close()
+    assert others == []
+
+
+def test_insecure_session_changes_nothing_for_a_verifying_one(certificates: Path) -> None:
+    seen: list[object] = []
+    with tls_server(certificates, seen) as host, SessionPool() as pool:
+        insecure = RegistryOptions(tls_verify=False)
+        assert ask(pool.session(host, insecure)) == 200
+        with pytest.raises(ExchangeFailed, match="not trusted"):
+            ask(pool.session(host, replace(insecure, tls_verify=True)))
+        assert ask(pool.session(host, insecure)) == 200
+    assert len(seen) == 2
 
 
 def test_client_certificate_that_is_missing(certificates: Path) -> None:
