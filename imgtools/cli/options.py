@@ -66,6 +66,19 @@ def registry_flags(prefix: str = "", whose: str = "") -> Callable[[Any], Any]:
     return decorate
 
 
+def auth_file_flags(function: Any) -> Any:
+    """A decorator that adds the options that say which file of credentials is changed."""
+    function = click.option(
+        "--compat-auth-file",
+        type=click.Path(),
+        metavar="PATH",
+        help="A config.json of docker to change instead.",
+    )(function)
+    return click.option("--authfile", type=click.Path(), metavar="PATH",
+                        help="The auth.json to change (default: REGISTRY_AUTH_FILE, else "
+                        "$XDG_RUNTIME_DIR/containers/auth.json).")(function)  # fmt: skip
+
+
 def tls_verify_for_both(function: Any) -> Any:
     """A decorator that adds skopeo's older --tls-verify, which is for source and destination."""
     return go_bool("--tls-verify", default=None, hidden=True, help="For both registries.")(function)

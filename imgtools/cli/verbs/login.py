@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgtools.cli.command import go_bool, verb
+from imgtools.cli.options import auth_file_flags
 from imgtools.cli.output import flush, warn, write_lines, write_text
 from imgtools.cli.state import Cli
 from imgtools.errors import Denied, Error, InvalidInput, LimitExceeded, NotFound
@@ -38,19 +39,7 @@ class _Given:
 
 @verb("login", short_help="Log in to a registry.")
 @click.argument("registry", nargs=-1, metavar="REGISTRY[/NAMESPACE]")
-@click.option(
-    "--authfile",
-    type=click.Path(),
-    metavar="PATH",
-    help="The auth.json to change (default: REGISTRY_AUTH_FILE, else "
-    "$XDG_RUNTIME_DIR/containers/auth.json).",
-)
-@click.option(
-    "--compat-auth-file",
-    type=click.Path(),
-    metavar="PATH",
-    help="A config.json of docker to change instead.",
-)
+@auth_file_flags
 @click.option(
     "--cert-dir",
     type=click.Path(),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgtools.cli.command import go_bool, verb
+from imgtools.cli.options import auth_file_flags
 from imgtools.cli.output import warn, write_lines
 from imgtools.cli.state import Cli
 from imgtools.errors import Error, InvalidInput, NotFound
@@ -25,19 +26,7 @@ if TYPE_CHECKING:
 @verb("logout", short_help="Log out of a registry.")
 @click.argument("registry", nargs=-1, metavar="REGISTRY[/NAMESPACE]")
 @go_bool("--all", "-a", help="Forget the credentials of all registries in the file.")
-@click.option(
-    "--authfile",
-    type=click.Path(),
-    metavar="PATH",
-    help="The auth.json to change (default: REGISTRY_AUTH_FILE, else "
-    "$XDG_RUNTIME_DIR/containers/auth.json).",
-)
-@click.option(
-    "--compat-auth-file",
-    type=click.Path(),
-    metavar="PATH",
-    help="A config.json of docker to change instead.",
-)
+@auth_file_flags
 @go_bool("--tls-verify", default=None, help="Require https and verify certificates (default true).")
 @click.pass_obj
 def command(cli: Cli, /, registry: tuple[str, ...], **kwargs: Any) -> None:
