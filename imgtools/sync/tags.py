@@ -8,7 +8,6 @@ import re
 from typing import Protocol
 
 from imgtools.errors import InvalidInput
-from imgtools.sync.semver import Constraint, InvalidVersion, Version
 
 _LONGEST = 10_000
 
@@ -76,10 +75,14 @@ class VersionTags:
 
     def __init__(self, constraint: str) -> None:
         """Raises InvalidConstraint."""
+        from imgtools.sync.semver import Constraint
+
         self.constraint = Constraint(constraint)
 
     def __call__(self, tag: str) -> bool:
         """Whether `tag` is a version that satisfies the constraint."""
+        from imgtools.sync.semver import InvalidVersion, Version
+
         try:
             version = Version.parse(tag)
         except InvalidVersion:
