@@ -337,3 +337,36 @@ def test_command(run_cli: RunCli, tmp_path: Path) -> None:
     assert run_cli("delete", f"oci:{layout}:a").returncode == 2
     refused = run_cli("delete", "--replace-tag", f"oci:{layout}:a")
     assert (refused.returncode, "--replace-tag" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_an_unknown_document_mentions_stays_with_it(tmp_path: Path, nested: bool) -> None:
+    """It does not go with it either: nobody knows whose it is."""
+    path = tmp_path / "layout"
+    sample = random_image()
+    write(f"oci:{path}:x", sample)
+    layer = next(d for d in sample.blobs if "layer" in d.media_type)
+    descriptors = [
+        {"mediaType": "application/vnd.test.v9", "digest": str(layer.digest), "size": 1},
+        {"mediaType": "application/vnd.test.v9", "digest": str(D[0]), "size": 1},
+    ]
+    document: dict[str, Any] = {"parts": descriptors}
+    media_type = "application/vnd.test.v9+json"
+    for _ in range(1 + nested):
+        content = json.dumps(document).encode()
+        made = Digest.of(content)
+        (path / "blobs" / "sha256" / made.hex).write_bytes(content)
+        child = {"mediaType": media_type, "digest": str(made), "size": len(content)}
+        media_type = "application/vnd.oci.image.index.v1+json"
+        document = {"schemaVersion": 2, "mediaType": media_type, "manifests": [child]}
+    index = json.loads((path / "index.json").read_text())
+    index["manifests"].append(
+        child | {"annotations": {"org.opencontainers.image.ref.name": "unknown"}}
+    )
+    (path / "index.json").write_text(json.dumps(index))
+
+    delete_from_layout(f"{path}:x", PLAIN, task=Task())
+    assert (path / "blobs" / "sha256" / layer.digest.hex).exists()
+    if nested:
+        delete_from_layout(f"{path}:unknown", PLAIN, task=Task())
+        assert [p.name for p in (path / "blobs" / "sha256").iterdir()] == [layer.digest.hex]

@@ -8,10 +8,12 @@ happens in between, what it names is there.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from imgtools.blob.files import storage_errors
 from imgtools.errors import Conflict, Error, ImageNotFound, InvalidManifest, NotFound
@@ -21,6 +23,7 @@ from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.schema1 import Schema1
+from imgtools.spec.strict_json import MANIFEST_LIMIT
 from imgtools.task import Task
 from imgtools.transport import layout_index
 from imgtools.transport.base import Origin
@@ -40,8 +43,13 @@ _GRAPH_LIMIT = 100_000
 _MANIFESTS = ("manifest", "index", "schema1", "other")
 """What may be a manifest: an entry may have no media type, or one that we do not know."""
 
+_DIGEST = re.compile(rb"\b(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})\b")
+
 Graph = Mapping[Digest, tuple[Digest, ...] | None]
 """What each manifest needs: blobs and further manifests; None for one that cannot be read."""
+
+Mentions = Mapping[Digest, frozenset[Digest]]
+"""The digests in documents of types that we do not know, which may need what they name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +80,12 @@ def plan_removal(
     graph: Graph,
     options: LayoutDeleteOptions,
     attached: Iterable[Digest] = (),
+    mentions: Mentions = MappingProxyType({}),
 ) -> Removal:
     """What goes when the entry at position `chosen` is deleted. Pure.
 
-    `attached` are the manifest's referrers at any depth. A second entry with the same name
+    `attached` are the manifest's referrers at any depth. What is mentioned stays as long as
+    who mentions it, but does not go with it. A second entry with the same name
     goes too, because the name shall be gone.
     """
     digests = [_digest(entry) for entry in entries]
@@ -92,6 +102,7 @@ def plan_removal(
         gone |= {position for position, digest in enumerate(digests) if digest in wanted}
     removed = _reachable((digests[p] for p in gone), graph)
     needed = _reachable((d for p, d in enumerate(digests) if p not in gone), graph)
+    needed = _reachable((*needed, *(d for n in needed for d in mentions.get(n, ()))), graph)
     unreadable = tuple(sorted(d for d in needed if d in graph and graph[d] is None))
     return Removal(
         entries=tuple(sorted(gone)),
@@ -140,7 +151,7 @@ def delete_from_layout(
 def _survey_and_plan(source: LayoutSource, options: LayoutDeleteOptions) -> Removal:
     chosen = source.position()
     entries = source.entries
-    graph = _graph(source, entries)
+    graph, mentions = _graph(source, entries)
     attached: dict[Digest, None] = {}
     todo = [_digest(entries[chosen])] if options.referrers else []
     while todo:
@@ -148,12 +159,14 @@ def _survey_and_plan(source: LayoutSource, options: LayoutDeleteOptions) -> Remo
             if descriptor.digest not in attached:
                 attached[descriptor.digest] = None
                 todo.append(descriptor.digest)
-    return plan_removal(entries, chosen, graph, options, attached)
+    return plan_removal(entries, chosen, graph, options, attached, mentions)
 
 
-def _graph(source: LayoutSource, entries: Sequence[layout_index.Entry]) -> Graph:
-    """What every manifest of the layout needs, those of other manifests included."""
+def _graph(source: LayoutSource, entries: Sequence[layout_index.Entry]) -> tuple[Graph, Mentions]:
+    """What every manifest of the layout needs, those of other manifests included, and what is
+    mentioned where we cannot tell."""
     graph: dict[Digest, tuple[Digest, ...] | None] = {}
+    mentions: dict[Digest, frozenset[Digest]] = {}
     todo = [Descriptor.from_json(entry, "index.json entry") for entry in entries]
     while todo:
         descriptor = todo.pop()
@@ -169,7 +182,23 @@ def _graph(source: LayoutSource, entries: Sequence[layout_index.Entry]) -> Graph
             graph[descriptor.digest] = tuple(blob.digest for blob in view.blobs())
         elif mt.kind(descriptor.media_type) != "other" or not descriptor.media_type:
             graph[descriptor.digest] = None
-    return graph
+        else:
+            graph[descriptor.digest] = ()
+            mentions[descriptor.digest] = _mentioned(source, descriptor)
+    return graph, mentions
+
+
+def _mentioned(source: LayoutSource, descriptor: Descriptor) -> frozenset[Digest]:
+    """The digests in a document, none for what is missing or larger than a manifest may be."""
+    if descriptor.size > MANIFEST_LIMIT:
+        return frozenset()
+    try:
+        with source.open_blob(descriptor) as reader:
+            content = reader.read()
+    except Error as e:
+        log.debug("%s: %s", descriptor.digest, e.message)
+        return frozenset()
+    return frozenset(Digest.parse(found.decode()) for found in _DIGEST.findall(content))
 
 
 def _view(source: LayoutSource, descriptor: Descriptor) -> mf.Manifest | mf.Index | None:
