@@ -240,6 +240,10 @@ def test_wrong_command_lines(
         (("--src", "docker", "--dest", "dir", "--sign-by-sigstore=x", "a", "b"), "not supported"),
         (("--src", "docker", "--dest", "dir", "--referrers", "a", "b"), "cannot hold referrers"),
         (("--src", "dir", "--dest", "docker", "--format=v3", "a", "b"), "v3"),
+        (
+            ("--src", "dir", "--dest", "docker", "--dry-run", "--digestfile=d", "a", "b"),
+            "--digestfile and --dry-run cannot be given together",
+        ),
         (("--src", "yaml", "--dest", "dir", "absent.yml", "b"), "absent.yml: no such file"),
         (("--src", "docker", "--dest", "dir", "a.io/b:1@sha256:zz", "c"), "invalid reference"),
         (("--src", "docker", "--dest", "docker", "a.io/b:1", "UP.io/X Y"), "invalid reference"),

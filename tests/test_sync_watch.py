@@ -157,3 +157,17 @@ def test_a_name_that_the_destination_refuses(sync: Sync, keep_going: bool) -> No
     others = {outcomes["app:x2"], outcomes["app:x3"]}
     assert (outcomes["app:x1"], others) == ("failed", {"new" if keep_going else "skipped"})
     assert {"x2", "x3"} & set(sync.tags()) == ({"x2", "x3"} if keep_going else set())
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_command_timeout_ends_a_hanging_sync(sync: Sync, tmp_path: Path, first: bool) -> None:
+    """Before or after the verb, however many answers are waited for; what was done stands."""
+    sync.source.fail(method="GET", path="/blobs/", nth=range(4, 100), stall=60)
+    digests = tmp_path / "digests"
+    words = arguments(sync, "--digestfile", digests)
+    timeout = "--command-timeout=2s"
+    started = time.monotonic()
+    done = sync.cli(*((timeout, *words) if first else (*words, timeout)), timeout=30)
+    assert time.monotonic() - started < 25
+    assert (done.returncode, "longer than 2 seconds" in done.stderr) == (1, True)
+    assert len(digests.read_text().splitlines()) == len(sync.tags()) < 6

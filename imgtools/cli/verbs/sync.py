@@ -103,6 +103,8 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
         if kwargs.pop(flag.lstrip("-").replace("-", "_")):
             raise Unsupported(f"{flag} is not supported by this version")
     source, base = _places(kwargs)
+    if kwargs["dry_run"] and kwargs["digestfile"]:
+        raise InvalidInput("--digestfile and --dry-run cannot be given together")
     taken_for_both(kwargs)
     authfile = kwargs.pop("authfile")
     source_registry = registry_options(cli, "src_", kwargs, authfile=authfile)
