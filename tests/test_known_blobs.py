@@ -30,6 +30,7 @@ from imgtools.task import Task
 from imgtools.testing.dialects import GGCR, Dialect
 from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.base import Origin
+from imgtools.transport.options import Credentials
 from imgtools.transport.registry.api import Repository
 from imgtools.transport.registry.delete import delete_image
 from imgtools.transport.registry.delete_plan import DeleteOptions
@@ -95,10 +96,33 @@ def test_what_was_asked_is_known() -> None:
 
 def test_next_process_asks_again() -> None:
     with ScriptedRegistry() as registry:
+        for outcome in ("stored", "present"):
+            with opened(registry.host) as session:
+                assert put(session) == outcome
+        # It is the POST that asks, so nothing is sent twice and no request is added.
+        assert registry.count("POST") == 2
+        assert registry.count("PUT") == registry.count() - 2 == 1
+
+
+@pytest.mark.parametrize("mount", ["no", 400, 404, 405])
+def test_registry_that_does_not_mount_gets_the_blob_again(mount: Any) -> None:
+    with ScriptedRegistry(dialect=Dialect(mount=mount)) as registry:
         for _ in range(2):
             with opened(registry.host) as session:
                 assert put(session) == "stored"
         assert registry.count("PUT") == 2
+
+
+def test_one_token_serves_a_mount_from_the_repository_itself() -> None:
+    with ScriptedRegistry(auth="bearer") as registry:
+        credentials = Credentials(username="user", password="secret")
+        for outcome in ("stored", "present"):
+            with opened(registry.host, credentials=credentials) as session:
+                assert put(session) == outcome
+        assert [token.scopes for token in registry.tokens] == [
+            ("repository:a/b:pull,push",),
+            ("repository:a/b:pull,push",),
+        ]
 
 
 def test_parallel_copies_upload_a_blob_once() -> None:

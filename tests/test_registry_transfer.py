@@ -437,8 +437,9 @@ def test_upload_is_post_and_put() -> None:
     with registry(script) as (fake, session):
         assert put(session, Task(progress=events.append)) == "stored"
         quoted = str(LAYER.digest).replace(":", "%3A")
+        # The POST also asks for what the repository may have itself.
         assert fake.seen == [
-            "POST /v2/a/b/blobs/uploads/",
+            f"POST /v2/a/b/blobs/uploads/?mount={LAYER.digest}&from=a/b",
             f"PUT /u/1?_state=a%2Fb%3d&digest={quoted}",
         ]
         assert fake.requests[0].headers["content-length"] == "0"

@@ -5,7 +5,6 @@ What cannot be written is an error of ours; a reader that went away is not.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,8 +14,6 @@ import click
 from imgtools.blob.files import storage_error
 from imgtools.cli.text import one_line
 from imgtools.task import Event, Note, Progress
-
-log = logging.getLogger(__name__)
 
 
 def write_bytes(data: bytes) -> None:
@@ -82,19 +79,14 @@ def warn(text: str) -> None:
 
 
 class Warnings:
-    """Shows warnings by `notes`, or by the listener that has the screen just now; with `quiet`
-    on the debug log alone."""
+    """Shows warnings by `notes`, or by the listener that has the screen just now."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self) -> None:
         self._show: Progress = notes
 
     def __call__(self, text: str) -> None:
         """Show a warning; safe from any thread."""
-        if self._quiet:
-            log.debug("%s", text)
-        else:
-            self._show(Note("warning", text))
+        self._show(Note("warning", text))
 
     @contextmanager
     def shown_by(self, show: Progress) -> Iterator[None]:

@@ -166,7 +166,7 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
             accept_uncompressed=options.accept_uncompressed,
         ),
     )
-    warnings = Warnings(quiet=kwargs["quiet"])
+    warnings = Warnings()
     with Transports(cli.cancel, warn=warnings) as transports:
         done = retry(lambda: _run(cli, transports, ends, options, kwargs, warnings))
     if done is not None and kwargs["digestfile"]:

@@ -167,7 +167,7 @@ class _Run:
         self.target, self.options, self.kwargs = target, options, kwargs
         self.retry = retrying(cli, kwargs)
         self.jobs = kwargs["image_parallel_copies"] or None
-        self.warnings = Warnings(quiet=kwargs["quiet"])
+        self.warnings = Warnings()
 
     def __call__(self) -> None:
         from imgtools.sync import plan_sync, survey

@@ -74,8 +74,9 @@ class Repository:
         scopes = self.scopes
         if mount is not None:
             path += "?" + urlencode({"mount": str(mount), "from": source}, safe="/:")
-            # Some token servers read only the first scope, so ours is in front.
-            scopes = (*scopes, pull_scope(source))
+            if source != self.name:
+                # Some token servers read only the first scope, so ours is in front.
+                scopes = (*scopes, pull_scope(source))
         return self._request("POST", path, scopes=scopes, cancel=cancel)
 
     def put_upload(

@@ -149,9 +149,12 @@ class RegistryDestination(Closing):
                     return "present"
             from imgtools.transport.registry.upload import store
 
-            outcome = store(self._repository, descriptor, open_blob, list(sources), task=task)
+            # A mount from the repository itself costs nothing beside the POST that is sent
+            # anyway, and finds what is there under other tags or from a copy that was killed.
+            places = list(sources) or [name]
+            outcome = store(self._repository, descriptor, open_blob, places, task=task)
             self._known.add_blob(name, digest)
-        return outcome
+        return "present" if places == [name] and outcome == "mounted" else outcome
 
     def put_manifest(self, raw: RawManifest, *, top: bool) -> None:
         """PUT a manifest by digest or, the top one, by name and additional tags.
