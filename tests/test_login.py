@@ -577,3 +577,9 @@ def test_what_nobody_logs_in_to(text: str) -> None:
 def test_tags_and_digests_have_no_credentials(text: str) -> None:
     with pytest.raises(InvalidInput, match="contains tag or digest"):
         parse_account(text)
+
+
+def test_registry_is_named_without_a_transport(run_cli: RunCli) -> None:
+    done = run_cli("login", "-u", "a", "-p", "b", "docker://quay.io")
+    assert done.returncode == 1
+    assert "leave out docker://" in done.stderr

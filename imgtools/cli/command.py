@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from imgtools.cli.running import running
+from imgtools.errors import Error
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -92,8 +93,14 @@ class VerbCommand(click.Command):
                     found[name] = value
         if ctx.obj is not None:
             ctx.obj = ctx.obj.with_globals(found)
-            with running(ctx.obj):
-                return super().invoke(ctx)
+            try:
+                with running(ctx.obj):
+                    return super().invoke(ctx)
+            except Error as e:
+                from imgtools.cli.hints import adapt_hints
+
+                adapt_hints(e, {name for p in self.params for name in p.opts})
+                raise
         return super().invoke(ctx)
 
     def _is_injected(self, name: str) -> bool:

@@ -32,7 +32,7 @@ def adopt_socket(fd: int) -> socket.socket:
         sock = socket.socket(fileno=fd)
     except (OSError, ValueError, OverflowError) as e:
         raise InvalidInput(
-            f"file descriptor {fd} is not a socket: {e}",
+            f"file descriptor {fd} is not a socket: {(getattr(e, 'strerror', None) or str(e)).lower()}",
             hint="the program that starts the proxy passes one end of a socketpair(2)",
         ) from e
     if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_SEQPACKET:

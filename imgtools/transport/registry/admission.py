@@ -135,5 +135,9 @@ class Admission:
             origin,
             "connect",
             final=True,
-            hint=f"if this is meant to be, allow it with --allow-private {origin.host}",
+            hint=(
+                f"if this is meant to be, allow it with --allow-private {origin.host}"
+                if kind in ("private", "loopback")
+                else None
+            ),
         )

@@ -45,6 +45,10 @@ def parse_account(text: str) -> Account:
 
     Docker Hub gets its one name. Raises InvalidInput, InvalidReference.
     """
+    if text.startswith("docker:"):
+        raise InvalidReference(
+            text, "a registry is named as it is", hint="leave out docker://, as in quay.io"
+        )
     rest = text.removeprefix("https://").removeprefix("http://")
     host, slash, namespace = rest.partition("/")
     if rest != text:
