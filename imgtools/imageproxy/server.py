@@ -31,8 +31,9 @@ def adopt_socket(fd: int) -> socket.socket:
     try:
         sock = socket.socket(fileno=fd)
     except (OSError, ValueError, OverflowError) as e:
+        reason = (getattr(e, "strerror", None) or str(e)).lower()
         raise InvalidInput(
-            f"file descriptor {fd} is not a socket: {(getattr(e, 'strerror', None) or str(e)).lower()}",
+            f"file descriptor {fd} is not a socket: {reason}",
             hint="the program that starts the proxy passes one end of a socketpair(2)",
         ) from e
     if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_SEQPACKET:
