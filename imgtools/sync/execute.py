@@ -6,16 +6,14 @@ being begun, and what is under way is finished, so that nothing is left half don
 
 from __future__ import annotations
 
-import logging
 import os
-import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from imgtools.errors import Cancelled, Conflict, Error, RegistryError, SeveralErrors, TagImmutable
+from imgtools.errors import Cancelled, Error
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
 from imgtools.spec.reference import ImageName, Reference
@@ -32,11 +30,6 @@ from imgtools.transport.table import Transports
 if TYPE_CHECKING:
     from imgtools.copy import CopyOptions, CopyPlan, CopyResult
 
-log = logging.getLogger(__name__)
-
-_RACES = 5
-_APART = 0.1
-"""Tries of what others were in the way of, and seconds that they are at most apart at first."""
 _TRANSFERS = 24
 """The most at a time, over all images; each holds buffers and a connection."""
 
@@ -287,32 +280,13 @@ class _Run:
     # --- what became of it ------------------------------------------------------------------
 
     def tried(self, action: Callable[[], Any]) -> Any:
-        """What `action` gives, or its error instead; raises Cancelled.
-
-        What another sync into the same repository got in the way of is done again.
-        """
-        for tries in range(_RACES):
-            try:
-                return self.attempt(action)
-            except Cancelled:
-                raise
-            except Error as e:
-                if tries + 1 == _RACES or not self.lost_a_race(e):
-                    return e
-                log.debug("once more after others: %s", e.message)
-            # Those who met once shall not meet again in step.
-            self.task.cancel.wait(random.uniform(0.0, _APART * 2**tries))
-        raise AssertionError("the last try ends it")
-
-    def lost_a_race(self, error: Error) -> bool:
-        """Whether others who write the same were in the way: distribution finds the digest
-        of a manifest wrong that two put at once, and a fallback tag may change under us."""
-        if isinstance(error, SeveralErrors):
-            return all(self.lost_a_race(each) for each in error.errors)
-        if isinstance(error, RegistryError):
-            return error.status == 400 and error.code == "DIGEST_INVALID" and error.method == "PUT"
-        passing = isinstance(error, Conflict) and not isinstance(error, TagImmutable)
-        return passing and self.plan.target.place == "docker"
+        """What `action` gives, or its error instead; raises Cancelled."""
+        try:
+            return self.attempt(action)
+        except Cancelled:
+            raise
+        except Error as e:
+            return e
 
     def skip(self, *actions: ImageAction) -> None:
         """Note images that are left alone because another one failed."""

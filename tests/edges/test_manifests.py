@@ -439,8 +439,59 @@ def test_36_refused_format_is_reported_not_converted(tmp_path: Path, text: str) 
         done = copied(tmp_path, name, f"docker://{registry.host}/copy:1")
         done.refused("MANIFEST_INVALID", text)
         assert registry.repository("copy").manifests == {}
-        puts = [e for e in registry.requests if e.method == "PUT" and "/manifests/" in e.target]
-        assert len(puts) == 1
+        # One look whether it is there all the same, and no other PUT.
+        assert registry.lines()[-2:] == [
+            "PUT /v2/copy/manifests/1 400",
+            "HEAD /v2/copy/manifests/1 404",
+        ]
+        assert registry.count("PUT", "/manifests/") == 1
+
+
+@pytest.mark.parametrize(("times", "code"), [(3, 0), (99, 1)])
+def test_36_put_at_the_same_time_as_others(tmp_path: Path, times: int, code: int) -> None:
+    # Distribution's files say so of a manifest that two put at once.
+    error = refusal("DIGEST_INVALID", "provided digest did not match uploaded content")
+    with ScriptedRegistry() as registry:
+        name = push(registry, "app", IMAGE)
+        registry.fail(
+            method="PUT", path="/copy/manifests/", nth=range(1, times + 1), status=400, body=error
+        )
+        done = copied(tmp_path, name, f"docker://{registry.host}/copy:1")
+        assert done.code == code, done.err
+        assert registry.count("PUT", "/copy/manifests/1$") == min(times + 1, 5)
+        if code:
+            done.refused("DIGEST_INVALID")
+        else:
+            assert registry.repository("copy").tags["1"] == IMAGE.top.digest
+
+
+@pytest.mark.parametrize("sort", ["DIGEST_INVALID", "MANIFEST_INVALID", "MANIFEST_UNKNOWN"])
+def test_36_refused_and_there_is_success(tmp_path: Path, sort: str) -> None:
+    index = images.random_index("raced")
+    with ScriptedRegistry() as source, ScriptedRegistry() as registry:
+        name = push(source, "app", index)
+        registry.fail(
+            method="PUT", path="/manifests/", status=400, body=refusal(sort, "no"), processed=True
+        )
+        done = copied(tmp_path, name, f"docker://{registry.host}/copy:1", "--all")
+        assert done.code == 0, done.err
+        assert registry.count("PUT", "/manifests/") == len(index.manifests) + 1
+        assert registry.repository("copy").tags["1"] == index.top.digest
+
+
+def test_36_subject_of_what_was_put_again_is_acknowledged(tmp_path: Path) -> None:
+    # To have it there is not enough: the answer says who keeps the list of referrers.
+    report = images.random_artifact("report", subject=IMAGE.top.descriptor())
+    error = refusal("DIGEST_INVALID", "no")
+    with ScriptedRegistry() as source, ScriptedRegistry() as registry:
+        push(source, "app", report, "r")
+        registry.fail(
+            method="PUT", path="/manifests/", nth=1, status=400, body=error, processed=True
+        )
+        name = f"docker://{source.host}/app:r"
+        assert copied(tmp_path, name, f"docker://{registry.host}/copy:r").code == 0
+        assert registry.count("PUT", "/manifests/") == 2
+        assert set(registry.repository("copy").tags) == {"r"}
 
 
 @pytest.mark.parametrize(

@@ -199,10 +199,12 @@ class RegistryDestination(Closing):
 
     def _put(self, target: str, raw: RawManifest) -> None:
         response = self._repository.put_manifest(target, raw)
-        with response:
-            if response.status not in _STORED:
-                self._refused(target, raw, response)
+        if response.status not in _STORED:
+            accepted = self._refused(target, raw, response)
+            if accepted is None:
                 return
+            response = accepted
+        with response:
             said = content_digest(response)
             acknowledged = response.header("OCI-Subject")
             response.drain()
@@ -216,12 +218,13 @@ class RegistryDestination(Closing):
         if not acknowledged and b'"subject"' in raw.content:
             self._remember_subject(raw)
 
-    def _refused(self, target: str, raw: RawManifest, response: Response) -> None:
-        """Return when the manifest is there all the same, else raise the error."""
+    def _refused(self, target: str, raw: RawManifest, response: Response) -> Response | None:
+        """The answer to a later try, None when the manifest is there all the same; else
+        raises the error."""
         from imgtools.transport.registry.tagging import settle_refusal
 
         try:
-            settle_refusal(self._repository, target, raw, response)
+            return settle_refusal(self._repository, target, raw, response)
         except RegistryError as e:
             if e.code in _CONTENT_MISSING:
                 # Somebody deleted there what we had seen or put.

@@ -26,7 +26,9 @@ from imgtools.transport.registry.pages import pages
 log = logging.getLogger(__name__)
 
 _API_ABSENT = frozenset({400, 404, 405, 406, 501})
-_UPDATE_TRIES = 4
+_UPDATE_TRIES = 12
+_LONGEST_APART = 4.0
+"""Tries at an index that others write as well, and the most seconds before the next one."""
 
 
 def list_referrers(
@@ -131,7 +133,7 @@ def add_to_fallback(repository: Repository, subject: Digest, referrer: Descripto
 
 
 def _add(repository: Repository, tag: str, referrer: Descriptor) -> None:
-    written = False
+    written = seen = lost = False
     for tries in range(_UPDATE_TRIES + 1):
         try:
             index = _fallback_index(repository, tag, referrer.digest)
@@ -139,18 +141,26 @@ def _add(repository: Repository, tag: str, referrer: Descriptor) -> None:
             raise e.with_context(f"tag {tag} of {repository.name}") from e
         entries = index.manifests if index is not None else ()
         if any(entry.digest == referrer.digest for entry in entries):
-            return
-        if tries == _UPDATE_TRIES:
+            if seen or not lost:
+                return
+            # Who was written over once may be again, by somebody who had read before.
+            seen = True
+        elif tries == _UPDATE_TRIES:
             break
         # What was written and is not there at all is not shown yet. Whoever wrote again on the
         # strength of that would leave out the entries of others.
-        if index is not None or not written:
+        elif index is not None or not written:
             base = index or Index(media_type=mt.OCI_INDEX, manifests=())
+            lost, seen = written, False
             _put_index(repository, tag, replace(base, manifests=(*entries, referrer)))
             written = True
         if tries:
-            # Those who lost to each other once shall not do it again in step.
-            repository.session.wait(random.uniform(0, repository.session.policy.first * tries))
+            # Those who lost to each other once shall not do it again in step, and the more
+            # there are, the further apart they must be.
+            apart = min(_LONGEST_APART, repository.session.policy.first * tries)
+            repository.session.wait(random.uniform(0, apart))
+    if seen:
+        return
     raise Conflict(
         f"tag {tag} of {repository.session.host}/{repository.name} is being changed by others: "
         f"referrer {referrer.digest} was added and is not there"
@@ -158,10 +168,14 @@ def _add(repository: Repository, tag: str, referrer: Descriptor) -> None:
 
 
 def _put_index(repository: Repository, tag: str, index: Index) -> None:
-    response = repository.put_manifest(tag, index.to_raw())
-    if response.status not in (200, 201, 202):
-        raise repository.failure(response)
-    response.drain()
+    from imgtools.transport.registry.tagging import STORED, settle_refusal
+
+    raw = index.to_raw()
+    response: Response | None = repository.put_manifest(tag, raw)
+    if response is not None and response.status not in STORED:
+        response = settle_refusal(repository, tag, raw, response)
+    if response is not None:
+        response.drain()
 
 
 def _typed(raw: RawManifest) -> Manifest | Index | None:
