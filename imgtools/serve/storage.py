@@ -28,8 +28,9 @@ class Upload(Protocol):
         """Bytes received so far."""
         ...
 
-    def acquire(self) -> bool:
-        """Take the session for one request; False when another request has it."""
+    def acquire(self, patience: float = 0.0) -> bool:
+        """Take the session for one request; False when another request has it for longer
+        than `patience` seconds."""
         ...
 
     def release(self) -> None:

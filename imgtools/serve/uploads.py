@@ -17,6 +17,9 @@ from imgtools.serve.storage import RegistryStore, Upload
 from imgtools.spec.digest import Digest, new_hasher
 from imgtools.spec.reference import check_repository
 
+_PATIENCE = 2.0
+"""Seconds: whoever was cut off is back before the request that broke has come to its end."""
+
 
 def start(store: RegistryStore, name: str, request: Request) -> Response:
     """POST: a new session (202), a mount (201) or a whole blob in one request (201)."""
@@ -106,7 +109,7 @@ def _session(store: RegistryStore, name: str, session: str) -> Upload:
 
 @contextmanager
 def _held(upload: Upload) -> Iterator[None]:
-    if not upload.acquire():
+    if not upload.acquire(_PATIENCE):
         raise Refusal(409, "BLOB_UPLOAD_INVALID", "another request is writing to this upload")
     try:
         yield

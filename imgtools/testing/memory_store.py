@@ -43,9 +43,9 @@ class MemoryUpload:
         """Bytes received so far."""
         return len(self.content)
 
-    def acquire(self) -> bool:
-        """Take the session; False when another request has it."""
-        return self._lock.acquire(blocking=False)
+    def acquire(self, patience: float = 0.0) -> bool:
+        """Take the session; False when another request has it for longer than `patience`."""
+        return self._lock.acquire(timeout=patience)
 
     def release(self) -> None:
         """Give the session back."""
