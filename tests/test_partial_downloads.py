@@ -28,10 +28,11 @@ from imgtools.testing.images import random_image
 from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.base import Destination
 from imgtools.transport.folder import PARTIAL_PREFIX
+from imgtools.transport.journal_files import KEPT_SECONDS
 from imgtools.transport.lock import lock
 from imgtools.transport.options import DestinationOptions, RegistryOptions, SourceOptions
-from imgtools.transport.partial import LEAST_BLOB, partial_name
-from imgtools.transport.partial_journal import KEPT_SECONDS, PartialJournal
+from imgtools.transport.partial import LEAST_BLOB
+from imgtools.transport.partial_journal import PartialJournal, partial_name
 from imgtools.transport.table import Transports
 from tests.rig import RunCli
 
@@ -327,7 +328,7 @@ def filled() -> Iterator[ScriptedRegistry]:
 def test_a_copy_from_a_registry_is_continued(
     filled: ScriptedRegistry, open_destination: Opener, tmp_path: Path
 ) -> None:
-    """The rest is all that the second run asks for, but for what is on its way already."""
+    """The rest is all that the second run asks for."""
     target = open_destination.name  # type: ignore[attr-defined]
     options = RegistryOptions(tls_verify=False, journal_dir=str(tmp_path / "journal"))
 
@@ -348,12 +349,9 @@ def test_a_copy_from_a_registry_is_continued(
     filled.faults.clear()
     filled.forget_requests()
     copy()
-    ranges = [
-        exchange.headers.get("range", "")
-        for exchange in filled.requests
-        if path in exchange.path and exchange.sent == SIZE - HALF
-    ]
-    assert ranges == [f"bytes={HALF}-"]
+    asked = [exchange for exchange in filled.requests if path in exchange.path]
+    assert [exchange.headers.get("range", "") for exchange in asked] == [f"bytes={HALF}-"]
+    assert [exchange.sent for exchange in asked] == [SIZE - HALF]
     assert hidden(tmp_path) == []
     with Transports().open_source(target, SourceOptions()) as source:
         assert source.open_blob(BLOB).read() == CONTENT
@@ -398,6 +396,37 @@ def test_a_stale_partial_is_fetched_from_the_start(
     )
     assert hidden(tmp_path) == []
     assert filled.requests[-1].sent == SIZE
+
+
+def test_what_is_complete_but_for_its_name_is_not_asked_for(
+    filled: ScriptedRegistry, open_destination: Opener, tmp_path: Path
+) -> None:
+    with open_destination() as destination:
+        destination.put_blob(BLOB, Source(), task=Task())
+    options = RegistryOptions(tls_verify=False, journal_dir=str(tmp_path / "journal"))
+    copy_by_name(
+        f"docker://{filled.host}/app:v1",
+        open_destination.name,  # type: ignore[attr-defined]
+        source_options=SourceOptions(registry=options),
+        destination_options=DestinationOptions(registry=options),
+    )
+    assert filled.count(path=f"/blobs/{BLOB.digest}") == 0
+
+
+@pytest.mark.parametrize("status", [404, 403])
+def test_a_large_blob_that_cannot_be_had(
+    filled: ScriptedRegistry, open_destination: Opener, tmp_path: Path, run_cli: RunCli, status: int
+) -> None:
+    """It is asked for late, which leaves nothing behind and changes nothing that is said."""
+    filled.fail(path=f"/blobs/{BLOB.digest}", status=status)
+    target = open_destination.name  # type: ignore[attr-defined]
+    name = f"docker://{filled.host}/app:v1"
+    done = run_cli("copy", "--src-tls-verify=false", name, target)
+    assert done.returncode == 1
+    assert str(BLOB.digest) in done.stderr
+    assert ("is not in" if status == 404 else "403") in done.stderr
+    assert filled.count("GET", f"/blobs/{BLOB.digest}") == 1
+    assert hidden(tmp_path) == []
 
 
 # Several writers
@@ -480,11 +509,83 @@ def test_a_bad_entry_harms_nobody(tmp_path: Path, content: bytes) -> None:
     victim.write_bytes(b"precious")
     entries = tmp_path / "journal" / "downloads"
     entries.mkdir(parents=True)
-    (entries / "1.json").write_bytes(content.replace(b"/etc/x", os.fsencode(victim)))
+    entry = entries / "1.json"
+    entry.write_bytes(content.replace(b"/etc/x", os.fsencode(victim)))
+    entry.chmod(0o600)
     found = journal(tmp_path)
     assert found.prune(time.time() + KEPT_SECONDS + 60) == 1
     assert found.entries() == []
     assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    "path", ["{0}/.imgtools-partial-notes", "{0}/.imgtools-partial-%00", ".imgtools-partial-{1}"]
+)
+def test_only_what_can_be_a_partial_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = partial_name(BLOB.digest)
+    victims = [tmp_path / ".imgtools-partial-notes", tmp_path / name]
+    for victim in victims:
+        victim.write_bytes(b"precious")
+    where = path.format(tmp_path, name.removeprefix(PARTIAL_PREFIX))
+    plant(tmp_path, where)
+    assert journal(tmp_path).prune(time.time() + KEPT_SECONDS + 60) == 1
+    assert all(victim.exists() for victim in victims)
+
+
+def test_a_journal_that_others_write_is_not_believed(
+    open_destination: Opener, tmp_path: Path
+) -> None:
+    victim = tmp_path / partial_name(BLOB.digest)
+    victim.write_bytes(b"precious")
+    plant(tmp_path, str(victim)).parent.chmod(0o777)
+    assert journal(tmp_path).prune(time.time() + KEPT_SECONDS + 60) == 0
+    assert victim.exists()
+    interrupt(open_destination(), Source(HALF))
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize("how", ["pipe", "link", "readable"])
+def test_an_entry_that_is_not_private_is_not_believed(tmp_path: Path, how: str) -> None:
+    victim = tmp_path / partial_name(BLOB.digest)
+    victim.write_bytes(b"precious")
+    entry = plant(tmp_path, str(victim))
+    match how:
+        case "pipe":
+            entry.unlink()
+            os.mkfifo(entry, 0o600)
+        case "link":
+            entry.rename(tmp_path / "elsewhere")
+            entry.symlink_to(tmp_path / "elsewhere")
+        case "readable":
+            entry.chmod(0o644)
+    assert journal(tmp_path).entries() == []
+    assert journal(tmp_path).prune(time.time() + KEPT_SECONDS + 60) == 1
+    assert victim.exists()
+
+
+def test_what_was_written_by_a_wrong_clock_does_not_stay(
+    open_destination: Opener, tmp_path: Path
+) -> None:
+    interrupt(open_destination(), Source(HALF))
+    (left,) = hidden(tmp_path)
+    ahead = time.time() + 10 * KEPT_SECONDS
+    os.utime(left, (ahead, ahead))
+    assert journal(tmp_path).prune() == 1
+    assert hidden(tmp_path) == []
+
+
+def plant(tmp_path: Path, path: str) -> Path:
+    """An entry about the file at `path`, of which everything else is as it should be."""
+    entries = tmp_path / "journal" / "downloads"
+    entries.mkdir(parents=True, mode=0o700)
+    entry = entries / "1.json"
+    value = {"destination": "d", "digest": str(BLOB.digest), "path": path}
+    entry.write_text(json.dumps(value))
+    entry.chmod(0o600)
+    return entry
 
 
 def test_a_journal_that_cannot_be_written_keeps_nothing(

@@ -42,13 +42,8 @@ from imgtools.transport.lock import (
     locked,
     unfinished_prefix,
 )
-from imgtools.transport.partial import (
-    LEAST_BLOB,
-    Partials,
-    partial_digest,
-    partial_name,
-    store_blob,
-)
+from imgtools.transport.partial import LEAST_BLOB, Partials, store_blob
+from imgtools.transport.partial_journal import partial_digest, partial_name
 
 _log = logging.getLogger(__name__)
 # Names that this form gives files, and those under which skopeo writes unfinished blobs.

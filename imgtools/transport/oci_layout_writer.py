@@ -33,7 +33,7 @@ from imgtools.transport.folder import NEW_PREFIX, Folder, resolve_target
 from imgtools.transport.layout_files import LayoutFolder
 from imgtools.transport.lock import OnePerDigest, lock, locked
 from imgtools.transport.names import LocalName, check_ref_name, parse_target_name
-from imgtools.transport.partial import Partials, clear_partial, oldest_kept, store_blob
+from imgtools.transport.partial import Partials, clear_partial, store_blob
 
 _ATTEMPTS = 20
 
@@ -367,16 +367,16 @@ def _join(blobs: Folder, *, keep: bool) -> bool:
     with storage_errors(blobs.path):
         if lock(blobs.fd) == "held" and not blobs.removed:
             for algorithm in blobs.names():
-                _clear_algorithm(blobs, algorithm, oldest_kept(time.time()) if keep else None)
+                _clear_algorithm(blobs, algorithm, time.time() if keep else None)
         lock(blobs.fd, shared=True, wait=True)
     return not blobs.removed
 
 
-def _clear_algorithm(blobs: Folder, algorithm: str, oldest: float | None) -> None:
+def _clear_algorithm(blobs: Folder, algorithm: str, now: float | None) -> None:
     try:
         with blobs.folder(algorithm) as folder:
             clear_temporary(folder)
-            clear_partial(folder, older_than=oldest)
+            clear_partial(folder, now=now)
     except (InvalidInput, StorageError):
         return  # no directory, so nothing of ours
 

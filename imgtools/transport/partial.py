@@ -17,7 +17,7 @@ from typing import Self
 from imgtools.blob.files import storage_errors
 from imgtools.blob.pump import pump
 from imgtools.blob.reader import BlobReader
-from imgtools.errors import DigestMismatch, InvalidDigest, SizeMismatch, StorageError
+from imgtools.errors import DigestMismatch, SizeMismatch, StorageError
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.task import Advanced, Event, Task
@@ -30,8 +30,9 @@ from imgtools.transport.folder import (
     check_size,
     write_all,
 )
+from imgtools.transport.journal_files import is_expired
 from imgtools.transport.lock import lock
-from imgtools.transport.partial_journal import KEPT_SECONDS, PartialJournal
+from imgtools.transport.partial_journal import PartialJournal, partial_digest, partial_name
 
 log = logging.getLogger(__name__)
 
@@ -91,21 +92,6 @@ class Partials:
                 self.journal.remove(self.destination, digest)
 
 
-def partial_name(digest: Digest) -> str:
-    """The name of the file with the first bytes of a blob."""
-    return f"{PARTIAL_PREFIX}{digest.algorithm}-{digest.hex}"
-
-
-def partial_digest(name: str) -> Digest | None:
-    """The digest of the blob whose first bytes a file of this name holds; None for others."""
-    if not name.startswith(PARTIAL_PREFIX):
-        return None
-    try:
-        return Digest.parse(name.removeprefix(PARTIAL_PREFIX).replace("-", ":", 1))
-    except InvalidDigest:
-        return None
-
-
 def store_blob(
     folder: Folder,
     name: str,
@@ -154,19 +140,12 @@ def _store(
         claim.complete(name, reader, task)
 
 
-def clear_partial(folder: Folder, *, older_than: float | None) -> None:
+def clear_partial(folder: Folder, *, now: float | None) -> None:
     """Remove partial files nobody is writing, the caller being alone: all of them, or those
-    last written before `older_than` (seconds since the epoch)."""
+    that have waited for too long at `now` (seconds since the epoch)."""
     for name in folder.names():
-        if name.startswith(PARTIAL_PREFIX) and (
-            older_than is None or _modified(folder, name) < older_than
-        ):
+        if name.startswith(PARTIAL_PREFIX) and (now is None or _has_expired(folder, name, now)):
             folder.remove(name)
-
-
-def oldest_kept(now: float) -> float:
-    """When a partial file must have been written last to be kept; both since the epoch."""
-    return now - KEPT_SECONDS
 
 
 class _Told:
@@ -288,8 +267,9 @@ def _is_ours(folder: Folder, name: str, fd: int) -> bool:
     )
 
 
-def _modified(folder: Folder, name: str) -> float:
+def _has_expired(folder: Folder, name: str, now: float) -> bool:
     try:
-        return os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_mtime
+        modified = os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_mtime
     except OSError:
-        return float("inf")
+        return False
+    return is_expired(modified, now)

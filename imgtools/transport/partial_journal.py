@@ -17,16 +17,14 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from imgtools.blob.files import storage_errors, write_file
-from imgtools.errors import Error
+from imgtools.errors import Error, InvalidDigest
 from imgtools.spec import strict_json
 from imgtools.spec.digest import Digest
 from imgtools.transport.folder import PARTIAL_PREFIX
+from imgtools.transport.journal_files import is_expired, is_ours, read_private
 from imgtools.transport.lock import UNFINISHED_PREFIX, lock
 
 log = logging.getLogger(__name__)
-
-KEPT_SECONDS = 7 * 24 * 3600
-"""How long an unfinished blob waits for another run."""
 
 _ENTRY_LIMIT = 64 * 1024
 _FOLDER = "downloads"
@@ -42,6 +40,21 @@ class Entry:
     path: str
 
 
+def partial_name(digest: Digest) -> str:
+    """The name of the file with the first bytes of a blob."""
+    return f"{PARTIAL_PREFIX}{digest.algorithm}-{digest.hex}"
+
+
+def partial_digest(name: str) -> Digest | None:
+    """The digest of the blob whose first bytes a file of this name holds; None for others."""
+    if not name.startswith(PARTIAL_PREFIX):
+        return None
+    try:
+        return Digest.parse(name.removeprefix(PARTIAL_PREFIX).replace("-", ":", 1))
+    except InvalidDigest:
+        return None
+
+
 class PartialJournal:
     """The entries of one journal directory, which is made when the first is added."""
 
@@ -49,7 +62,7 @@ class PartialJournal:
         self._path = os.path.join(directory, _FOLDER)
 
     def add(self, destination: str, digest: Digest, path: str) -> bool:
-        """Remember a file; False when the journal cannot be written."""
+        """Remember a file; False when the journal cannot be written, or others can write it."""
         entry = {
             "destination": _quoted(destination),
             "digest": str(digest),
@@ -58,6 +71,9 @@ class PartialJournal:
         try:
             with storage_errors(self._path):
                 os.makedirs(self._path, mode=0o700, exist_ok=True)
+                if not is_ours(os.stat(self._path), private=False):
+                    log.debug("%s can be written by others, and is not used", self._path)
+                    return False
             write_file(self._file(destination, digest), strict_json.dumps(entry), mode=0o600)
         except Error as e:
             log.debug("unfinished blobs cannot be remembered: %s", e.message)
@@ -74,20 +90,16 @@ class PartialJournal:
         `now` is in seconds since the epoch. Returns how many entries went; what cannot be
         read or removed is left.
         """
-        oldest = (time.time() if now is None else now) - KEPT_SECONDS
-        try:
-            names = os.listdir(self._path)
-        except OSError:
-            return 0
+        now = time.time() if now is None else now
         gone = 0
-        for name in names:
+        for name in self._names():
             path = os.path.join(self._path, name)
             entry = _read(path) if _is_entry(name) else None
             if entry is None:
                 # Not an entry, or one that was being written when its writer died.
-                stale = _modified(path) < oldest
+                stale = is_expired(_modified(path, now), now)
             else:
-                stale = _is_stale(entry.path, oldest)
+                stale = _is_stale(entry.path, now)
             if stale:
                 _unlink(path)
                 gone += 1
@@ -95,21 +107,26 @@ class PartialJournal:
 
     def entries(self) -> list[Entry]:
         """Every entry that can be read, in no order."""
+        names = (name for name in self._names() if _is_entry(name))
+        found = (_read(os.path.join(self._path, name)) for name in names)
+        return [entry for entry in found if entry is not None]
+
+    def _names(self) -> list[str]:
+        """What is in the journal; nothing where others can write."""
         try:
-            names = os.listdir(self._path)
+            return os.listdir(self._path) if is_ours(os.stat(self._path), private=False) else []
         except OSError:
             return []
-        found = (_read(os.path.join(self._path, name)) for name in names if _is_entry(name))
-        return [entry for entry in found if entry is not None]
 
     def _file(self, destination: str, digest: Digest) -> str:
         key = os.fsencode(f"{destination}\0{digest}")
         return os.path.join(self._path, f"{hashlib.sha256(key).hexdigest()[:32]}.json")
 
 
-def _is_stale(path: str, oldest: float) -> bool:
+def _is_stale(path: str, now: float) -> bool:
     """Whether the file of an entry is gone, after removing it when it is too old."""
-    if not os.path.basename(path).startswith(PARTIAL_PREFIX):
+    possible = os.path.isabs(path) and "\0" not in path
+    if not possible or partial_digest(os.path.basename(path)) is None:
         return True
     try:
         fd = os.open(path, _FILE)
@@ -121,7 +138,7 @@ def _is_stale(path: str, oldest: float) -> bool:
     try:
         info = os.fstat(fd)
         ours = stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid()
-        if not ours or info.st_mtime >= oldest or lock(fd) == "busy":
+        if not ours or not is_expired(info.st_mtime, now) or lock(fd) == "busy":
             return False
         _unlink(path)
         # What the file was in may have been made for it alone.
@@ -129,6 +146,9 @@ def _is_stale(path: str, oldest: float) -> bool:
         if os.path.basename(folder).startswith(UNFINISHED_PREFIX):
             _remove_folder(folder)
         return True
+    except OSError as e:
+        log.debug("left %s: %s", path, e.strerror)
+        return False
     finally:
         os.close(fd)
 
@@ -139,9 +159,9 @@ def _is_entry(name: str) -> bool:
 
 def _read(path: str) -> Entry | None:
     try:
-        with open(path, "rb") as file:
-            value: Any = strict_json.loads(file.read(_ENTRY_LIMIT + 1), limit=_ENTRY_LIMIT)
-    except (OSError, Error):
+        content, _ = read_private(path, _ENTRY_LIMIT)
+        value: Any = strict_json.loads(content, limit=_ENTRY_LIMIT)
+    except (OSError, ValueError, Error):
         return None
     if not isinstance(value, dict):
         return None
@@ -161,11 +181,11 @@ def _unquoted(text: str) -> str:
     return os.fsdecode(unquote_to_bytes(text))
 
 
-def _modified(path: str) -> float:
+def _modified(path: str, now: float) -> float:
     try:
         return os.lstat(path).st_mtime
     except OSError:
-        return float("inf")
+        return now
 
 
 def _unlink(path: str) -> None:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,17 +20,16 @@ from imgtools.blob.files import TEMPORARY_PREFIX
 from imgtools.errors import Error
 from imgtools.spec import strict_json
 from imgtools.spec.digest import Digest
+from imgtools.transport.journal_files import is_expired, is_ours, read_private
 from imgtools.transport.lock import lock
 
 log = logging.getLogger(__name__)
 
 SMALLEST = 8 * 1024 * 1024
 """Bytes of a blob that is worth remembering."""
-KEPT_SECONDS = 7 * 86400.0
 _PREFIX = "upload-"
 _LIMIT = 64 * 1024
 _ATTEMPTS = 3
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +96,7 @@ def claim(directory: str, *, registry: str, repository: str, digest: Digest) -> 
     name = _PREFIX + hashed.hexdigest()
     with _not_fatal(directory):
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        if not _is_ours(os.stat(directory), private=False):
+        if not is_ours(os.stat(directory), private=False):
             log.debug("%s can be written by others: uploads are not remembered there", directory)
             return None
         _prune(directory, time.time())
@@ -128,14 +126,10 @@ def _locked(path: str) -> int | None:
 
 def _parse(path: str, subject: dict[str, str]) -> Remembered | None:
     """Raises OSError, Error or ValueError for what is no entry for `subject`."""
-    fd = os.open(path, _READ)
-    with open(fd, "rb") as file:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode) or not _is_ours(info, private=True):
-            raise ValueError("it can be read or written by others")
-        if time.time() - info.st_mtime > KEPT_SECONDS:
-            raise ValueError("it is too old")
-        value = strict_json.loads(file.read(_LIMIT + 1), limit=_LIMIT)
+    content, modified = read_private(path, _LIMIT)
+    if is_expired(modified, time.time()):
+        raise ValueError("it is too old")
+    value = strict_json.loads(content, limit=_LIMIT)
     if not isinstance(value, dict) or any(value.get(k) != v for k, v in subject.items()):
         raise ValueError("it is about something else")
     location, offset = value.get("location"), value.get("offset")
@@ -144,18 +138,12 @@ def _parse(path: str, subject: dict[str, str]) -> Remembered | None:
     return Remembered(location=location, offset=offset)
 
 
-def _is_ours(info: os.stat_result, *, private: bool) -> bool:
-    """Whether only we can have written it and, with `private`, only we can read it."""
-    forbidden = 0o077 if private else 0o022
-    return info.st_uid == os.geteuid() and not info.st_mode & forbidden
-
-
 def _prune(directory: str, now: float) -> None:
     with os.scandir(directory) as found:
         for entry in found:
             ours = entry.name.startswith((_PREFIX, f"{TEMPORARY_PREFIX}"))
             with _not_fatal(entry.path), suppress(FileNotFoundError):
-                if ours and now - entry.stat(follow_symlinks=False).st_mtime > KEPT_SECONDS:
+                if ours and is_expired(entry.stat(follow_symlinks=False).st_mtime, now):
                     os.unlink(entry.path)
 
 
