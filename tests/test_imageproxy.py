@@ -450,6 +450,20 @@ def test_registry_that_falls_silent_does_not_hold_the_end(start: Start) -> None:
         opened.close()
 
 
+def test_large_blob_that_is_missing_is_told_at_once(start: Start) -> None:
+    """Not only by the end of a pipe, however late a copy would ask for it."""
+    digest = "sha256:" + "1" * 64
+    with ScriptedRegistry() as registry:
+        sample = random_image("large")
+        for blob in sample.blobs.values():
+            registry.push_blob("app", blob)
+        registry.push_manifest("app", sample.top.content, sample.top.media_type, tags=["v1"])
+        client = start("--tls-verify=false")
+        image = client.call("OpenImage", f"docker://{registry.host}/app:v1")
+        with pytest.raises(ProxyRefused, match="is not in"):
+            client.call("GetBlob", image, digest, 8 * 1024 * 1024)
+
+
 def test_registry_that_lies_is_found_out(start: Start) -> None:
     sample = random_image("flipped", layers=1, size=100_000)
     with ScriptedRegistry() as registry:

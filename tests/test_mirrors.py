@@ -303,6 +303,55 @@ def test_a_mirror_that_dies_in_the_middle_of_a_blob(site: Site) -> None:
     assert mirror.count("GET", "/blobs/") == 1
 
 
+LARGE = os.urandom(8 * 1024 * 1024)
+LARGE_LAYER = Descriptor(media_type=mt.OCI_LAYER, digest=Digest.of(LARGE), size=len(LARGE))
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("skipped", [0, 5_000_000])
+def test_a_large_blob_is_asked_for_late_and_found_elsewhere(
+    site: Site, skipped: int, early: bool
+) -> None:
+    mirror = site.registry()
+    site.primary.push_blob("app", LARGE)
+    site.configure(mirror)
+    with site.source().open_blob(LARGE_LAYER) as reader:
+        assert mirror.requests == []
+        if early:
+            reader.start()
+        reader.skip(skipped)
+        assert reader.read() == LARGE[skipped:]
+    first = {f"bytes={skipped}-"} if skipped and not early else {None}
+    assert {e.headers.get("range") for e in mirror.requests} == first
+    assert site.primary.requests[-1].headers.get("range") == (
+        f"bytes={skipped}-" if skipped else None
+    )
+    assert mirror.count("GET", "/blobs/") == 1
+
+
+def test_a_large_blob_that_nobody_has(site: Site) -> None:
+    mirror = site.registry()
+    site.configure(mirror)
+    with pytest.raises(BlobNotFound) as caught, site.source().open_blob(LARGE_LAYER) as reader:
+        reader.skip(5_000_000)
+        reader.read(1)
+    assert "mirrors failed too" in caught.value.message
+    # What was left out counts for nothing: nobody is asked twice.
+    assert (mirror.count(path="/blobs/"), site.primary.count(path="/blobs/")) == (1, 1)
+
+
+def test_a_mirror_that_is_found_dead_by_a_large_blob_rests(site: Site) -> None:
+    site.primary.push_blob("app", LARGE)
+    mirror = site.registry()
+    mirror.fail(path="/blobs/", cut_headers=True)
+    site.configure(mirror)
+    source = site.source()
+    for _ in range(2):
+        with source.open_blob(LARGE_LAYER) as reader:
+            assert reader.read() == LARGE
+    assert mirror.count("GET", "/blobs/") == 1
+
+
 def test_endpoints_that_all_cut_are_asked_again_while_that_helps(site: Site) -> None:
     mirror = site.registry()
     mirror.fail(path="/blobs/", cut_after=120_000)

@@ -26,6 +26,7 @@ from imgtools.testing.dialects import DISTRIBUTION_2, Dialect
 from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.registry import upload_journal
 from imgtools.transport.registry.destination import RegistryDestination
+from imgtools.transport.registry.source import RegistrySource
 from imgtools.transport.registry.upload_journal import Remembered
 from tests.cut_link import CutLink
 from tests.registry_fake import open_session
@@ -226,6 +227,24 @@ def test_second_run_sends_only_the_rest(tmp_path: Path) -> None:
         assert sum(e.received for e in registry.requests) == 7 * MB == raw.given
         assert registry.store.repository("a/b").blobs[LAYER.digest] == BIG
         assert sum(e.amount for e in events if isinstance(e, Advanced)) == len(BIG)
+    assert entries(tmp_path) == []
+
+
+def test_second_run_asks_another_registry_only_for_the_rest(tmp_path: Path) -> None:
+    with ScriptedRegistry() as source, ScriptedRegistry() as registry:
+        source.push_blob("from", BIG)
+        interrupt(registry, tmp_path)
+        session = open_session(registry.host, journal_dir=str(tmp_path))
+        other = open_session(source.host)
+        image = RegistrySource(other, Reference.parse(f"{source.host}/from:v1"))
+        there = RegistryDestination(session, Reference.parse(f"{registry.host}/a/b:v1"))
+        assert there.put_blob(LAYER, lambda: image.open_blob(LAYER), task=Task()) == "stored"
+        session.close()
+        other.close()
+        assert registry.store.repository("a/b").blobs[LAYER.digest] == BIG
+        (asked,) = source.requests
+        assert asked.headers.get("range") == f"bytes={5 * MB}-"
+        assert asked.sent == 7 * MB
     assert entries(tmp_path) == []
 
 

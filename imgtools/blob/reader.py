@@ -97,6 +97,13 @@ class BlobReader:
         answers of a server, or partly from elsewhere. Wrong ones are worth a second try."""
         return self._primed or bool(getattr(self._raw, "pieced", False))
 
+    def start(self) -> None:
+        """Make a carrier that waits for the first read, such as a request that is not sent
+        yet, begin now: what is not there is known then. Raises what the carrier raises."""
+        begin = getattr(self._raw, "begin", None)
+        if begin is not None:
+            begin()
+
     def prime(self, prefix: Readable) -> int:
         """Take the next bytes from `prefix` instead of the carrier, which goes on after them.
 

@@ -124,7 +124,13 @@ class OpenImage:
         )
         self._keep()
         try:
-            return OpenBlob(self._source.open_blob(descriptor), self.close)
+            reader = self._source.open_blob(descriptor)
+            try:
+                reader.start()
+            except BaseException:
+                reader.close()
+                raise
+            return OpenBlob(reader, self.close)
         except BaseException:
             self.close()
             raise

@@ -84,7 +84,8 @@ class Source(Protocol):
         ...
 
     def open_blob(self, descriptor: Descriptor) -> BlobReader:
-        """A verifying reader from the blob's start; raises BlobNotFound."""
+        """A verifying reader from the blob's start; raises BlobNotFound, which may come of the
+        first read (or of `BlobReader.start`) where opening asks nobody yet."""
         ...
 
     def read_range(self, descriptor: Descriptor, offset: int, length: int) -> bytes | None:

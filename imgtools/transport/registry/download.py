@@ -53,8 +53,8 @@ class ResumingBody:
     ) -> None:
         """Sends the first request, so that a missing blob is known at once.
 
-        `deferred` leaves that to the first read, for a blob that is known to be there and a
-        reader that may be moved before it is read. A negative `size` is unknown, as in
+        `deferred` leaves that to `begin` or the first read, for a reader that may be moved
+        before it is read. A negative `size` is unknown, as in
         schema 1 manifests; the registry's word is taken.
         """
         self._answers = _Answers(repository, digest, size, start, deferred=deferred)
@@ -66,6 +66,15 @@ class ResumingBody:
     def pieced(self) -> bool:
         """Whether the bytes are of more than one answer, which may not belong together."""
         return self._answers.count > 1
+
+    @property
+    def begun(self) -> bool:
+        """Whether there was an answer."""
+        return self._answers.count > 0
+
+    def begin(self) -> None:
+        """Send the first request now if that was deferred; raises as the first read does."""
+        self._answers.begin()
 
     def skip(self, count: int, /) -> None:
         """Leave out the next `count` bytes: the next read asks for what is after them."""
@@ -114,6 +123,10 @@ class _Answers:
         self._aborted = False
         self.count = 0
         if not deferred:
+            self._response = self._request()
+
+    def begin(self) -> None:
+        if not self.count:
             self._response = self._request()
 
     def skip(self, count: int, /) -> None:

@@ -202,7 +202,7 @@ class FailoverBody:
         open_at: Callable[[Member, int], ResumingBody],
         digest: Digest,
     ) -> None:
-        """Asks the first endpoint, so that a missing blob is known at once.
+        """Asks the first endpoint, unless it leaves that to `begin` or the first read.
 
         `open_at` opens the blob at an endpoint from a byte on. Raises what the primary fails
         with, when all fail.
@@ -227,11 +227,23 @@ class FailoverBody:
             body is not None and body.pieced
         )  # fmt: skip
 
+    def begin(self) -> None:
+        """Send the first request if the endpoint waits with it; raises like the constructor."""
+        while self._body is not None and self._member is not None:
+            try:
+                self._body.begin()
+            except ENDPOINT_FAILURES as e:
+                self._failed(self._member, e)
+                continue
+            return
+
     def skip(self, count: int, /) -> None:
         """Leave out the next `count` bytes."""
         if self._body is not None:
             self._body.skip(count)
         self._position += count
+        # What was left out is nothing that a round brought.
+        self._began_at += count
 
     def read(self, size: int, /) -> bytes:
         """At most `size` bytes, b"" at the end; raises like the constructor."""
@@ -255,7 +267,8 @@ class FailoverBody:
 
     def _failed(self, member: Member, error: Error) -> None:
         log.debug("%s: after %d bytes", self._what, self._position)
-        self._failures.add(member, error, self._what, interrupted=True)
+        begun = self._body is not None and self._body.begun
+        self._failures.add(member, error, self._what, interrupted=begun)
         self.close()
         self._next()
 

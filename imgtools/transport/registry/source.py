@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from imgtools.transport.registry.download import ResumingBody
 
 
+_DEFERRED = 8 * 1024 * 1024
+"""Bytes of a blob of which somebody may have the beginning already, from an earlier run."""
+
+
 class RegistrySource(Closing):
     """A `Source` in a registry; the session stays open when it is closed."""
 
@@ -88,10 +92,11 @@ class RegistrySource(Closing):
     def open_blob(self, descriptor: Descriptor) -> BlobReader:
         """A verifying reader that resumes when the connection is cut.
 
-        A blob that was there before is asked for by the first read, so that a reader that
-        is moved first asks only for the rest. A blob that the descriptor carries itself
-        costs no request; a foreign layer that the registry does not have is fetched from its
-        URLs, without credentials. Raises BlobNotFound, Denied, ConnectionFailed, RegistryError.
+        A large blob, or one that was there before, is asked for by the first read, so that a
+        reader that is moved first asks only for the rest; its errors come then. A blob that
+        the descriptor carries itself costs no request; a foreign layer that the registry does
+        not have is fetched from its URLs, without credentials. Raises BlobNotFound, Denied,
+        ConnectionFailed, RegistryError.
         """
         digest, size = descriptor.digest, descriptor.size
         if descriptor.data is not None:
@@ -108,10 +113,12 @@ class RegistrySource(Closing):
         """The bytes of a blob from byte `start` on, NOT verified; raises like `open_blob`."""
         from imgtools.transport.registry.download import ResumingBody
 
-        digest = descriptor.digest
-        body = ResumingBody(
-            self._repository, digest, descriptor.size, start, deferred=digest in self._opened
+        digest, size = descriptor.digest, descriptor.size
+        deferred = digest in self._opened or (
+            # What has URLs is opened there if the registry says that it is not here.
+            size >= _DEFERRED and not start and not descriptor.urls
         )
+        body = ResumingBody(self._repository, digest, size, start, deferred=deferred)
         self._opened.add(digest)
         return body
 
