@@ -22,6 +22,7 @@ from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHos
 from imgtools.transport.registry.connect import Address, Check, dial, interleave
 from imgtools.transport.registry.connection import Network
 from imgtools.transport.registry.exchange import ExchangeFailed
+from imgtools.transport.registry.replay import KEPT
 from imgtools.transport.registry.retry import RetryPolicy
 from imgtools.transport.registry.session import Session
 from tests.registry_fake import FakeRegistry, Request, open_session, say
@@ -97,6 +98,20 @@ def test_next_address_wins(dead: str) -> None:
 def test_first_address_wins_where_it_answers() -> None:
     with listening() as first, listening() as second, dial([first, second], 10, go_on) as sock:
         assert sock.getpeername() == first.sockaddr
+
+
+def test_little_is_on_its_way_to_who_does_not_read() -> None:
+    """What a cut loses has to be had from the source again."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        address = Address(socket.AF_INET, listener.getsockname())
+        with dial([address], 5.0, go_on) as sock:
+            sock.setblocking(False)
+            taken = 0
+            with suppress(BlockingIOError):
+                while True:
+                    taken += sock.send(bytes(65536))
+    assert 0 < taken < KEPT
 
 
 def test_no_address_answers() -> None:

@@ -22,6 +22,9 @@ HEAD_START = 0.25
 """Seconds that an address has before the next one is tried beside it (RFC 8305 section 5)."""
 MOST_ADDRESSES = 10
 """A name may have any number of addresses; this many are tried."""
+_UNSENT = 512 * 1024
+"""Bytes that the system takes of us before the network does. Without a bound it is megabytes:
+a cut loses them, and an upload has to have them once more from where it reads."""
 _LOOK_UP = 0.25
 """Seconds between looks at whether the wait was cancelled."""
 
@@ -118,6 +121,7 @@ def dial(addresses: Sequence[Address], seconds: float, check: Check) -> socket.s
                 winner.settimeout(seconds)
                 with suppress(OSError):
                     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
                 return winner
             check()
             if time.monotonic() >= deadline:
