@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 PATIENCE = 5.0
 """Seconds without a read after which the consumer counts as slow."""
 MEMORY = 2 * 1024 * 1024
-DISK = 4 * 1024 * 1024 * 1024
+DISK = 1024 * 1024 * 1024
+"""Bytes of each blob: several are read at a time, and the disk of a container may be small. Who
+has to wait beyond that may hang up, which is gone on after."""
 
 
 class Spool:
