@@ -41,7 +41,8 @@ class Error(Exception):
     """Root of every error imgtools raises on purpose.
 
     `message` is one line; `hint` is an optional second sentence saying what to do. `again`
-    says that the same call, made once more, goes another way: a blob was wrong at a mirror.
+    says that the same call, made once more, goes another way: a blob was wrong at a mirror,
+    or put together of pieces that did not belong together.
     """
 
     again = False

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from imgtools.blob.reader import CHUNK, BlobReader
-from imgtools.copy import copy_by_name
+from imgtools.copy import CopyResult, copy_by_name
 from imgtools.errors import Cancelled, ConnectionFailed, Denied, DigestMismatch, StorageError
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
@@ -332,8 +332,8 @@ def test_a_copy_from_a_registry_is_continued(
     target = open_destination.name  # type: ignore[attr-defined]
     options = RegistryOptions(tls_verify=False, journal_dir=str(tmp_path / "journal"))
 
-    def copy() -> None:
-        copy_by_name(
+    def copy() -> CopyResult:
+        return copy_by_name(
             f"docker://{filled.host}/app:v1",
             target,
             source_options=SourceOptions(registry=options),
@@ -348,7 +348,7 @@ def test_a_copy_from_a_registry_is_continued(
     assert [file.stat().st_size for file in hidden(tmp_path)] == [HALF]
     filled.faults.clear()
     filled.forget_requests()
-    copy()
+    assert copy().bytes_moved == SIZE - HALF + len(b"{}")
     asked = [exchange for exchange in filled.requests if path in exchange.path]
     assert [exchange.headers.get("range", "") for exchange in asked] == [f"bytes={HALF}-"]
     assert [exchange.sent for exchange in asked] == [SIZE - HALF]
@@ -388,7 +388,7 @@ def test_a_stale_partial_is_fetched_from_the_start(
     (left,) = hidden(tmp_path)
     left.write_bytes(bytes(HALF))
     options = RegistryOptions(tls_verify=False, journal_dir=str(tmp_path / "journal"))
-    copy_by_name(
+    done = copy_by_name(
         f"docker://{filled.host}/app:v1",
         open_destination.name,  # type: ignore[attr-defined]
         source_options=SourceOptions(registry=options),
@@ -396,6 +396,8 @@ def test_a_stale_partial_is_fetched_from_the_start(
     )
     assert hidden(tmp_path) == []
     assert filled.requests[-1].sent == SIZE
+    # What was wrong was not kept after all.
+    assert done.bytes_moved == SIZE + len(b"{}")
 
 
 def test_what_is_complete_but_for_its_name_is_not_asked_for(

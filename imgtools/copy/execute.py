@@ -47,8 +47,8 @@ from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
-from imgtools.task import Finished, Note, Started, Task, WorkerPool
-from imgtools.transport.base import BlobOpener, Destination, Source
+from imgtools.task import Finished, Note, Started, Tally, Task, WorkerPool
+from imgtools.transport.base import BlobOpener, BlobOutcome, Destination, Source
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,8 @@ class CopyResult:
     """What a copy did. `top` is what the destination's name points at now, as stored there.
 
     `blobs` counts outcomes: present, mounted, stored, recompressed, skipped. `bytes_moved`
-    are bytes of blobs that were stored. `up_to_date` says that nothing had to be done.
+    are bytes of blobs that were stored, but for what an earlier run had left there.
+    `up_to_date` says that nothing had to be done.
     """
 
     source: str
@@ -214,17 +215,23 @@ class _Run:
         item = str(blob.digest)
         task.progress(Started(item, role, blob.size))
         origins = (self.source.origin,) if mount else ()
+        tally = Tally(task)
+
+        def put() -> BlobOutcome:
+            return self.destination.put_blob(blob, opener, mount_from=origins, task=tally.task)
+
         try:
-            outcome = self.destination.put_blob(blob, opener, mount_from=origins, task=task)
+            outcome = put()
         except (DigestMismatch, SizeMismatch) as e:
             if not e.again:
                 raise
-            # The blob was wrong at a mirror, which is not asked for it again.
-            log.debug("%s; reading it from elsewhere", e.message)
-            outcome = self.destination.put_blob(blob, opener, mount_from=origins, task=task)
+            # It came in pieces, or from a mirror that is not asked for it again.
+            log.debug("%s; reading it once more", e.message)
+            tally.take_back(item)
+            outcome = put()
         said = stored_as if outcome == "stored" else outcome
         task.progress(Finished(item, said))
-        self.outcomes.append((said, blob.size if outcome == "stored" else 0))
+        self.outcomes.append((said, blob.size - tally.kept if outcome == "stored" else 0))
 
     def _opener(self, blob: Descriptor) -> BlobOpener:
         held = self.plan.held.get(blob.digest, blob.data)

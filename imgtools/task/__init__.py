@@ -7,6 +7,7 @@ is; a command line listens to the events, a library caller may ignore them.
 from imgtools.task.cancel import CancelToken
 from imgtools.task.events import Advanced, Event, Finished, Note, Progress, Started, ignore
 from imgtools.task.pool import WorkerPool
+from imgtools.task.tally import Tally
 from imgtools.task.task import Task
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Note",
     "Progress",
     "Started",
+    "Tally",
     "Task",
     "WorkerPool",
     "ignore",

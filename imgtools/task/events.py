@@ -21,10 +21,12 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """`amount` more bytes of `item` are done."""
+    """`amount` more bytes of `item` are done; `kept` ones were there from an earlier run, so
+    that they are not moved now. A negative amount takes back what was said before."""
 
     item: str
     amount: int
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from imgtools.blob.files import storage_errors
@@ -20,7 +20,7 @@ from imgtools.blob.reader import BlobReader
 from imgtools.errors import DigestMismatch, SizeMismatch, StorageError
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
-from imgtools.task import Advanced, Event, Task
+from imgtools.task import Advanced, Tally, Task
 from imgtools.transport.base import BlobOpener
 from imgtools.transport.closing import Closing
 from imgtools.transport.folder import (
@@ -108,17 +108,17 @@ def store_blob(
     again, once. Raises DigestMismatch, SizeMismatch, StorageError and what the reader raises.
     """
     for last in (False, True):
-        told = _Told(task)
+        tally = Tally(task)
         with open_blob() as reader:
             try:
-                _store(folder, name, descriptor, reader, told.task, partials)
+                _store(folder, name, descriptor, reader, tally.task, partials)
             except (DigestMismatch, SizeMismatch):
                 if last or not reader.pieced:
                     raise
                 reader.abandon()
             else:
                 return
-        task.progress(Advanced(str(descriptor.digest), -told.bytes))
+        tally.take_back(str(descriptor.digest))
 
 
 def _store(
@@ -146,20 +146,6 @@ def clear_partial(folder: Folder, *, now: float | None) -> None:
     for name in folder.names():
         if name.startswith(PARTIAL_PREFIX) and (now is None or _has_expired(folder, name, now)):
             folder.remove(name)
-
-
-class _Told:
-    """A task whose progress is counted, so that it can be taken back."""
-
-    def __init__(self, task: Task) -> None:
-        self.bytes = 0
-        self.task = replace(task, progress=self._tell)
-        self._progress = task.progress
-
-    def _tell(self, event: Event) -> None:
-        if isinstance(event, Advanced):
-            self.bytes += event.amount
-        self._progress(event)
 
 
 class _Claim(Closing):
@@ -217,7 +203,7 @@ class _Prefix:
         data = os.pread(self._fd, size, self._at)
         self._at += len(data)
         if data:
-            self._task.progress(Advanced(self._item, len(data)))
+            self._task.progress(Advanced(self._item, len(data), kept=True))
         return data
 
 

@@ -111,6 +111,27 @@ def test_40_short_read_goes_on_where_it_ended(tmp_path: Path, fault: dict[str, A
         assert asked == [None, "bytes=100000-"]
 
 
+@pytest.mark.parametrize("place", ["docker", "dir", "oci"])
+@pytest.mark.parametrize(("times", "code"), [(1, 0), (99, 1)])
+def test_40_pieces_that_do_not_belong_together_are_fetched_once_more(
+    tmp_path: Path, place: str, times: int, code: int
+) -> None:
+    with ScriptedRegistry() as registry, ScriptedRegistry() as other:
+        name = push(registry, "app", IMAGE)
+        registry.fail(method="GET", path=BLOB, nth=(1, 3), cut_after=100_000)
+        rest = range(2, 2 + 2 * times, 2)
+        registry.fail(method="GET", path=BLOB, nth=rest, flip=120_000)
+        to = f"docker://{other.host}/app:1" if place == "docker" else f"{place}:{tmp_path}/d"
+        done = copied(tmp_path, name, to)
+        assert done.code == code, done.err
+        # A piece and the rest, twice and no more.
+        assert registry.count("GET", BLOB) == 4
+        if place == "docker":
+            assert (LAYER.digest in other.repository("app").blobs) is (code == 0)
+        if code:
+            done.refused("digest mismatch")
+
+
 def test_40_nothing_is_asked_to_be_coded_or_decoded(tmp_path: Path) -> None:
     # The blob is gzip already: who decodes what a header says gets another digest.
     with ScriptedRegistry(dialect=Dialect(content_encoding="label")) as registry:

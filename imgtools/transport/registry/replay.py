@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Generator
 
 from imgtools.blob.reader import CHUNK, BlobReader
-from imgtools.errors import SizeMismatch
+from imgtools.errors import DigestMismatch, SizeMismatch
 from imgtools.spec.descriptor import Descriptor
 from imgtools.task import Advanced, Task
 from imgtools.transport.base import BlobOpener
@@ -35,6 +35,7 @@ class Replay:
         self._kept: deque[bytes] = deque()
         self._kept_size = 0
         self._reported = 0
+        self._found: int | None = None
         self.position = 0
         """The end of what was given out last, in bytes from the start of the blob."""
 
@@ -64,8 +65,16 @@ class Replay:
             self.report(self.position)
 
     def report(self, position: int) -> None:
-        """Say in events that as many bytes of the blob are done."""
-        change, self._reported = position - self._reported, position
+        """Say in events that as many bytes of the blob are done.
+
+        What is done before anything was given out is of an earlier run, until we have to
+        begin before its end.
+        """
+        found = position if self._found is None else min(self._found, position)
+        kept, self._found = found - (self._found or 0), found
+        change, self._reported = position - self._reported - kept, position
+        if kept:
+            self._task.progress(Advanced(self._item, kept, kept=True))
         if change:
             self._task.progress(Advanced(self._item, change))
 
@@ -136,4 +145,7 @@ class Replay:
         except ExchangeFailed as e:
             # The source has had its own retries; ours are for the destination.
             e.final = True
+            raise
+        except (DigestMismatch, SizeMismatch) as e:
+            e.again = e.again or reader.pieced
             raise
