@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,13 +53,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the fake says. `cut` ends the connection after so many bytes of the body; without
-    `length` the end of the connection is the end of the body."""
+    """What the fake says. `cut` ends the connection after so many bytes of the body, or with
+    `drip` lets a byte go every so many seconds from there; without `length` the end of the
+    connection is the end of the body."""
 
     status: int = 200
     headers: Iterable[tuple[str, str]] = ()
     body: bytes = b""
     cut: int | None = None
+    drip: float = 0.0
     length: bool = True
 
 
@@ -161,6 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer.body[: answer.cut])
+            for byte in answer.body[answer.cut :] if answer.drip else b"":
+                time.sleep(answer.drip)
+                self.wfile.write(bytes([byte]))
         if answer.cut is not None:
             self.close_connection = True
 

@@ -20,13 +20,13 @@ from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.reference import Reference
 from imgtools.testing.registry import ScriptedRegistry
-from imgtools.transport.options import Credentials, Timeouts
+from imgtools.transport.options import Credentials, Limits, Timeouts
 from imgtools.transport.registry.api import Repository
 from imgtools.transport.registry.download import ResumingBody
 from imgtools.transport.registry.exchange import ExchangeFailed
 from imgtools.transport.registry.session import Session
 from imgtools.transport.registry.source import RegistrySource
-from imgtools.transport.registry.tries import Tries
+from imgtools.transport.registry.tries import Pace, Tries
 from tests.registry_fake import QUICK, Answer, FakeRegistry, Request, open_session, say
 
 BLOB = os.urandom(300_000)
@@ -264,6 +264,67 @@ def test_a_stall_is_a_cut(stage: str) -> None:
         finally:
             session.close()
         assert scripted.count("GET", "/blobs/") == 2
+
+
+CRAWL = Timeouts(connect=5, first_byte=5, idle=5, crawl=0.05)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_crawl_is_a_cut(ranges: bool) -> None:
+    """Who is never silent for long does not hold a transfer up for ever."""
+
+    def script(request: Request) -> Answer:
+        first = len(fake.requests) == 1
+        answer = ranged(wanted(request)) if ranges else say(200, BLOB)
+        return replace(answer, cut=100_000, drip=0.01) if first else answer
+
+    with FakeRegistry(script) as fake:
+        session = open_session(fake.host, timeouts=CRAWL)
+        try:
+            with source(session).open_blob(LAYER) as reader:
+                assert reader.read() == BLOB
+        finally:
+            session.close()
+        assert len(fake.requests) == 2
+        assert wanted(fake.requests[1]) > 100_000
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_crawling_for_good_ends(ranges: bool) -> None:
+    def script(request: Request) -> Answer:
+        answer = ranged(wanted(request)) if ranges else say(200, BLOB)
+        return replace(answer, cut=0, drip=0.01)
+
+    with FakeRegistry(script) as fake:
+        session = open_session(fake.host, timeouts=CRAWL)
+        try:
+            with (
+                pytest.raises(ExchangeFailed, match="less than 1 KiB a second"),
+                source(session).open_blob(LAYER) as reader,
+            ):
+                reader.read()
+        finally:
+            session.close()
+        assert len(fake.requests) == QUICK.attempts
+
+
+def test_a_limit_of_our_own_is_no_crawl() -> None:
+    with FakeRegistry(lambda r: Answer(body=BLOB[:10], drip=0.01, cut=0)) as fake:
+        session = open_session(fake.host, timeouts=CRAWL, limits=Limits(bandwidth=1000))
+        try:
+            body = ResumingBody(Repository(session, "a/b"), Digest.of(BLOB[:10]), 10)
+            assert read_all(body) == BLOB[:10]
+        finally:
+            session.close()
+        assert len(fake.requests) == 1
+
+
+def test_pace_counts_what_is_waited_for() -> None:
+    pace = Pace(120)
+    assert not any(pace.crawls(3, 30) for _ in range(3))
+    assert pace.crawls(3, 30)
+    assert not any(pace.crawls(60 * 1024, 30) for _ in range(40))
+    assert not any(pace.crawls(100, 0) for _ in range(4000))
 
 
 # From the middle

@@ -21,11 +21,17 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds after which a stage of a request counts as failed."""
+    """Seconds after which a stage of a request counts as failed.
+
+    `idle` is the longest silence. `crawl` is for who is never silent: a blob that comes at
+    less than 1 KiB a second for so long is asked for anew, from where it is, as after a cut.
+    Only the waits for its bytes count.
+    """
 
     connect: float = 15.0
     first_byte: float = 60.0
     idle: float = 60.0
+    crawl: float = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

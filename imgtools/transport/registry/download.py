@@ -8,7 +8,9 @@ us skip what is known; one that answers with another range is not believed.
 from __future__ import annotations
 
 import logging
+import math
 import re
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,7 @@ from imgtools.transport.registry.api import Repository
 from imgtools.transport.registry.exchange import ExchangeFailed
 from imgtools.transport.registry.failure import read_error
 from imgtools.transport.registry.http import Response
-from imgtools.transport.registry.tries import Tries
+from imgtools.transport.registry.tries import Pace, Tries
 from imgtools.transport.registry.url import Origin, redact
 
 if TYPE_CHECKING:
@@ -118,6 +120,10 @@ class _Answers:
         self._position = start
         self._ranges = True
         self._tries = Tries(repository.session.policy, size)
+        options = repository.session.options
+        # Under a limit of bandwidth it may be us who are slow.
+        self._crawl = math.inf if options.limits.bandwidth else options.timeouts.crawl
+        self._pace = Pace(self._crawl)
         self._response: Response | None = None
         self._failure: ExchangeFailed | None = None
         self._aborted = False
@@ -174,18 +180,35 @@ class _Answers:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
-        data = response.read1(size)
+        data = self._piece(response, size)
         enough = min(size, _ENOUGH)
         if not data or len(data) >= enough:
             return data
         parts, count = [data], len(data)
         try:
-            while count < enough and (data := response.read1(size - count)):
+            while self._failure is None and count < enough:
+                data = self._piece(response, size - count)
+                if not data:
+                    break
                 parts.append(data)
                 count += len(data)
         except ExchangeFailed as e:
             self._failure = e
         return b"".join(parts)
+
+    def _piece(self, response: Response, size: int) -> bytes:
+        """What comes next, b"" at the end; too slow an answer fails after these bytes."""
+        begun = time.monotonic()
+        data = response.read1(size)
+        if data and self._pace.crawls(len(data), time.monotonic() - begun):
+            origin = response.origin
+            self._failure = ExchangeFailed(
+                f"no complete answer from {origin}: less than 1 KiB a second came for"
+                f" {self._crawl:g} s",
+                host=origin.authority,
+                stage="receive",
+            )
+        return data
 
     def _interrupted(self, failure: ExchangeFailed) -> None:
         """Wait until going on is worth a try; raises `failure` when it is not."""
@@ -216,12 +239,28 @@ class _Answers:
             if self._size < 0:
                 self._size = _announced(response, start)
             try:
-                _skip(response, self._position - start, self._size)
+                self._pace = Pace(self._crawl)
+                self._pass_over(response, self._position - start)
             except ExchangeFailed as e:
                 self._interrupted(e)
                 continue
             self.count += 1
             return response
+
+    def _pass_over(self, response: Response, count: int) -> None:
+        """Read `count` bytes that are known; raises ExchangeFailed, the response closed."""
+        left = count
+        try:
+            while left and (data := self._piece(response, min(left, CHUNK))):
+                left -= len(data)
+                failure, self._failure = self._failure, None
+                if failure is not None:
+                    raise failure
+            if left:
+                raise _ended_early(response, count - left, self._size)
+        except BaseException:
+            response.close()
+            raise
 
 
 def open_blob_at(repository: Repository, digest: Digest, position: int) -> Response:
@@ -310,19 +349,6 @@ def _announced(response: Response, start: int) -> int:
     """Bytes of the whole blob by the word of an answer that begins at `start`, 0 if unknown."""
     length = response.content_length
     return 0 if length is None else start + length
-
-
-def _skip(response: Response, count: int, size: int) -> None:
-    """Read `count` bytes that are known; raises ExchangeFailed, the response closed."""
-    left = count
-    try:
-        while left and (data := response.read(min(left, CHUNK))):
-            left -= len(data)
-        if left:
-            raise _ended_early(response, count - left, size)
-    except BaseException:
-        response.close()
-        raise
 
 
 def _ended_early(response: Response, position: int, size: int) -> ExchangeFailed:

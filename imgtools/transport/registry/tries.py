@@ -15,6 +15,29 @@ from imgtools.transport.registry.retry import RetryPolicy, delay_before_retry
 _LEAST_GAIN = 1024
 _ENOUGH_GAIN = 64 * 1024
 _SHARE = 64
+_LEAST_RATE = 1024
+"""Bytes per second below which a body is as good as cut; what a slow link has left for one of
+several blobs may be little more."""
+
+
+class Pace:
+    """Measures how fast a body comes, over the time that is spent on waiting for it."""
+
+    def __init__(self, seconds: float) -> None:
+        """Judges every `seconds` of waiting."""
+        self._seconds = seconds
+        self._count = 0
+        self._waited = 0.0
+
+    def crawls(self, count: int, waited: float) -> bool:
+        """Whether the body is too slow, now that `count` bytes came after `waited` seconds."""
+        self._count += count
+        self._waited += waited
+        if self._waited < self._seconds:
+            return False
+        slow = self._count < _LEAST_RATE * self._waited
+        self._count, self._waited = 0, 0.0
+        return slow
 
 
 class Tries:
