@@ -426,6 +426,28 @@ def test_part_of_a_chunk_is_kept() -> None:
     assert body == content
 
 
+def test_registry_that_keeps_a_byte_of_a_chunk_is_given_up() -> None:
+    kept = 0
+
+    def script(request: Request) -> Answer:
+        nonlocal kept
+        if request.method == "POST":
+            return say(202, Location="/v2/a/b/blobs/uploads/1")
+        if request.method == "PUT":
+            return say(413)
+        if request.method == "PATCH":
+            assert len(fake.requests) < 50
+            kept += 1
+            return say(202, Location="/v2/a/b/blobs/uploads/1", Range=f"0-{kept}")
+        return say(404)
+
+    content = os.urandom(MB)
+    with FakeRegistry(script) as fake, opened(fake.host) as session:
+        with pytest.raises(RegistryError, match="accepted and not kept"):
+            put(session, content)
+        assert sum(request.method == "PATCH" for request in fake.requests) < 10
+
+
 def test_wrong_bytes_are_sent_twice_at_most() -> None:
     body = {"errors": [{"code": "DIGEST_INVALID", "message": "no"}]}
 

@@ -147,7 +147,6 @@ class Sending:
             if advanced is None:
                 return None
             upload = self._upload = advanced
-            self._moved_on(upload.offset)
             self._remember()
         self._replay.finish()
         self._body, self._closing = 0, True
@@ -179,25 +178,30 @@ class Sending:
         return Body.of(b"".join(self._replay.pieces(upload.offset, length)))
 
     def _advanced(self, upload: Upload, length: int, response: Response) -> Upload | None:
-        """The session after a chunk was accepted; None when it was not kept."""
+        """The session after a chunk was accepted; None when it was not kept.
+
+        Raises RegistryError when that happens where nothing else is left to try.
+        """
         end = upload.offset + length
         said = plan.acknowledged(response.header("Range"), end)
         response.drain()
         if said is not None and said <= upload.offset:
             log.debug("%s: a chunk was accepted and not kept", self._digest.short)
             if not self._features.chunks or self._size < 0:
-                raise RegistryError(
-                    method=response.method,
-                    url=redact(response.url),
-                    status=response.status,
-                    detail="chunks are accepted and not kept",
-                )
+                raise _not_kept(response)
             self._features.no_chunks()
             self._end_session()
             return None
+        offset = end if said is None else said
+        self._moved_on(offset)
+        if offset < end:
+            # To keep a part is allowed, but a byte of each chunk would take for ever.
+            self._tried += 1
+            if self._tried >= self._session.policy.attempts:
+                raise _not_kept(response)
         return Upload(
             next_location(self._repository, response, upload.location),
-            end if said is None else said,
+            offset,
             max(upload.least, least_chunk_of(response)),
         )
 
@@ -361,6 +365,15 @@ class Sending:
                 f"{self._session.host} does not keep {self._digest.algorithm} digests: "
                 f"it stored {self._digest} as {said}"
             )
+
+
+def _not_kept(response: Response) -> RegistryError:
+    return RegistryError(
+        method=response.method,
+        url=redact(response.url),
+        status=response.status,
+        detail="chunks are accepted and not kept",
+    )
 
 
 def _unreachable(error: BaseException, location: str) -> bool:
