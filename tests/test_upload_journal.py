@@ -28,8 +28,8 @@ from imgtools.transport.registry import upload_journal
 from imgtools.transport.registry.destination import RegistryDestination
 from imgtools.transport.registry.source import RegistrySource
 from imgtools.transport.registry.upload_journal import Remembered
-from tests.cut_link import CutLink
 from tests.registry_fake import open_session
+from tests.rig.cutting import CutLink
 
 MB = 1 << 20
 # The same in every process.

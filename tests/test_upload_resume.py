@@ -28,9 +28,9 @@ from imgtools.transport.registry.exchange import ExchangeFailed
 from imgtools.transport.registry.session import Session
 from imgtools.transport.registry.source import RegistrySource
 from imgtools.transport.registry.upload_plan import acknowledged, chunk_after_cut, next_limit
-from tests.cut_link import CutLink
 from tests.registry_fake import Answer, FakeRegistry, Request, open_session, say
 from tests.rig import RegistryServer
+from tests.rig.cutting import CutLink
 from tests.serve_process import serve
 
 MB = 1 << 20

@@ -16,8 +16,8 @@ from imgtools.testing import images
 from imgtools.testing.dialects import Dialect
 from imgtools.testing.registry import ScriptedRegistry
 from tests.bad_input import push
-from tests.cut_link import CutLink
 from tests.rig import RunCli
+from tests.rig.cutting import CutLink
 
 SMALL = images.random_image("small", layers=2, size=400_000)
 # Large enough to be remembered for another run.

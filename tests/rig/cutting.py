@@ -43,6 +43,10 @@ class TcpProxy:
         """How a connection ends before it began."""
         return None
 
+    def delay(self, way: Direction, count: int) -> float:
+        """Seconds that `count` bytes take."""
+        return 0.0
+
     @property
     def host(self) -> str:
         """HOST:PORT of the proxy."""
@@ -118,6 +122,7 @@ class TcpProxy:
                     data, end = self.allow(number, way, data)
                     self.passed[way] += len(data)
                 sink.sendall(data)
+                self._closing.wait(self.delay(way, len(data)))
                 if end == "stall":
                     stalled.set()
                 elif end is not None:
@@ -156,6 +161,41 @@ class CuttingProxy(TcpProxy):
         data = data[: max(0, self._places.pop() - begin)]
         self.made += 1
         return data, "reset" if self.made % 2 == 0 else "close"
+
+
+class CutLink(TcpProxy):
+    """A link that is slow, or carries only so much to the server on each connection."""
+
+    def __init__(
+        self, host: str, *, cut_after: int | None = None, cuts: int = 1 << 30, pace: float = 0.0
+    ) -> None:
+        """The first `cuts` connections that carry `cut_after` bytes are reset there; `pace` is
+        the seconds that each 64 KiB take."""
+        super().__init__(host)
+        self._cut_after, self._most_cuts, self.pace = cut_after, cuts, pace
+        self._room: dict[int, int] = {}
+        self.cuts = 0
+        """Cuts so far."""
+
+    @property
+    def carried(self) -> int:
+        """Bytes that went to the server."""
+        return self.passed["up"]
+
+    def allow(self, number: int, way: Direction, data: bytes) -> tuple[bytes, End | None]:
+        """What fits into the connection."""
+        if way != "up" or self._cut_after is None or self.cuts >= self._most_cuts:
+            return data, None
+        data = data[: self._room.get(number, self._cut_after)]
+        room = self._room[number] = self._room.get(number, self._cut_after) - len(data)
+        if room:
+            return data, None
+        self.cuts += 1
+        return data, "reset"
+
+    def delay(self, way: Direction, count: int) -> float:
+        """Only the way to the server is slow."""
+        return self.pace * count / 65536 if way == "up" else 0.0
 
 
 class Door(TcpProxy):
