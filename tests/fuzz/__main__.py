@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 from tests.fuzz.run import run
 
@@ -20,9 +21,9 @@ def main() -> None:
     given = parser.parse_args()
     each = -(-given.answers // given.jobs)
     begun = time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(given.jobs) as pool:
-        work = [(each, given.seed * 1000 + number) for number in range(given.jobs)]
-        for result in pool.starmap(run, work):
+    seeds = [given.seed * 1000 + number for number in range(given.jobs)]
+    with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
+        for result in pool.map(run, [each] * given.jobs, seeds):
             print(json.dumps(result))
     print(f"{time.monotonic() - begun:.0f} s", file=sys.stderr)
 

@@ -10,35 +10,24 @@ from random import Random
 from unittest import mock
 
 from imgtools.spec.digest import Digest
-from imgtools.testing import images
-from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.registry.retry import RetryPolicy
-from tests.bad_input import Outcome, cli, push
-from tests.fuzz.proxy import MutatingProxy
+from tests.bad_input import Outcome, cli
+from tests.fuzz.content import IMAGE
+from tests.fuzz.server import Server
 
 PLAIN = "--tls-verify=false"
 BOTH = ("--src-tls-verify=false", "--dest-tls-verify=false")
-INDEX = images.random_index("fuzz", layers=2, size=500)
-IMAGE = images.random_image("fuzz one", layers=2, size=500)
-REFERRER = images.random_artifact("fuzz", subject=IMAGE.top.descriptor())
 IMPATIENT = RetryPolicy(attempts=2, connect_attempts=1, first=0.0005, longest=0.001, patience=0.01)
-
-
-def fill(registry: ScriptedRegistry) -> None:
-    """Put the content back that commands may have deleted."""
-    push(registry, "app", INDEX, "index")
-    push(registry, "app", IMAGE, "1")
-    push(registry, "app", REFERRER, "referrer")
 
 
 class Runner:
     """Runs random commands in this process."""
 
-    def __init__(self, proxy: MutatingProxy, directory: Path, seed: int) -> None:
-        self._proxy = proxy
+    def __init__(self, server: Server, directory: Path, seed: int) -> None:
+        self._server = server
         self._random = Random(seed)
         self._directory = directory
-        name = f"docker://{proxy.host}/app"
+        name = f"docker://{server.host}/app"
         out = directory / "out"
         self._commands: dict[str, Callable[[], Outcome]] = {
             "inspect": lambda: self._run("inspect", PLAIN, f"{name}:index"),
@@ -49,25 +38,26 @@ class Runner:
             "copy all": lambda: self._copy(f"{name}:index", out, ("--all",)),
             "push": lambda: self._run(
                 "copy", "-q", "--all", "--referrers", *BOTH, f"{name}:1",
-                f"docker://{proxy.host}/new{self._random.randrange(1000)}:1",
+                f"docker://{server.host}/new{self._random.randrange(1000)}:1",
             ),
             "sync": lambda: self._run(
                 "sync", "--src=docker", "--dest=dir", "--keep-going", *BOTH,
-                f"{proxy.host}/app", out,
+                f"{server.host}/app", out,
             ),
             "delete": lambda: self._run("delete", PLAIN, f"{name}:1"),
         }  # fmt: skip
 
     def one(self) -> str:
-        """Run one command with changed answers; its name. Fails by AssertionError."""
+        """Run one command with changed answers; its name and exit code. Fails by
+        AssertionError."""
         name = self._random.choice(sorted(self._commands))
-        self._proxy.share = self._random.choice((0.2, 0.5, 1.0))
+        self._server.share(self._random.choice((0.2, 0.5, 1.0)))
         try:
             done = self._commands[name]()
         finally:
             shutil.rmtree(self._directory / "out", ignore_errors=True)
         self._check(name, done)
-        return name
+        return f"{name} {done.code}"
 
     def _check(self, name: str, done: Outcome) -> None:
         assert done.code in (0, 1, 2), (name, done)

@@ -89,8 +89,9 @@ class MutatingProxy:
 
     def _forward(self, head: bytes, body: bytes) -> Answer:
         ours, theirs = self.host.encode(), self._registry.host.encode()
-        first, _, rest = head.partition(b"\r\n")
-        head = first + b"\r\nConnection: close\r\n" + rest
+        first, *fields = head.split(b"\r\n")
+        kept = [line for line in fields if not line.lower().startswith(b"connection:")]
+        head = b"\r\n".join((first, b"Connection: close", *kept))
         with socket.create_connection(("127.0.0.1", self._registry.port), 30) as upstream:
             upstream.sendall(head + body)
             received = b""
@@ -98,5 +99,5 @@ class MutatingProxy:
                 received += data
         top, _, content = received.partition(b"\r\n\r\n")
         lines = top.replace(theirs, ours).split(b"\r\n")
-        kept = tuple(line for line in lines[1:] if not line.lower().startswith(b"connection:"))
-        return Answer(lines[0], kept, content)
+        told = tuple(line for line in lines[1:] if not line.lower().startswith(b"connection:"))
+        return Answer(lines[0], told, content)

@@ -9,9 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from imgtools.testing.registry import ScriptedRegistry
-from tests.fuzz.commands import Runner, fill
-from tests.fuzz.proxy import MutatingProxy
+from tests.fuzz.commands import Runner
+from tests.fuzz.server import Server
 
 HANG = 60
 """Seconds that one command may take before the run ends with the stacks of all threads."""
@@ -20,25 +19,21 @@ HANG = 60
 def run(answers: int, seed: int) -> dict[str, object]:
     """Change so many answers; what was run. Fails by AssertionError."""
     counts: collections.Counter[str] = collections.Counter()
-    auth = "bearer" if seed % 2 else "none"
     longest = 0.0
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        ScriptedRegistry(auth=auth) as registry,  # type: ignore[arg-type]
-        MutatingProxy(registry, seed) as proxy,
-    ):
-        runner = Runner(proxy, Path(directory), seed)
-        while proxy.changed < answers:
-            if sum(counts.values()) % 20 == 0:
-                registry.store.content.clear()
-                registry.store.uploads.clear()
-                registry.forget_requests()
-                fill(registry)
+    with tempfile.TemporaryDirectory() as directory, Server(seed) as server:
+        runner = Runner(server, Path(directory), seed)
+        while server.changed < answers:
+            if sum(counts.values()) % 5 == 4:
+                server.refill()
             faulthandler.dump_traceback_later(HANG, exit=True)
             begun = time.monotonic()
             counts[runner.one()] += 1
             longest = max(longest, time.monotonic() - begun)
             faulthandler.cancel_dump_traceback_later()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return {"answers": proxy.changed, "commands": dict(counts), "peak MiB": peak,
-            "longest command s": round(longest, 2)}  # fmt: skip
+    return {
+        "answers": server.changed,
+        "commands": sum(counts.values()),
+        "endings": dict(sorted(counts.items())),
+        "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "longest command s": round(longest, 2),
+    }
