@@ -234,6 +234,28 @@ def test_60_without_the_api_the_fallback_tag_is_read(
         assert referred(tmp_path, registry) == [str(sbom.digest)] * listed_by_tag
 
 
+@pytest.mark.parametrize(
+    "body", [b"{}", b"[]", b"null", b"", b'{"errors":[{"code":"NOT_FOUND"}]}', b"not found"]
+)
+def test_60_success_that_is_no_index_is_no_api(tmp_path: Path, body: bytes) -> None:
+    with ScriptedRegistry(dialect=Dialect(referrers="404-text", subject=False)) as registry:
+        push(registry, "app", IMAGE)
+        sbom = attach(registry, "sbom")
+        fallback(registry, sbom)
+        kind = {"Content-Type": "application/json"}
+        registry.fail(path="/referrers/", status=200, headers=kind, body=body)
+        assert referred(tmp_path, registry) == [str(sbom.digest)]
+
+
+def test_60_index_by_another_type_is_believed(tmp_path: Path) -> None:
+    with ScriptedRegistry() as registry:
+        push(registry, "app", IMAGE)
+        sbom = attach(registry, "sbom")
+        fallback(registry)
+        registry.fail(path="/referrers/", set_headers={"Content-Type": "application/json"})
+        assert referred(tmp_path, registry) == [str(sbom.digest)]
+
+
 @pytest.mark.parametrize("status", [401, 403, 500])
 def test_60_what_may_hide_referrers_is_an_error(tmp_path: Path, status: int) -> None:
     with ScriptedRegistry() as registry:

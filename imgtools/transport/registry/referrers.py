@@ -11,8 +11,16 @@ import random
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from imgtools.errors import Conflict, Error, ImageNotFound, InvalidManifest
+from imgtools.errors import (
+    Conflict,
+    Error,
+    ImageNotFound,
+    InvalidJSON,
+    InvalidManifest,
+    LimitExceeded,
+)
 from imgtools.spec import media_type as mt
+from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import Index, Manifest, RawManifest, parse, parse_index
@@ -21,7 +29,7 @@ from imgtools.transport.registry.api import Repository
 from imgtools.transport.registry.failure import Forbidden
 from imgtools.transport.registry.http import Response
 from imgtools.transport.registry.manifests import get_manifest, is_there
-from imgtools.transport.registry.pages import pages
+from imgtools.transport.registry.pages import PAGE_LIMIT, pages
 
 log = logging.getLogger(__name__)
 
@@ -64,15 +72,19 @@ def _found(
     features = repository.session.features
     if features.has_referrers(repository.name):
         response = repository.referrers(digest, artifact_type)
-        if response.status not in _API_ABSENT and not _is_page_for_people(response):
+        known = response.status not in _API_ABSENT and not _is_page_for_people(response)
+        if known:
             for page, content in pages(repository, response, accept=mt.OCI_INDEX):
+                known = page is not response or _is_index(page, content)
+                if not known:
+                    break
                 filters = page.header("OCI-Filters-Applied").replace(" ", "").split(",")
                 raw = RawManifest.of(content, mt.OCI_INDEX)
                 for descriptor in parse_index(raw).manifests:
                     yield descriptor, "artifactType" in filters
-            if tags is None:
-                return
-        else:
+        if known and tags is None:
+            return
+        if not known:
             log.debug("no referrers API in %s: %d", repository.name, response.status)
             response.drain()
             features.no_referrers(repository.name)
@@ -87,6 +99,18 @@ def _found(
 def _is_page_for_people(response: Response) -> bool:
     """Whether something that knows no such API answers, such as the pages of a proxy."""
     return response.status == 200 and response.header("Content-Type").lower().startswith("text/")
+
+
+def _is_index(response: Response, content: bytes) -> bool:
+    """Whether an answer is, or says that it is, a list of referrers: who knows no such API may
+    answer 200 and any JSON as well."""
+    if mt.kind(mt.normalise(response.header("Content-Type"))) == "index":
+        return True
+    try:
+        value = strict_json.loads(content, limit=PAGE_LIMIT)
+    except (InvalidJSON, LimitExceeded):
+        return False
+    return isinstance(value, dict) and "manifests" in value
 
 
 def _fallback_index(repository: Repository, tag: str, beside: Digest) -> Index | None:
