@@ -85,10 +85,14 @@ class BlobReader:
         if size < 0:
             return self._read_all()
         data = self._raw.read(size)
-        if data:
-            self._take(data)
-        elif size:
-            self._end()
+        try:
+            if data:
+                self._take(data)
+            elif size:
+                self._end()
+        except (DigestMismatch, SizeMismatch) as e:
+            e.hint = e.hint or getattr(self._raw, "doubt", None)
+            raise
         return data
 
     @property

@@ -144,7 +144,23 @@ def test_40_nothing_is_asked_to_be_coded_or_decoded(tmp_path: Path) -> None:
 def test_40_coding_that_nobody_asked_for_does_not_pass(tmp_path: Path) -> None:
     with ScriptedRegistry(dialect=Dialect(content_encoding="gzip")) as registry:
         name = push(registry, "app", IMAGE)
-        copied(tmp_path, name, f"dir:{tmp_path}/d").refused("sha256:")
+        done = copied(tmp_path, name, f"dir:{tmp_path}/d")
+        # The config as well as the layer may be found wrong.
+        said = len(done.err.splitlines())
+        done.refused("sha256:", "Content-Encoding: gzip", "proxy", lines=said)
+
+
+@pytest.mark.parametrize("content", [bytes(300_000), random.Random(1).randbytes(300_000)])
+def test_40_coding_is_named_whether_bytes_get_more_or_less(tmp_path: Path, content: bytes) -> None:
+    sample = sample_of((mt.OCI_LAYER, content))
+    layer = next(d for d in sample.blobs if mt.kind(d.media_type) == "layer")
+    with ScriptedRegistry() as registry:
+        name = push(registry, "app", sample)
+        registry.fail(
+            method="GET", path=f"/blobs/{layer.digest}", body_override=gzip.compress(content),
+            set_headers={"Content-Encoding": "gzip"},
+        )  # fmt: skip
+        copied(tmp_path, name, f"dir:{tmp_path}/d").refused("Content-Encoding: gzip", "proxy")
 
 
 # 41

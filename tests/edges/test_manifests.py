@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,16 @@ def test_25_what_the_registry_says_the_digest_is(
         assert (done.code == 0) is accepted, done.err
         if not accepted:
             done.refused("1111111")
+
+
+def test_25_coding_that_nobody_asked_for_is_named(tmp_path: Path) -> None:
+    with ScriptedRegistry() as registry:
+        push(registry, "app", IMAGE)
+        registry.fail(
+            path=TOP, body_override=gzip.compress(IMAGE.top.content),
+            set_headers={"Content-Encoding": "gzip"},
+        )  # fmt: skip
+        raw_of(tmp_path, registry).refused("Content-Encoding: gzip", "proxy")
 
 
 def test_25_head_that_names_another_algorithm_is_checked_by_get(tmp_path: Path) -> None:

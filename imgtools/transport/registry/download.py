@@ -19,7 +19,7 @@ from imgtools.errors import BlobNotFound, ConnectionFailed, RegistryError
 from imgtools.spec.digest import Digest
 from imgtools.transport.registry.api import Repository
 from imgtools.transport.registry.exchange import ExchangeFailed
-from imgtools.transport.registry.failure import read_error
+from imgtools.transport.registry.failure import coding_hint, read_error
 from imgtools.transport.registry.http import Response
 from imgtools.transport.registry.tries import Pace, Tries
 from imgtools.transport.registry.url import Origin, redact
@@ -68,6 +68,11 @@ class ResumingBody:
     def pieced(self) -> bool:
         """Whether the bytes are of more than one answer, which may not belong together."""
         return self._answers.count > 1
+
+    @property
+    def doubt(self) -> str | None:
+        """What to say should the bytes be wrong, None for nothing."""
+        return self._answers.doubt
 
     @property
     def begun(self) -> bool:
@@ -128,6 +133,7 @@ class _Answers:
         self._failure: ExchangeFailed | None = None
         self._aborted = False
         self.count = 0
+        self.doubt: str | None = None
         if not deferred:
             self._response = self._request()
 
@@ -245,6 +251,7 @@ class _Answers:
                 self._interrupted(e)
                 continue
             self.count += 1
+            self.doubt = self.doubt or coding_hint(response)
             return response
 
     def _pass_over(self, response: Response, count: int) -> None:
@@ -357,6 +364,7 @@ def _ended_early(response: Response, position: int, size: int) -> ExchangeFailed
         f"no complete answer from {origin}: the body ended after {position} of {size} bytes",
         host=origin.authority,
         stage="receive",
+        hint=coding_hint(response),
     )
 
 

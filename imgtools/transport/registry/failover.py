@@ -227,6 +227,11 @@ class FailoverBody:
             body is not None and body.pieced
         )  # fmt: skip
 
+    @property
+    def doubt(self) -> str | None:
+        """What to say should the bytes be wrong, None for nothing."""
+        return self._body.doubt if self._body is not None else None
+
     def begin(self) -> None:
         """Send the first request if the endpoint waits with it; raises like the constructor."""
         while self._body is not None and self._member is not None:

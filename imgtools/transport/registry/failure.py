@@ -104,6 +104,18 @@ def denied_hint(host: str, *, authenticated: bool) -> str:
     return f"imgtools login {host}, or give credentials with --creds"
 
 
+def coding_hint(response: Response) -> str | None:
+    """Why the bytes of an answer may be others than were stored, None for no reason to think
+    so: we ask for no coding, and decode none."""
+    coding = clean(response.header("Content-Encoding").strip())
+    if not coding or coding.lower() == "identity":
+        return None
+    return (
+        f"the answer came with Content-Encoding: {coding}, which nobody had asked for; probably"
+        f" a proxy before {response.origin.authority} compresses what passes"
+    )
+
+
 def read_error(response: Response) -> tuple[str, str]:
     """Code and message of an error answer, "" for what it does not say; closes it."""
     with response:

@@ -15,7 +15,7 @@ from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
 from imgtools.spec.strict_json import MANIFEST_LIMIT
 from imgtools.transport.registry.api import Repository, content_digest
-from imgtools.transport.registry.failure import Forbidden, read_error
+from imgtools.transport.registry.failure import Forbidden, coding_hint, read_error
 from imgtools.transport.registry.http import Response
 from imgtools.transport.registry.retry import RETRIED_STATUSES
 from imgtools.transport.registry.url import clean
@@ -94,6 +94,7 @@ def get_manifest(repository: Repository, target: str, digest: Digest | None) -> 
         where = f"manifest {target} of {repository.session.host}/{repository.name}"
         content = response.body(MANIFEST_LIMIT, where)
         media_type = response.header("Content-Type")
+        hint = coding_hint(response)
     expected = _agreed(said, digest, f"manifest {target}") or said
     try:
         if expected is None:
@@ -101,7 +102,8 @@ def get_manifest(repository: Repository, target: str, digest: Digest | None) -> 
         return RawManifest.verified(content, media_type, expected)
     except Error as e:
         if media_type.partition(";")[0].strip().lower() == "text/html":
-            e.hint = "the answer is a web page: is something else than a registry answering?"
+            hint = "the answer is a web page: is something else than a registry answering?"
+        e.hint = hint or e.hint
         raise e.with_context(f"{repository.session.host}/{repository.name}") from e
 
 
