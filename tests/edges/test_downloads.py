@@ -451,6 +451,36 @@ def test_46_foreign_layers_are_verified(
         assert not (tmp_path / "d" / "manifest.json").exists()
 
 
+def test_46_foreign_layers_that_are_wrong_are_fetched_from_a_later_url(
+    tmp_path: Path, foreign: Sample
+) -> None:
+    content = gzip.compress(TAR, mtime=0)
+    # Another length is seen at once, other bytes only at their end.
+    answers = {
+        "/page": say(200, b"<html>no such file"),
+        "/long": say(200, content + b"x"),
+        "/other": say(200, content[:-1] + b"x"),
+        "/layer": say(200, content),
+    }
+    with FakeRegistry(lambda r: answers[r.path]) as other, ScriptedRegistry() as registry:
+        sample = with_urls(foreign, *(other.url + path for path in answers), f"{other.url}/never")
+        name = push_foreign(registry, sample)
+        done = copied(tmp_path, name, f"dir:{tmp_path}/d")
+        assert done.code == 0, done.err
+        assert other.seen[:3] == ["GET /page", "GET /long", "GET /other"]
+        assert other.seen[3:] == ["GET /page", "GET /long", "GET /layer"]
+        assert arrived(tmp_path / "d", sample)
+
+
+def test_46_foreign_layers_that_are_wrong_everywhere(tmp_path: Path, foreign: Sample) -> None:
+    wrong = gzip.compress(TAR, mtime=0)[:-1] + b"x"
+    with FakeRegistry(lambda r: say(200, wrong)) as other, ScriptedRegistry() as registry:
+        sample = with_urls(foreign, f"{other.url}/one", f"{other.url}/two")
+        name = push_foreign(registry, sample)
+        copied(tmp_path, name, f"dir:{tmp_path}/d").refused("digest mismatch")
+        assert other.seen == ["GET /one", "GET /two"]
+
+
 def test_46_foreign_layers_without_any_url_of_use(tmp_path: Path, foreign: Sample) -> None:
     with ScriptedRegistry() as registry:
         name = push_foreign(registry, with_urls(foreign, "ftp://a.example/b", "data:,x"))

@@ -11,7 +11,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from imgtools.blob.reader import CHUNK
@@ -26,6 +26,7 @@ from imgtools.transport.registry.url import Origin, redact
 
 if TYPE_CHECKING:
     from imgtools.blob.spool import Spool
+    from imgtools.spec.descriptor import Descriptor
 
 log = logging.getLogger(__name__)
 
@@ -316,11 +317,17 @@ def read_blob_range(
 
 
 def fetch_from_urls(
-    attempt: Callable[[str], Response], urls: tuple[str, ...], digest: Digest
-) -> Response:
-    """The first good answer for a foreign layer; raises BlobNotFound naming the last cause."""
+    attempt: Callable[[str], Response], descriptor: Descriptor, wrong: Collection[str]
+) -> tuple[str, Response]:
+    """The first URL of a foreign layer with a good answer, and that; none of those in `wrong`.
+
+    Raises BlobNotFound naming the last cause.
+    """
     reason = "it has no http or https URL"
-    for url in urls:
+    for url in descriptor.urls:
+        if url in wrong:
+            reason = f"{redact(url)}: the digest was wrong"
+            continue
         if not url.startswith(("https://", "http://")):
             continue
         try:
@@ -328,11 +335,16 @@ def fetch_from_urls(
         except (ConnectionFailed, RegistryError) as e:
             reason = e.message
             continue
-        if response.status == 200:
-            return response
-        reason = f"{redact(url)}: {response.status}"
+        length = response.content_length
+        if response.status != 200:
+            reason = f"{redact(url)}: {response.status}"
+        elif length is not None and length != descriptor.size >= 0:
+            # Such as a page that says, with success, that there is nothing.
+            reason = f"{redact(url)}: the size is {length} bytes, not {descriptor.size}"
+        else:
+            return url, response
         response.close()
-    raise BlobNotFound(f"foreign layer {digest} cannot be fetched: {reason}")
+    raise BlobNotFound(f"foreign layer {descriptor.digest} cannot be fetched: {reason}")
 
 
 def _range_start(response: Response) -> int | None:

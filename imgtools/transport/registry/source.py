@@ -8,11 +8,11 @@ that finds nothing to do is over by then.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from imgtools.blob.reader import BlobReader
-from imgtools.errors import BlobNotFound
+from imgtools.errors import BlobNotFound, DigestMismatch, SizeMismatch
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
@@ -25,6 +25,7 @@ from imgtools.transport.registry.session import Session
 
 if TYPE_CHECKING:
     from imgtools.transport.registry.download import ResumingBody
+    from imgtools.transport.registry.http import Response
 
 
 _DEFERRED = 8 * 1024 * 1024
@@ -46,6 +47,7 @@ class RegistrySource(Closing):
         self._resolved: Descriptor | None = None
         self._top: RawManifest | None = None
         self._opened: set[Digest] = set()
+        self._wrong_urls: set[str] = set()
 
     @property
     def origin(self) -> Origin:
@@ -123,15 +125,23 @@ class RegistrySource(Closing):
         return body
 
     def open_foreign(self, descriptor: Descriptor) -> BlobReader:
-        """A verifying reader of a layer at its URLs; raises BlobNotFound."""
+        """A verifying reader of a layer at its URLs; raises BlobNotFound.
+
+        A URL with wrong bytes is not asked again, and the error says that opening the layer
+        again is worth it while there are others.
+        """
         from imgtools.transport.registry.download import fetch_from_urls
 
-        response = fetch_from_urls(
-            lambda url: self._session.anonymous_request("GET", url, {}),
-            descriptor.urls,
-            descriptor.digest,
+        wrong = self._wrong_urls
+        url, response = fetch_from_urls(
+            lambda url: self._session.anonymous_request("GET", url, {}), descriptor, wrong
         )
-        return BlobReader(response, descriptor.digest, descriptor.size, close=response.close)
+
+        def blame() -> bool:
+            wrong.add(url)
+            return not wrong.issuperset(descriptor.urls)
+
+        return _ForeignReader(response, descriptor, blame)
 
     def read_range(self, descriptor: Descriptor, offset: int, length: int) -> bytes | None:
         """Unverified bytes of a blob, None when the registry does not serve ranges.
@@ -166,3 +176,21 @@ class RegistrySource(Closing):
             self._resolved = top.descriptor()
             self._top = top
         return self._top
+
+
+class _ForeignReader(BlobReader):
+    """A verifying reader of a layer at a URL, which is told when the bytes are wrong."""
+
+    def __init__(
+        self, response: Response, descriptor: Descriptor, blame: Callable[[], bool]
+    ) -> None:
+        super().__init__(response, descriptor.digest, descriptor.size, close=response.close)
+        self._blame = blame
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Like `BlobReader.read`; an error about the bytes says whether to open again."""
+        try:
+            return super().read(size)
+        except (DigestMismatch, SizeMismatch) as e:
+            e.again = self._blame()
+            raise
