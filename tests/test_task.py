@@ -145,3 +145,29 @@ def test_no_threads_are_left() -> None:
     with WorkerPool(Task(jobs=8)) as pool:
         pool.map(abs, range(30))
     assert threading.active_count() == before
+
+
+def test_cancelling_in_a_signal_handler_waits_for_no_lock() -> None:
+    """What the handler interrupted may hold the lock that a callback needs."""
+    token, lock, called = CancelToken(), threading.Lock(), threading.Event()
+
+    def wake() -> None:
+        with lock:
+            called.set()
+
+    with token.calls(wake):
+        with lock:
+            token.cancel_from_handler("enough")
+        assert called.wait(10)
+    with pytest.raises(Cancelled, match="enough"):
+        token.check()
+
+
+def test_cancelling_without_a_thread_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
+    token = CancelToken()
+    token.cancel_from_handler()
+    assert token.cancelled

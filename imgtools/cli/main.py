@@ -207,7 +207,8 @@ class _Stop:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Cancel the work and unwind the main thread."""
         self.terminated = number == signal.SIGTERM
-        self._cli.cancel.cancel("terminated" if self.terminated else "interrupted")
+        reason = "terminated" if self.terminated else "interrupted"
+        self._cli.cancel.cancel_from_handler(reason)
         raise KeyboardInterrupt
 
 

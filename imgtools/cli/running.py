@@ -32,7 +32,7 @@ def running(cli: Cli) -> Iterator[None]:
         return
 
     def expire(number: int, frame: FrameType | None) -> None:
-        cli.cancel.cancel("timed out")
+        cli.cancel.cancel_from_handler("timed out")
         raise TimedOut(seconds)
 
     before = signal.signal(signal.SIGALRM, expire)

@@ -6,6 +6,7 @@ so a pool can stop its own work without stopping its caller's.
 
 from __future__ import annotations
 
+import _thread
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,15 @@ class CancelToken:
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
+
+    def cancel_from_handler(self, reason: str = "cancelled") -> None:
+        """Cancel, in a signal handler: in a thread of its own and without waiting for it,
+        because what the handler interrupted may hold a lock that a callback needs."""
+        try:
+            _thread.start_new_thread(self.cancel, (reason,))
+        except RuntimeError:
+            # There can be no more threads; most likely no lock is held.
+            self.cancel(reason)
 
     def check(self) -> None:
         """Raise Cancelled when the token is cancelled."""
