@@ -611,6 +611,22 @@ def test_48_slow_destination_does_not_hold_the_source_back(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_48_slow_answer_is_no_slow_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgtools.blob.spool.PATIENCE", 0.02)
+    content = random.Random(50).randbytes(9_000_000)
+    layer = Descriptor(media_type=mt.OCI_LAYER, digest=Digest.of(content), size=len(content))
+    with ScriptedRegistry(latency=0.2) as registry:
+        registry.push_blob("app", content)
+        session = open_session(registry.host)
+        try:
+            source = RegistrySource(session, Reference.parse(f"{registry.host}/app:1"))
+            with source.open_blob(layer) as reader:
+                assert reader.read() == content
+        finally:
+            session.close()
+        assert registry.count("GET", "/blobs/") == 1
+
+
 def test_48_slow_reader_may_stop_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever reads the beginning only ends the transfer, and is not told that it is short."""
     monkeypatch.setattr("imgtools.blob.spool.PATIENCE", 0.02)

@@ -96,16 +96,19 @@ class ResumingBody:
         BlobNotFound and what a request raises."""
         if self._spool is not None:
             return self._spool.read(size)
-        if self._large and size > 0:
+        data = self._answers.read(size)
+        if self._large and data:
             from imgtools.blob import spool
 
+            # Not before the first bytes are here: a request that takes its time is no sign of
+            # a slow reader, and two threads must not send it.
             self._spool = spool.Spool(
                 self._answers,
                 abort=self._answers.abort,
                 tmpdir=self._tmpdir,
                 patience=spool.PATIENCE,
             )
-        return self._answers.read(size)
+        return data
 
     def close(self) -> None:
         """Release the connection; safe to call twice."""
