@@ -150,6 +150,22 @@ def test_the_next_run_goes_on(
         assert destination.has_blob(BLOB)
 
 
+@pytest.mark.parametrize("kind", ["oci", "dir-existing"], indirect=True)
+def test_a_directory_may_be_renamed_in_between(
+    kind: str, open_destination: Opener, tmp_path: Path
+) -> None:
+    interrupt(open_destination(), Source(HALF))
+    (tmp_path / "out" / "target").rename(tmp_path / "out" / "renamed")
+    name = f"{kind.partition('-')[0]}:{tmp_path}/out/renamed" + (":v1" if kind == "oci" else "")
+    options = RegistryOptions(journal_dir=str(tmp_path / "journal"))
+    again = Source()
+    with Transports().open_destination(name, DestinationOptions(registry=options)) as there:
+        there.put_blob(BLOB, again, task=Task())
+        assert there.has_blob(BLOB)
+    assert again.read_bytes == SIZE - HALF
+    assert len(journal(tmp_path).entries()) == 1
+
+
 def test_what_is_complete_is_kept_as_well(open_destination: Opener, tmp_path: Path) -> None:
     with open_destination() as destination:
         destination.put_blob(BLOB, Source(), task=Task())

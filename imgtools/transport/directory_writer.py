@@ -35,6 +35,7 @@ from imgtools.transport.directory import (
 )
 from imgtools.transport.folder import PARTIAL_PREFIX, Folder, resolve_target
 from imgtools.transport.lock import (
+    UNFINISHED_PREFIX,
     OnePerDigest,
     begin_folder,
     clear_unfinished,
@@ -52,6 +53,8 @@ _OURS = re.compile(
     r"|signature-\d+|dir-put-blob\d+)"
 )
 _VERSION_LIMIT = 1024
+_INSIDE = "."
+"""What unfinished work is for that is in the directory itself, whose name may change."""
 
 
 class _Unfinished(NamedTuple):
@@ -107,7 +110,7 @@ class DirectoryDestination(Closing):
         Nor is there when a writer was killed while it moved the new image in: what it left
         over goes when the image is written again, even if its manifest is the new one.
         """
-        unfinished = unfinished_prefix(os.path.basename(self._path))
+        unfinished = unfinished_prefix(_INSIDE)
         try:
             with DirectorySource(self._path) as source, Folder.open(self._path) as target:
                 if any(name.startswith(unfinished) for name in target.names()):
@@ -197,8 +200,8 @@ class DirectoryDestination(Closing):
     def _begin(self) -> _Unfinished:
         with self._mutex:
             if self._unfinished is None:
-                target = os.path.basename(self._path)
                 inside = os.path.isdir(self._path)
+                target = _INSIDE if inside else os.path.basename(self._path)
                 parent = Folder.open(self._path if inside else os.path.dirname(self._path))
                 try:
                     self._partials = Partials.of(self._journal_dir, self._path)
@@ -206,26 +209,12 @@ class DirectoryDestination(Closing):
                         clear_unfinished(parent, target)
                     self._unfinished = _Unfinished(parent, *begin_folder(parent, target))
                     if self._partials is not None:
-                        self._adopt(self._unfinished, self._partials)
+                        _adopt(self._unfinished, target, self._partials)
                         clear_unfinished(parent, target)
                 except BaseException:
                     parent.close()
                     raise
             return self._unfinished
-
-    def _adopt(self, unfinished: _Unfinished, partials: Partials) -> None:
-        """Take over the large blobs of writers of this directory that are gone."""
-        prefix = unfinished_prefix(os.path.basename(self._path))
-        for name in unfinished.parent.names():
-            if not name.startswith(prefix) or name == unfinished.name:
-                continue
-            try:
-                with unfinished.parent.folder(name) as left, storage_errors(left.path):
-                    if lock(left.fd) == "held":
-                        _take_over(left, unfinished.folder, partials)
-            except Error as e:
-                # In a directory that several users write, it may not be ours to take.
-                _log.debug("left %s in %s: %s", name, unfinished.parent.path, e.message)
 
     def _rename(self, unfinished: _Unfinished) -> bool:
         """Give a new directory its name; False when one of that name is there."""
@@ -275,8 +264,7 @@ class DirectoryDestination(Closing):
 
     def _check(self, target: Folder) -> None:
         """Raise Conflict unless `target` is empty or an image of this form."""
-        unfinished = unfinished_prefix(os.path.basename(self._path))
-        if all(name.startswith(unfinished) for name in target.names()):
+        if all(name.startswith(UNFINISHED_PREFIX) for name in target.names()):
             return
         try:
             version = target.read(VERSION, _VERSION_LIMIT)
@@ -287,6 +275,21 @@ class DirectoryDestination(Closing):
                 f"{self._path} is not empty and not a dir: image, and is not overwritten",
                 hint="choose a new or an empty directory",
             )
+
+
+def _adopt(unfinished: _Unfinished, target: str, partials: Partials) -> None:
+    """Take over the large blobs of writers of `target` that are gone."""
+    prefix = unfinished_prefix(target)
+    for name in unfinished.parent.names():
+        if not name.startswith(prefix) or name == unfinished.name:
+            continue
+        try:
+            with unfinished.parent.folder(name) as left, storage_errors(left.path):
+                if lock(left.fd) == "held":
+                    _take_over(left, unfinished.folder, partials)
+        except Error as e:
+            # In a directory that several users write, it may not be ours to take.
+            _log.debug("left %s in %s: %s", name, unfinished.parent.path, e.message)
 
 
 def _take_over(left: Folder, folder: Folder, partials: Partials) -> None:

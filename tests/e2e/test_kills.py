@@ -222,7 +222,7 @@ def test_a_directory_that_was_not_tidied(images: Images, run_cli: RunCli, room: 
     arguments = ["copy", f"oci:{images.new.layout}:{TAG}", f"dir:{room}/dir"]
     run_cli(*arguments, check=True)
     clean = files_below(room / "dir")
-    (room / "dir" / unfinished_prefix("dir")).mkdir()
+    (room / "dir" / unfinished_prefix(".")).mkdir()
     (room / "dir" / ("0" * 64)).write_bytes(b"a blob of the old image")
     run_cli(*arguments, check=True)
     assert files_below(room / "dir") == clean
