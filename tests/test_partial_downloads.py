@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -612,6 +613,22 @@ def test_a_journal_that_cannot_be_written_keeps_nothing(
     (tmp_path / "journal" / "downloads").write_text("not a directory")
     interrupt(open_destination(), Source(HALF))
     assert hidden(tmp_path) == []
+
+
+def test_without_locks_nothing_is_kept(
+    open_destination: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some network file systems; who comes later could not tell whether we are gone."""
+
+    def flock(fd: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    interrupt(open_destination(), Source(HALF))
+    with open_destination() as destination:
+        destination.put_blob(BLOB, Source(), task=Task())
+    assert hidden(tmp_path) == []
+    assert journal(tmp_path).entries() == []
 
 
 def test_names_that_are_no_text_are_remembered(tmp_path: Path) -> None:

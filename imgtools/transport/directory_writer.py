@@ -208,6 +208,9 @@ class DirectoryDestination(Closing):
                     if self._partials is None:
                         clear_unfinished(parent, target)
                     self._unfinished = _Unfinished(parent, *begin_folder(parent, target))
+                    if lock(self._unfinished.folder.fd) != "held":
+                        # Nobody could tell later that we are gone, and take it over.
+                        self._partials = None
                     if self._partials is not None:
                         _adopt(self._unfinished, target, self._partials)
                         clear_unfinished(parent, target)
