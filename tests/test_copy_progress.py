@@ -95,6 +95,19 @@ def test_bars(shown: Shown) -> None:
     assert lines == ["2/3  1.0 MiB of 3.0 MiB  512.0 KiB/s  4s left"]
 
 
+def test_what_was_kept_says_nothing_of_the_rate(shown: Shown) -> None:
+    shown[0].expect(1, 4 * MIB)
+    lines = play(
+        shown,
+        Started(ONE, "layer", 4 * MIB),
+        1.0,
+        Advanced(ONE, 2 * MIB, kept=True),
+        1.0,
+        Advanced(ONE, MIB),
+    )
+    assert lines[-1] == "0/1  3.0 MiB of 4.0 MiB  512.0 KiB/s  2s left"
+
+
 def test_at_most_ten_drawings_a_second(shown: Shown) -> None:
     """However many events there are."""
     bars, stream, clock = shown

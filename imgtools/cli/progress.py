@@ -92,7 +92,7 @@ class Bars(Quiet):
         self._drawn = 0
         self._last = -_INTERVAL
         self._items = self._finished = 0
-        self._size = self._done = 0
+        self._size = self._done = self._kept = 0
         self._history: deque[tuple[float, int]] = deque()
         self._closed = False
 
@@ -106,6 +106,8 @@ class Bars(Quiet):
                     self._bars[item] = _Bar(item, what, total)
                 case Advanced(item, amount):
                     self._done += amount
+                    if event.kept:
+                        self._kept += amount
                     if item in self._bars:
                         self._bars[item].done += amount
                 case Finished(item, outcome):
@@ -157,7 +159,8 @@ class Bars(Quiet):
         return max(20, size.columns), max(4, size.lines)
 
     def _total_line(self, now: float) -> str:
-        self._history.append((now, self._done))
+        moved = self._done - self._kept
+        self._history.append((now, moved))
         while len(self._history) > 2 and now - self._history[0][0] > _WINDOW:
             self._history.popleft()
         parts = []
@@ -166,7 +169,7 @@ class Bars(Quiet):
         total = max(self._size, self._done)
         parts.append(f"{size_text(max(0, self._done))} of {size_text(total)}")
         then, before = self._history[0]
-        rate = (self._done - before) / (now - then) if now > then else 0.0
+        rate = (moved - before) / (now - then) if now > then else 0.0
         if rate > 0:
             parts.append(f"{size_text(int(rate))}/s")
             parts.append(f"{_time_text((total - self._done) / rate)} left")
