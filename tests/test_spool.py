@@ -24,8 +24,9 @@ from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.reference import Reference
 from imgtools.testing.registry import ScriptedRegistry
+from imgtools.transport.options import Timeouts
 from imgtools.transport.registry.source import RegistrySource
-from tests.registry_fake import open_session
+from tests.registry_fake import Answer, FakeRegistry, Request, open_session
 
 CONTENT = random.Random(1).randbytes(5_000_000)
 QUICK = 0.05
@@ -227,3 +228,31 @@ def test_a_registry_is_read_ahead_of_a_slow_reader(monkeypatch: pytest.MonkeyPat
         finally:
             session.close()
         assert registry.count("GET", "/blobs/") == 2
+
+
+def test_closing_ends_a_request_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who gives a blob up does not wait for a registry that does not answer."""
+    monkeypatch.setattr("imgtools.blob.spool.PATIENCE", QUICK)
+    layer = Descriptor(media_type=mt.OCI_LAYER, digest=Digest.of(CONTENT), size=len(CONTENT))
+    asked, given_up, in_time = threading.Event(), threading.Event(), []
+
+    def script(request: Request) -> Answer:
+        if "range" not in request.headers:
+            return Answer(body=CONTENT, cut=1_000_000)
+        asked.set()
+        in_time.append(given_up.wait(10))
+        return Answer(status=404)
+
+    with FakeRegistry(script) as fake:
+        patience = Timeouts(connect=60, first_byte=60, idle=60)
+        session = open_session(fake.host, timeouts=patience)
+        try:
+            image = RegistrySource(session, Reference.parse(f"{fake.host}/a/b:v1"))
+            with image.open_blob(layer) as reader:
+                reader.read(1000)
+                assert asked.wait(10)
+                reader.abandon()
+            given_up.set()
+        finally:
+            session.close()
+    assert in_time == [True]

@@ -54,12 +54,19 @@ class Repository:
         """HEAD a blob (end-2)."""
         return self._request("HEAD", f"blobs/{digest}")
 
-    def get_blob(self, digest: Digest, start: int = 0, end: int | None = None) -> Response:
+    def get_blob(
+        self,
+        digest: Digest,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        cancel: CancelToken | None = None,
+    ) -> Response:
         """GET a blob (end-2), from byte `start` to before byte `end`."""
         headers = {}
         if start or end is not None:
             headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
-        return self._request("GET", f"blobs/{digest}", headers=headers)
+        return self._request("GET", f"blobs/{digest}", headers=headers, cancel=cancel)
 
     def start_upload(
         self,

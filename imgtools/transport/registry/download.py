@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from imgtools.blob.reader import CHUNK
 from imgtools.errors import BlobNotFound, ConnectionFailed, RegistryError
 from imgtools.spec.digest import Digest
+from imgtools.task import CancelToken
 from imgtools.transport.registry.api import Repository
 from imgtools.transport.registry.exchange import ExchangeFailed
 from imgtools.transport.registry.failure import coding_hint, read_error
@@ -135,7 +136,7 @@ class _Answers:
         self._pace = Pace(self._crawl)
         self._response: Response | None = None
         self._failure: ExchangeFailed | None = None
-        self._aborted = False
+        self._ended = CancelToken()
         self.count = 0
         self.doubt: str | None = None
         if not deferred:
@@ -159,6 +160,8 @@ class _Answers:
                     # Everything came, or was skipped; the digest decides.
                     return b""
                 response = self._response = self._request()
+                # Whoever aborted meanwhile had no answer to end.
+                self._ended.check()
             try:
                 data = self._gather(response, size)
                 if not data and self._position < self._size:
@@ -174,7 +177,7 @@ class _Answers:
 
     def abort(self) -> None:
         """End a read that another thread is in, and every later one."""
-        self._aborted = True
+        self._ended.cancel()
         response = self._response
         if response is not None:
             response.abort()
@@ -226,19 +229,19 @@ class _Answers:
         if 0 <= self._size <= self._position:
             return
         delay = self._tries.delay_after(failure)
-        if delay is None or self._aborted:
+        if delay is None or self._ended.cancelled:
             raise failure
         log.debug(
             "blob %s: %s after %d bytes, resuming in %.2f s",
             self._digest.short, failure.message, self._position, delay,
         )  # fmt: skip
-        self._repository.session.wait(delay)
+        self._repository.session.wait(delay, self._ended)
 
     def _request(self) -> Response:
         """An answer whose body is at our position."""
         while True:
             asked = self._position if self._ranges else 0
-            response = open_blob_at(self._repository, self._digest, asked)
+            response = open_blob_at(self._repository, self._digest, asked, self._ended)
             start = _start(response, self._size)
             if start is None or start > self._position:
                 # Without a range it is the registry's plain duty to send everything.
@@ -274,7 +277,9 @@ class _Answers:
             raise
 
 
-def open_blob_at(repository: Repository, digest: Digest, position: int) -> Response:
+def open_blob_at(
+    repository: Repository, digest: Digest, position: int, cancel: CancelToken | None = None
+) -> Response:
     """An answer to a request for the blob from `position`: 200, or with a position 206 or 416.
 
     A storage that the registry redirects to may refuse what the registry signed when that
@@ -283,7 +288,7 @@ def open_blob_at(repository: Repository, digest: Digest, position: int) -> Respo
     """
     good = (200, 206, 416) if position else (200,)
     for again in (True, False):
-        response = repository.get_blob(digest, position)
+        response = repository.get_blob(digest, position, cancel=cancel)
         if response.status in good:
             return response
         elsewhere = response.origin != Origin.of(repository.session.base)
