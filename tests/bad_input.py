@@ -25,7 +25,7 @@ from imgtools.spec import media_type as mt
 from imgtools.spec.platform import Platform
 from imgtools.testing.images import Sample
 from imgtools.testing.registry import ScriptedRegistry
-from imgtools.transport.registry.retry import RetryPolicy
+from imgtools.transport.registry.wire.retry import RetryPolicy
 
 PLAIN = "--tls-verify=false"
 HOST = Platform(os="linux", architecture="amd64")

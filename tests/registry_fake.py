@@ -17,9 +17,9 @@ from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 from imgtools.transport.options import RegistryOptions, Timeouts
-from imgtools.transport.registry.challenge_cache import ChallengeCache
-from imgtools.transport.registry.retry import RetryPolicy
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache
 from imgtools.transport.registry.session import Session
+from imgtools.transport.registry.wire.retry import RetryPolicy
 from tests.rig.sockets import Connections
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from imgtools.errors import Denied, RegistryError
 from imgtools.transport.options import Credentials
-from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
-from imgtools.transport.registry.scopes import covers, delete_scope, parse_scope, widened
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache, KnownHost
+from imgtools.transport.registry.access.scopes import covers, delete_scope, parse_scope, widened
 from imgtools.transport.registry.session import Session
 from tests.registry_fake import Answer, FakeRegistry, Request, open_session, say
 
@@ -264,7 +264,7 @@ def test_both_names_of_a_token(fields: dict[str, object], token: str) -> None:
 
 @pytest.mark.parametrize("issued", ["1999-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "?", 5])
 def test_clocks_do_not_matter(issued: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgtools.transport.registry.auth.time.time", lambda: 0.0)
+    monkeypatch.setattr("imgtools.transport.registry.access.auth.time.time", lambda: 0.0)
     script = Tokens()
     script.extra = {"issued_at": issued}
     with registry(script) as fake:
@@ -277,7 +277,7 @@ def test_clocks_do_not_matter(issued: object, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_life_of_a_token_begins_with_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("imgtools.transport.registry.auth.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("imgtools.transport.registry.access.auth.time.monotonic", lambda: now[0])
     script = Tokens()
     script.extra = {"expires_in": 100}
 
@@ -384,7 +384,9 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("imgtools.transport.registry.wallet.time.monotonic", lambda: self.now)
+        monkeypatch.setattr(
+            "imgtools.transport.registry.access.wallet.time.monotonic", lambda: self.now
+        )
 
 
 @pytest.fixture

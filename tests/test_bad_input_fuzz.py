@@ -24,7 +24,7 @@ from imgtools.task import Task
 from imgtools.testing import images
 from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.options import RegistryOptions, SourceOptions, Timeouts
-from imgtools.transport.registry.tags import list_tags
+from imgtools.transport.registry.pull.tags import list_tags
 from imgtools.transport.table import Transports
 from tests.bad_input import HOST, QUICK, push
 from tests.inspect_doubles import MemorySource

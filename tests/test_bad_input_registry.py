@@ -44,7 +44,7 @@ def inspect(tmp_path: Path, registry: ScriptedRegistry, *flags: str) -> Outcome:
         ({"status": 503, "retry_after": 100_000}, ["503"], 1),
         ({"status": 429, "retry_after": 100_000}, ["429", "log in, or try again in 1 d 3 h"], 1),
         ({"status": 418, "body": "teapot\nand\x1b[31m more"}, ["418 teapot and"], 1),
-        ({"status": 401}, ["401", "imgtools login", "--creds"], 1),
+        ({"status": 401}, ["401", "imgtools login", "creds"], 1),
         ({"status": 403}, ["403", "imgtools login"], 1),
         ({"body_override": b'{"schemaVersion":2,"schemaVersion":2}', **NO_DIGEST},
          ["duplicate key"], 1),

@@ -17,14 +17,14 @@ import pytest
 from imgtools.errors import Cancelled
 from imgtools.task import CancelToken
 from imgtools.transport.options import RegistryOptions, Timeouts, TlsDetails
-from imgtools.transport.registry import connect, scheme
-from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
-from imgtools.transport.registry.connect import Address, Check, dial, interleave
-from imgtools.transport.registry.connection import Network
-from imgtools.transport.registry.exchange import ExchangeFailed
-from imgtools.transport.registry.replay import KEPT
-from imgtools.transport.registry.retry import RetryPolicy
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache, KnownHost
+from imgtools.transport.registry.push.replay import KEPT
 from imgtools.transport.registry.session import Session
+from imgtools.transport.registry.wire import connect, scheme
+from imgtools.transport.registry.wire.connect import Address, Check, dial, interleave
+from imgtools.transport.registry.wire.connection import Network
+from imgtools.transport.registry.wire.exchange import ExchangeFailed
+from imgtools.transport.registry.wire.retry import RetryPolicy
 from tests.registry_fake import FakeRegistry, Request, open_session, say
 
 V4, V6 = socket.AF_INET, socket.AF_INET6

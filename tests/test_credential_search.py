@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from imgtools.cli.settings import Settings
 from imgtools.errors import Cancelled, InvalidInput, StorageError
 from imgtools.transport.options import Credentials, RegistryOptions
-from imgtools.transport.registry import credential_helpers
-from imgtools.transport.registry.auth_files import parse_auth_file
-from imgtools.transport.registry.credential_helpers import (
+from imgtools.transport.registry.access import credential_helpers
+from imgtools.transport.registry.access.auth_files import parse_auth_file
+from imgtools.transport.registry.access.credential_helpers import (
     HelperFailed,
     HelperMissing,
     helper_erase,
@@ -27,13 +27,13 @@ from imgtools.transport.registry.credential_helpers import (
     helper_list,
     helper_store,
 )
-from imgtools.transport.registry.credentials import (
+from imgtools.transport.registry.access.credentials import (
     CredentialsPlace,
     find,
     lookup,
     where_credentials,
 )
-from imgtools.transport.registry.token_server import basic
+from imgtools.transport.registry.access.token_server import basic
 from tests.registry_fake import FakeRegistry, open_session, say
 
 MakeHelper = Callable[[str, str], None]

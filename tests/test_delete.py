@@ -21,8 +21,8 @@ from imgtools.testing.presets import PRESETS, Preset
 from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.options import Credentials
 from imgtools.transport.registry.api import Repository
-from imgtools.transport.registry.delete import delete_image, preview_deletion
-from imgtools.transport.registry.delete_plan import (
+from imgtools.transport.registry.removal.delete import delete_image, preview_deletion
+from imgtools.transport.registry.removal.delete_plan import (
     Attached,
     DeleteOptions,
     DeletePlan,

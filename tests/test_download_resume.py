@@ -22,11 +22,11 @@ from imgtools.spec.reference import Reference
 from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.options import Credentials, Limits, Timeouts
 from imgtools.transport.registry.api import Repository
-from imgtools.transport.registry.download import ResumingBody
-from imgtools.transport.registry.exchange import ExchangeFailed
+from imgtools.transport.registry.pull.download import ResumingBody
+from imgtools.transport.registry.pull.source import RegistrySource
+from imgtools.transport.registry.pull.tries import Pace, Tries
 from imgtools.transport.registry.session import Session
-from imgtools.transport.registry.source import RegistrySource
-from imgtools.transport.registry.tries import Pace, Tries
+from imgtools.transport.registry.wire.exchange import ExchangeFailed
 from tests.registry_fake import QUICK, Answer, FakeRegistry, Request, open_session, say
 
 BLOB = os.urandom(300_000)

@@ -33,11 +33,11 @@ from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.base import Origin
 from imgtools.transport.options import Credentials
 from imgtools.transport.registry.api import Repository
-from imgtools.transport.registry.delete import delete_image
-from imgtools.transport.registry.delete_plan import DeleteOptions
-from imgtools.transport.registry.destination import RegistryDestination
-from imgtools.transport.registry.known import KnownContent
+from imgtools.transport.registry.push.destination import RegistryDestination
+from imgtools.transport.registry.push.known import KnownContent
 from imgtools.transport.registry.referrers import add_to_fallback, fallback_tag, list_referrers
+from imgtools.transport.registry.removal.delete import delete_image
+from imgtools.transport.registry.removal.delete_plan import DeleteOptions
 from imgtools.transport.registry.session import Session
 from tests.registry_fake import open_session
 from tests.rig import RegistryServer

@@ -16,11 +16,11 @@ from imgtools.blob.reader import CHUNK
 from imgtools.errors import Cancelled, Denied, RegistryError
 from imgtools.task import CancelToken
 from imgtools.transport.options import Limits, RegistryOptions
-from imgtools.transport.registry.exchange import Body
-from imgtools.transport.registry.http import HttpClient
-from imgtools.transport.registry.limits import Bucket
 from imgtools.transport.registry.pool import SessionPool
-from imgtools.transport.registry.ratelimit import (
+from imgtools.transport.registry.wire.exchange import Body
+from imgtools.transport.registry.wire.http import HttpClient
+from imgtools.transport.registry.wire.limits import Bucket
+from imgtools.transport.registry.wire.ratelimit import (
     RateLimit,
     advice,
     is_rate_limited,
@@ -28,8 +28,8 @@ from imgtools.transport.registry.ratelimit import (
     seconds_to_wait,
     span_text,
 )
-from imgtools.transport.registry.retry import RetryPolicy, delay_before_retry
-from imgtools.transport.registry.traffic import Traffic
+from imgtools.transport.registry.wire.retry import RetryPolicy, delay_before_retry
+from imgtools.transport.registry.wire.traffic import Traffic
 from tests.registry_fake import QUICK, Answer, FakeRegistry, Request, open_session, say
 
 

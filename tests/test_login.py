@@ -15,14 +15,14 @@ import pytest
 
 from imgtools.errors import Conflict, InvalidInput, InvalidReference, StorageError
 from imgtools.transport.options import Credentials
-from imgtools.transport.registry import credential_files
-from imgtools.transport.registry.credential_files import (
+from imgtools.transport.registry.access import credential_files
+from imgtools.transport.registry.access.credential_files import (
     Target,
     remove_all_credentials,
     remove_credentials,
     store_credentials,
 )
-from imgtools.transport.registry.login import parse_account
+from imgtools.transport.registry.access.login import parse_account
 from tests.rig import RegistryServer, RunCli
 from tests.test_credential_search import NOTHING, make_helper  # noqa: F401  (a fixture)
 

@@ -41,8 +41,8 @@ from imgtools.transport.options import (
     SourceOptions,
 )
 from imgtools.transport.registry.endpoints import Health
-from imgtools.transport.registry.failover import FailoverSource
-from imgtools.transport.registry.source import RegistrySource
+from imgtools.transport.registry.pull.failover import FailoverSource
+from imgtools.transport.registry.pull.source import RegistrySource
 from imgtools.transport.table import Transports
 
 BLOB = os.urandom(300_000)

@@ -14,12 +14,14 @@ import pytest
 from imgtools.errors import ConnectionFailed, Denied, Error
 from imgtools.spec.digest import Digest
 from imgtools.transport.options import Credentials, Proxies, RegistryOptions, Timeouts
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache, KnownHost
 from imgtools.transport.registry.api import Repository
-from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
-from imgtools.transport.registry.connect import Address, Check, resolve
-from imgtools.transport.registry.connection import Network
-from imgtools.transport.registry.exchange import ExchangeFailed
-from imgtools.transport.registry.guard import (
+from imgtools.transport.registry.pages import pages
+from imgtools.transport.registry.session import Session
+from imgtools.transport.registry.wire.connect import Address, Check, resolve
+from imgtools.transport.registry.wire.connection import Network
+from imgtools.transport.registry.wire.exchange import ExchangeFailed
+from imgtools.transport.registry.wire.guard import (
     Kind,
     classify,
     common_kind,
@@ -27,9 +29,7 @@ from imgtools.transport.registry.guard import (
     literal,
     may_lead,
 )
-from imgtools.transport.registry.pages import pages
-from imgtools.transport.registry.retry import RetryPolicy
-from imgtools.transport.registry.session import Session
+from imgtools.transport.registry.wire.retry import RetryPolicy
 from tests.registry_fake import Answer, FakeRegistry, Request, say
 
 HERE, THERE = "127.0.0.1", "127.0.0.2"

@@ -19,12 +19,12 @@ import pytest
 
 from imgtools.errors import InvalidInput, Unsupported
 from imgtools.transport.options import Proxies
-from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
-from imgtools.transport.registry.exchange import ExchangeFailed
-from imgtools.transport.registry.proxies import bypasses, parse_proxy, proxy_for
-from imgtools.transport.registry.retry import RetryPolicy
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache, KnownHost
 from imgtools.transport.registry.session import Session
-from imgtools.transport.registry.url import Origin
+from imgtools.transport.registry.wire.exchange import ExchangeFailed
+from imgtools.transport.registry.wire.proxies import bypasses, parse_proxy, proxy_for
+from imgtools.transport.registry.wire.retry import RetryPolicy
+from imgtools.transport.registry.wire.url import Origin
 from tests.registry_fake import FakeRegistry, open_session, say
 from tests.rig import RegistryServer
 from tests.rig.sockets import Connections
@@ -310,7 +310,7 @@ def test_proxy_with_a_certificate_of_nobody(certificates: Path) -> None:
 
 def test_large_body_through_tls_in_tls(certificates: Path) -> None:
     """More than fits into any buffer, in both directions."""
-    from imgtools.transport.registry.exchange import Body
+    from imgtools.transport.registry.wire.exchange import Body
 
     content = bytes(range(256)) * 8192
     inner = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from imgtools.errors import InvalidInput
 from imgtools.transport.options import Credentials, RegistryOptions
-from imgtools.transport.registry.auth_files import (
+from imgtools.transport.registry.access.auth_files import (
     candidate_keys,
     decode_auth,
     normalise_key,
     parse_auth_file,
 )
-from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
-from imgtools.transport.registry.credentials import find
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache, KnownHost
+from imgtools.transport.registry.access.credentials import find
 
 
 def _auth(user: str, password: str = "p") -> dict[str, str]:

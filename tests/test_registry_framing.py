@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import pytest
 
 from imgtools.transport.options import RegistryOptions, Timeouts
-from imgtools.transport.registry.exchange import ExchangeFailed
-from imgtools.transport.registry.http import HttpClient
+from imgtools.transport.registry.wire.exchange import ExchangeFailed
+from imgtools.transport.registry.wire.http import HttpClient
 from tests.rig.sockets import Connections
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

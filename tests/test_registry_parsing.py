@@ -10,14 +10,25 @@ from hypothesis import strategies as st
 
 from imgtools.errors import ConnectionFailed, Unsupported
 from imgtools.transport.options import Proxies
-from imgtools.transport.registry.challenge import parse_challenges
-from imgtools.transport.registry.exchange import ExchangeFailed
+from imgtools.transport.registry.access.challenge import parse_challenges
 from imgtools.transport.registry.failure import parse_error
 from imgtools.transport.registry.link import next_link
-from imgtools.transport.registry.proxies import bypasses, proxy_for
-from imgtools.transport.registry.retry import RetryPolicy, delay_before_retry, parse_retry_after
-from imgtools.transport.registry.upload_plan import next_limit
-from imgtools.transport.registry.url import Origin, clean, redact, resolve, target_of, with_query
+from imgtools.transport.registry.push.upload_plan import next_limit
+from imgtools.transport.registry.wire.exchange import ExchangeFailed
+from imgtools.transport.registry.wire.proxies import bypasses, proxy_for
+from imgtools.transport.registry.wire.retry import (
+    RetryPolicy,
+    delay_before_retry,
+    parse_retry_after,
+)
+from imgtools.transport.registry.wire.url import (
+    Origin,
+    clean,
+    redact,
+    resolve,
+    target_of,
+    with_query,
+)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from imgtools.spec.reference import Reference
 from imgtools.task import Task, WorkerPool
 from imgtools.transport.base import BlobOutcome
 from imgtools.transport.options import Credentials, RegistryOptions
-from imgtools.transport.registry.destination import RegistryDestination
-from imgtools.transport.registry.exchange import ExchangeFailed
 from imgtools.transport.registry.pool import SessionPool
-from imgtools.transport.registry.source import RegistrySource
-from imgtools.transport.registry.tags import list_tags
+from imgtools.transport.registry.pull.source import RegistrySource
+from imgtools.transport.registry.pull.tags import list_tags
+from imgtools.transport.registry.push.destination import RegistryDestination
+from imgtools.transport.registry.wire.exchange import ExchangeFailed
 from tests.rig import LoggingProxy, RegistryServer
 
 Preload = Callable[[RegistryServer, str, str], str]

@@ -22,14 +22,14 @@ from imgtools.errors import (
 )
 from imgtools.task import CancelToken
 from imgtools.transport.options import Credentials, Proxies, RegistryOptions, Timeouts
-from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
-from imgtools.transport.registry.connect import Address
-from imgtools.transport.registry.connection import Network
-from imgtools.transport.registry.exchange import Body, ExchangeFailed
-from imgtools.transport.registry.http import Response
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache, KnownHost
 from imgtools.transport.registry.pool import SessionPool
 from imgtools.transport.registry.session import Session
-from imgtools.transport.registry.url import Origin
+from imgtools.transport.registry.wire.connect import Address
+from imgtools.transport.registry.wire.connection import Network
+from imgtools.transport.registry.wire.exchange import Body, ExchangeFailed
+from imgtools.transport.registry.wire.http import Response
+from imgtools.transport.registry.wire.url import Origin
 from tests.registry_fake import Answer, FakeRegistry, Request, Script, open_session, say
 from tests.rig import RegistryServer
 
@@ -256,7 +256,7 @@ def test_token_is_renewed_before_it_expires(
     expires: object, life: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr("imgtools.transport.registry.auth.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("imgtools.transport.registry.access.auth.time.monotonic", lambda: now[0])
     with ExitStack() as stack:
         script = TokenRegistry()
         script.expires = expires

@@ -15,11 +15,11 @@ import pytest
 
 from imgtools.errors import InvalidInput
 from imgtools.transport.options import Credentials, Proxies, RegistryOptions
-from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
-from imgtools.transport.registry.exchange import ExchangeFailed
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache, KnownHost
 from imgtools.transport.registry.pool import SessionPool
 from imgtools.transport.registry.session import Session
-from imgtools.transport.registry.tls import certificates_for, make_context
+from imgtools.transport.registry.wire.exchange import ExchangeFailed
+from imgtools.transport.registry.wire.tls import certificates_for, make_context
 from tests.registry_fake import FakeRegistry, open_session, say
 from tests.rig import RegistryServer, RunCli
 

@@ -36,13 +36,13 @@ from imgtools.spec.reference import Reference
 from imgtools.task import Advanced, Event, Task
 from imgtools.transport.base import Origin
 from imgtools.transport.options import Credentials
-from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
-from imgtools.transport.registry.destination import RegistryDestination
-from imgtools.transport.registry.exchange import ExchangeFailed
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache, KnownHost
+from imgtools.transport.registry.pull.source import RegistrySource
+from imgtools.transport.registry.pull.tags import list_tags
+from imgtools.transport.registry.push.destination import RegistryDestination
 from imgtools.transport.registry.referrers import fallback_tag, list_referrers
 from imgtools.transport.registry.session import Session
-from imgtools.transport.registry.source import RegistrySource
-from imgtools.transport.registry.tags import list_tags
+from imgtools.transport.registry.wire.exchange import ExchangeFailed
 from tests.registry_fake import Answer, FakeRegistry, Request, open_session, say
 
 BLOB = os.urandom(100_000)

@@ -25,7 +25,7 @@ from imgtools.spec.digest import Digest
 from imgtools.spec.reference import Reference
 from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.options import Timeouts
-from imgtools.transport.registry.source import RegistrySource
+from imgtools.transport.registry.pull.source import RegistrySource
 from tests.registry_fake import Answer, FakeRegistry, Request, open_session
 
 CONTENT = random.Random(1).randbytes(5_000_000)

@@ -26,11 +26,11 @@ from hypothesis import strategies as st
 from imgtools.cli.tls_details import read_tls_details
 from imgtools.errors import InvalidInput, LimitExceeded, NotFound, StorageError, Unsupported
 from imgtools.transport.options import RegistryOptions, TlsDetails
-from imgtools.transport.registry.certificate import read_certificate
-from imgtools.transport.registry.exchange import ExchangeFailed
-from imgtools.transport.registry.tls import make_context, unwanted_cipher
-from imgtools.transport.registry.tls_errors import authority_path, client_hint
-from imgtools.transport.registry.tls_names import GROUPS, TLS12_SUITES, TLS13_SUITES
+from imgtools.transport.registry.wire.certificate import read_certificate
+from imgtools.transport.registry.wire.exchange import ExchangeFailed
+from imgtools.transport.registry.wire.tls import make_context, unwanted_cipher
+from imgtools.transport.registry.wire.tls_errors import authority_path, client_hint
+from imgtools.transport.registry.wire.tls_names import GROUPS, TLS12_SUITES, TLS13_SUITES
 from tests.registry_fake import open_session
 from tests.rig import RunCli
 

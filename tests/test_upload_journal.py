@@ -24,10 +24,10 @@ from imgtools.spec.reference import Reference
 from imgtools.task import Advanced, Event, Task
 from imgtools.testing.dialects import DISTRIBUTION_2, Dialect
 from imgtools.testing.registry import ScriptedRegistry
-from imgtools.transport.registry import upload_journal
-from imgtools.transport.registry.destination import RegistryDestination
-from imgtools.transport.registry.source import RegistrySource
-from imgtools.transport.registry.upload_journal import Remembered
+from imgtools.transport.registry.pull.source import RegistrySource
+from imgtools.transport.registry.push import upload_journal
+from imgtools.transport.registry.push.destination import RegistryDestination
+from imgtools.transport.registry.push.upload_journal import Remembered
 from tests.registry_fake import open_session
 from tests.rig.cutting import CutLink
 

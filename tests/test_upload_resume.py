@@ -22,12 +22,12 @@ from imgtools.spec.reference import Reference
 from imgtools.task import Advanced, CancelToken, Event, Task
 from imgtools.testing.dialects import DISTRIBUTION_2, GGCR, Dialect
 from imgtools.testing.registry import ScriptedRegistry
-from imgtools.transport.registry import replay, upload_plan
-from imgtools.transport.registry.destination import RegistryDestination
-from imgtools.transport.registry.exchange import ExchangeFailed
+from imgtools.transport.registry.pull.source import RegistrySource
+from imgtools.transport.registry.push import replay, upload_plan
+from imgtools.transport.registry.push.destination import RegistryDestination
+from imgtools.transport.registry.push.upload_plan import acknowledged, chunk_after_cut, next_limit
 from imgtools.transport.registry.session import Session
-from imgtools.transport.registry.source import RegistrySource
-from imgtools.transport.registry.upload_plan import acknowledged, chunk_after_cut, next_limit
+from imgtools.transport.registry.wire.exchange import ExchangeFailed
 from tests.registry_fake import Answer, FakeRegistry, Request, open_session, say
 from tests.rig import RegistryServer
 from tests.rig.cutting import CutLink

@@ -14,8 +14,8 @@ from imgtools.cli.options import registry_options
 from imgtools.cli.state import Cli
 from imgtools.errors import InvalidInput, NotFound
 from imgtools.transport.options import Credentials, RegistryOptions
-from imgtools.transport.registry.credential_files import Target
-from imgtools.transport.registry.login import Account, accepts, parse_account
+from imgtools.transport.registry.access.credential_files import Target
+from imgtools.transport.registry.access.login import Account, accepts, parse_account
 from imgtools.transport.table import Transports
 
 

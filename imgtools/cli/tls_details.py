@@ -24,7 +24,7 @@ def read_tls_details(path: str) -> TlsDetails:
     form of containers-tls-details.yaml(5). What our TLS library cannot do is told when a
     connection needs it.
     """
-    from imgtools.transport.registry.tls_names import (
+    from imgtools.transport.registry.wire.tls_names import (
         GROUPS,
         TLS12_SUITES,
         TLS13_SUITES,

@@ -147,7 +147,7 @@ class _Surveyor:
     def _tags(self, listing: _Listing) -> list[str]:
         if not listing.push:
             return self.transports.list_tags(listing.repository, listing.registry, listing.limit)
-        from imgtools.transport.registry.tags import tags_of
+        from imgtools.transport.registry.pull.tags import tags_of
 
         # With the right to push, so that one token serves the whole run.
         repository = self.transports.repository(listing.repository, listing.registry, push=True)

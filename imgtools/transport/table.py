@@ -83,7 +83,7 @@ class Transports(Closing):
         parsed = name if isinstance(name, ImageName) else parse_name(name)
         match parsed.transport:
             case "docker":
-                from imgtools.transport.registry.destination import RegistryDestination
+                from imgtools.transport.registry.push.destination import RegistryDestination
 
                 reference = registry_reference(parsed)
                 session = self.routes.writer(reference, options.registry)

@@ -28,11 +28,11 @@ from imgtools.transport.base import Destination, Source
 from imgtools.transport.oci_layout import LayoutSource
 from imgtools.transport.oci_layout_writer import LayoutDestination
 from imgtools.transport.options import Credentials, RegistryOptions, Timeouts
-from imgtools.transport.registry.challenge_cache import ChallengeCache
-from imgtools.transport.registry.destination import RegistryDestination
-from imgtools.transport.registry.retry import RetryPolicy
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache
+from imgtools.transport.registry.pull.source import RegistrySource
+from imgtools.transport.registry.push.destination import RegistryDestination
 from imgtools.transport.registry.session import Session
-from imgtools.transport.registry.source import RegistrySource
+from imgtools.transport.registry.wire.retry import RetryPolicy
 from tests.rig import make_certificates
 from tests.rig.cutting import Door, Harm
 

@@ -22,7 +22,7 @@ from imgtools.testing.authority import AuthOptions
 from imgtools.testing.dialects import Dialect
 from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.options import Proxies
-from imgtools.transport.registry import scheme
+from imgtools.transport.registry.wire import scheme
 from tests.bad_input import PLAIN, cli, push
 from tests.edges.kit import USER, copied, raw, token_requests
 from tests.rig import RunCli

@@ -17,10 +17,14 @@ from imgtools.testing import images
 from imgtools.testing.authority import AuthOptions
 from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.options import RegistryOptions
-from imgtools.transport.registry.auth_files import DOCKER_HUB_KEY, candidate_keys, normalise_key
-from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
-from imgtools.transport.registry.credential_helpers import servers
-from imgtools.transport.registry.credentials import find
+from imgtools.transport.registry.access.auth_files import (
+    DOCKER_HUB_KEY,
+    candidate_keys,
+    normalise_key,
+)
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache, KnownHost
+from imgtools.transport.registry.access.credential_helpers import servers
+from imgtools.transport.registry.access.credentials import find
 from imgtools.transport.registry.session import Session
 from tests.bad_input import PLAIN, cli, push
 from tests.edges.kit import auth_file, basic, raw, shown

@@ -29,7 +29,7 @@ from imgtools.testing import images
 from imgtools.testing.dialects import Dialect
 from imgtools.testing.images import Sample
 from imgtools.testing.registry import ScriptedRegistry
-from imgtools.transport.registry.source import RegistrySource
+from imgtools.transport.registry.pull.source import RegistrySource
 from tests.bad_input import PLAIN, cli, push, tar_of
 from tests.edges.kit import USER, copied
 from tests.registry_fake import FakeRegistry, open_session, say

@@ -16,13 +16,13 @@ from imgtools.testing.authority import AuthOptions
 from imgtools.testing.dialects import Dialect
 from imgtools.testing.registry import ScriptedRegistry
 from imgtools.transport.options import Proxies, RegistryOptions, Timeouts
-from imgtools.transport.registry.challenge_cache import ChallengeCache
-from imgtools.transport.registry.exchange import Body
-from imgtools.transport.registry.proxies import bypasses
-from imgtools.transport.registry.retry import RetryPolicy
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache
 from imgtools.transport.registry.session import Session
-from imgtools.transport.registry.traffic import Traffic
-from imgtools.transport.registry.url import Origin
+from imgtools.transport.registry.wire.exchange import Body
+from imgtools.transport.registry.wire.proxies import bypasses
+from imgtools.transport.registry.wire.retry import RetryPolicy
+from imgtools.transport.registry.wire.traffic import Traffic
+from imgtools.transport.registry.wire.url import Origin
 from tests.bad_input import cli, push
 from tests.edges.kit import USER, copied, raw
 from tests.registry_fake import FakeRegistry, say
@@ -329,7 +329,9 @@ def test_65_statuses_that_do_not_pass_are_told_at_once(tmp_path: Path, status: i
 def test_65_stale_connections_cost_no_wait(monkeypatch: pytest.MonkeyPatch, noticed: bool) -> None:
     """The end of an idle connection is seen before it is used, or only by what comes of it."""
     if not noticed:
-        monkeypatch.setattr("imgtools.transport.registry.http._readable", lambda connection: False)
+        monkeypatch.setattr(
+            "imgtools.transport.registry.wire.http._readable", lambda connection: False
+        )
     with ScriptedRegistry(dialect=Dialect(keep_alive=1)) as registry:
         session = Timed(registry.host, timeouts=Timeouts(connect=5, first_byte=5, idle=5))
         assert [session.ask() for _ in range(4)] == [200] * 4

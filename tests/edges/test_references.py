@@ -134,7 +134,7 @@ def test_21_registry_that_keeps_only_its_own_algorithm_is_noticed(registry_plain
     from imgtools.errors import Unsupported
     from imgtools.spec.descriptor import Descriptor
     from imgtools.task import Task
-    from imgtools.transport.registry.destination import RegistryDestination
+    from imgtools.transport.registry.push.destination import RegistryDestination
     from tests.registry_fake import open_session
 
     content = b"kept under another name"

@@ -207,7 +207,7 @@ def test_05_a_token_is_renewed_before_its_end_by_our_own_clock(
     claims: dict[str, Any], life: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1e6]
-    monkeypatch.setattr("imgtools.transport.registry.auth.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("imgtools.transport.registry.access.auth.time.monotonic", lambda: now[0])
     options = replace(BEARER, anonymous_pull=True, announce_lifetime=False, claims=claims)
     # The registry's own clock is the same, and its tokens live long.
     with ScriptedRegistry(auth=replace(options, lifetime=1e9)) as registry:

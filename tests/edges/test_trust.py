@@ -17,7 +17,7 @@ from imgtools.testing import images
 from imgtools.testing.authority import AuthOptions
 from imgtools.testing.dialects import Dialect
 from imgtools.testing.registry import ScriptedRegistry
-from imgtools.transport.registry.connection import Network
+from imgtools.transport.registry.wire.connection import Network
 from tests.bad_input import PLAIN, Outcome, cli, push
 from tests.edges.kit import USER, copied, raw, scopes, shown, token_requests
 from tests.registry_fake import Answer, FakeRegistry, Request, say
@@ -265,7 +265,7 @@ def kinds(monkeypatch: pytest.MonkeyPatch, **others: Any) -> Iterator[None]:
     known = {"127.0.0.1": "public", "127.0.0.2": others["other"]}
     network = Network(classify=lambda address: known[address])  # type: ignore[arg-type,return-value]
     with monkeypatch.context() as patched:
-        patched.setattr("imgtools.transport.registry.http.Network", lambda: network)
+        patched.setattr("imgtools.transport.registry.wire.http.Network", lambda: network)
         yield
 
 

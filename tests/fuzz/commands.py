@@ -10,7 +10,7 @@ from random import Random
 from unittest import mock
 
 from imgtools.spec.digest import Digest
-from imgtools.transport.registry.retry import RetryPolicy
+from imgtools.transport.registry.wire.retry import RetryPolicy
 from tests.bad_input import Outcome, cli
 from tests.fuzz.content import IMAGE
 from tests.fuzz.server import Server

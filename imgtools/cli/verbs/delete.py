@@ -19,7 +19,7 @@ from imgtools.transport.table import Transports, parse_name, registry_reference
 
 if TYPE_CHECKING:
     from imgtools.transport.options import RegistryOptions
-    from imgtools.transport.registry.delete_plan import DeleteOptions
+    from imgtools.transport.registry.removal.delete_plan import DeleteOptions
 
 
 @verb("delete", short_help="Delete an image.")
@@ -61,7 +61,7 @@ def command(
     registry = registry_options(cli, "", kwargs)
     name = parse_name(image)
     if name.transport == "docker":
-        from imgtools.transport.registry.delete_plan import DeleteOptions
+        from imgtools.transport.registry.removal.delete_plan import DeleteOptions
 
         options = DeleteOptions(all_tags=all_tags, replace_tag=replace_tag, referrers=referrers)
         retry(lambda: _in_registry(cli, name, registry, options, dry_run=dry_run))
@@ -95,8 +95,8 @@ def _in_registry(
     *,
     dry_run: bool,
 ) -> None:
-    from imgtools.transport.registry.delete import delete_image, preview_deletion
-    from imgtools.transport.registry.delete_plan import tags_text
+    from imgtools.transport.registry.removal.delete import delete_image, preview_deletion
+    from imgtools.transport.registry.removal.delete_plan import tags_text
 
     reference = registry_reference(name)
     task = cli.task(notes)

@@ -22,7 +22,7 @@ from imgtools.transport.options import Credentials
 if TYPE_CHECKING:
     from imgtools.cli.accounts import Place
     from imgtools.transport.options import RegistryOptions
-    from imgtools.transport.registry.login import Account
+    from imgtools.transport.registry.access.login import Account
     from imgtools.transport.table import Transports
 
 _INPUT_LIMIT = 64 * 1024
@@ -87,8 +87,8 @@ def _log_in(
     verbose: bool,
 ) -> None:
     from imgtools.cli.accounts import target
-    from imgtools.transport.registry.credential_files import store_credentials
-    from imgtools.transport.registry.credentials import find
+    from imgtools.transport.registry.access.credential_files import store_credentials
+    from imgtools.transport.registry.access.credentials import find
 
     keeping = target(transports, place, options)
     keeping.key(account.registry, account.namespace)

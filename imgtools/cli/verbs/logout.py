@@ -19,7 +19,7 @@ from imgtools.errors import Error, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from imgtools.transport.options import RegistryOptions
-    from imgtools.transport.registry.login import Account
+    from imgtools.transport.registry.access.login import Account
     from imgtools.transport.table import Transports
 
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def command(cli: Cli, /, registry: tuple[str, ...], **kwargs: Any) -> None:
     """Forget the credentials for REGISTRY, or for just that NAMESPACE or repository of it."""
     from imgtools.cli.accounts import access_options, choose_place, one_account, target
-    from imgtools.transport.registry.credential_files import (
+    from imgtools.transport.registry.access.credential_files import (
         remove_all_credentials,
         remove_credentials,
     )
@@ -76,7 +76,7 @@ def _refuse_unless_elsewhere(
 ) -> None:
     """Raise NotFound unless a file other than `path` has good credentials for `account`."""
     from imgtools.cli.accounts import is_accepted
-    from imgtools.transport.registry.credentials import find
+    from imgtools.transport.registry.access.credentials import find
 
     missing = f"not logged into {account}"
     found = find(options, account.registry, account.namespace)

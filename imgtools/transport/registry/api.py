@@ -14,10 +14,10 @@ from imgtools.spec import media_type as mt
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
 from imgtools.task import CancelToken
-from imgtools.transport.registry.exchange import Body
-from imgtools.transport.registry.http import Response
 from imgtools.transport.registry.session import Session
-from imgtools.transport.registry.url import with_query
+from imgtools.transport.registry.wire.exchange import Body
+from imgtools.transport.registry.wire.http import Response
+from imgtools.transport.registry.wire.url import with_query
 
 ACCEPT_MANIFESTS = ", ".join(mt.ACCEPTED_MANIFESTS)
 """One line with all types, because some proxies keep only the first of several lines."""

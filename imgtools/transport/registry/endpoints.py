@@ -30,8 +30,8 @@ from imgtools.errors import (
 )
 from imgtools.spec.digest import Digest
 from imgtools.transport.registries.match import Endpoint, blocked
-from imgtools.transport.registry.retry import RetryPolicy
 from imgtools.transport.registry.session import Session
+from imgtools.transport.registry.wire.retry import RetryPolicy
 
 log = logging.getLogger(__name__)
 

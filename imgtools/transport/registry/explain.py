@@ -15,10 +15,10 @@ from imgtools.spec.reference import DOCKER_HUB, Reference
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.registries.match import Endpoint, decide
 from imgtools.transport.registries.model import RegistriesConfig, Registry
-from imgtools.transport.registry.challenge_cache import ChallengeCache
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache
 from imgtools.transport.registry.routes import endpoint_options
 from imgtools.transport.registry.session import DOCKER_HUB_API
-from imgtools.transport.registry.url import Origin, redact
+from imgtools.transport.registry.wire.url import Origin, redact
 
 _CERTIFICATES = (".crt", ".cert", ".key")
 
@@ -128,7 +128,7 @@ def _insecure_by(endpoint: Endpoint, options: RegistryOptions) -> str:
 
 
 def _credentials(options: RegistryOptions, reference: Reference) -> str:
-    from imgtools.transport.registry.credentials import where_credentials
+    from imgtools.transport.registry.access.credentials import where_credentials
 
     try:
         place = where_credentials(options, reference.registry, reference.repository)
@@ -148,7 +148,7 @@ def _credentials(options: RegistryOptions, reference: Reference) -> str:
 
 
 def _certificates(registry: str, options: RegistryOptions) -> tuple[str, tuple[str, ...]]:
-    from imgtools.transport.registry.tls import certificates_for
+    from imgtools.transport.registry.wire.tls import certificates_for
 
     directory = certificates_for(registry, options)
     if directory is None:
@@ -165,7 +165,7 @@ def _authority(registry: str) -> str:
 
 
 def _proxy(registry: str, options: RegistryOptions) -> str:
-    from imgtools.transport.registry.proxies import proxy_for
+    from imgtools.transport.registry.wire.proxies import proxy_for
 
     try:
         found = proxy_for(Origin.of(f"https://{_authority(registry)}"), options.proxies)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from imgtools.errors import Denied, Error, InvalidJSON, LimitExceeded, RegistryError
 from imgtools.spec import strict_json
-from imgtools.transport.registry.url import clean, redact
+from imgtools.transport.registry.wire.url import clean, redact
 
 if TYPE_CHECKING:
-    from imgtools.transport.registry.http import Response
+    from imgtools.transport.registry.wire.http import Response
 
 ERROR_BODY_LIMIT = 64 * 1024
 
@@ -88,7 +88,7 @@ def _wants_password(response: Response) -> bool:
     """
     if response.status != 401:
         return False
-    from imgtools.transport.registry.challenge import parse_challenges
+    from imgtools.transport.registry.access.challenge import parse_challenges
 
     schemes = {c.scheme for c in parse_challenges(response.header_list("WWW-Authenticate"))}
     return "basic" in schemes and "bearer" not in schemes
@@ -166,7 +166,7 @@ def _is_proof(text: str) -> bool:
 
 def _rate_limit_hint(response: Response) -> str | None:
     """What to do when the answer is about the rate of requests, else None."""
-    from imgtools.transport.registry.ratelimit import advice, is_rate_limited
+    from imgtools.transport.registry.wire.ratelimit import advice, is_rate_limited
 
     if not is_rate_limited(response.status, response.header):
         return None

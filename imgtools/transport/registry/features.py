@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from imgtools.transport.registry.known import KnownContent
+from imgtools.transport.registry.push.known import KnownContent
 
 
 class Features:
@@ -82,7 +82,7 @@ class Features:
         """A request was cut when `sent` bytes of its body had gone out; `kept` says that the
         registry has some of them, `lost` that the session went with it, `least` is the
         smallest useful chunk."""
-        from imgtools.transport.registry.upload_plan import chunk_after_cut
+        from imgtools.transport.registry.push.upload_plan import chunk_after_cut
 
         with self._lock:
             self._loses_cut = self._loses_cut or lost

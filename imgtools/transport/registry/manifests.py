@@ -16,9 +16,9 @@ from imgtools.spec.manifest import RawManifest
 from imgtools.spec.strict_json import MANIFEST_LIMIT
 from imgtools.transport.registry.api import Repository, content_digest
 from imgtools.transport.registry.failure import Forbidden, coding_hint, read_error
-from imgtools.transport.registry.http import Response
-from imgtools.transport.registry.retry import RETRIED_STATUSES
-from imgtools.transport.registry.url import clean
+from imgtools.transport.registry.wire.http import Response
+from imgtools.transport.registry.wire.retry import RETRIED_STATUSES
+from imgtools.transport.registry.wire.url import clean
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from imgtools.errors import ConnectionFailed, LimitExceeded, RegistryError
 from imgtools.transport.registry.api import Repository
-from imgtools.transport.registry.http import Response
 from imgtools.transport.registry.link import next_link
-from imgtools.transport.registry.url import Origin, redact, resolve
+from imgtools.transport.registry.wire.http import Response
+from imgtools.transport.registry.wire.url import Origin, redact, resolve
 
 PAGE_LIMIT = 32 * 1024 * 1024
 """Bytes of one page."""

@@ -12,10 +12,10 @@ from contextlib import ExitStack
 from imgtools.task import CancelToken
 from imgtools.transport.closing import Closing
 from imgtools.transport.options import RegistryOptions
-from imgtools.transport.registry.challenge_cache import ChallengeCache
-from imgtools.transport.registry.retry import RetryPolicy
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache
 from imgtools.transport.registry.session import Session
-from imgtools.transport.registry.traffic import Traffic, Warn
+from imgtools.transport.registry.wire.retry import RetryPolicy
+from imgtools.transport.registry.wire.traffic import Traffic, Warn
 
 
 class SessionPool(Closing):

@@ -27,9 +27,9 @@ from imgtools.spec.manifest import Index, Manifest, RawManifest, parse, parse_in
 from imgtools.spec.schema1 import Schema1
 from imgtools.transport.registry.api import Repository
 from imgtools.transport.registry.failure import Forbidden
-from imgtools.transport.registry.http import Response
 from imgtools.transport.registry.manifests import get_manifest, is_there
 from imgtools.transport.registry.pages import PAGE_LIMIT, pages
+from imgtools.transport.registry.wire.http import Response
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ def _add(repository: Repository, tag: str, referrer: Descriptor) -> None:
 
 
 def _put_index(repository: Repository, tag: str, index: Index) -> None:
-    from imgtools.transport.registry.tagging import STORED, settle_refusal
+    from imgtools.transport.registry.push.tagging import STORED, settle_refusal
 
     raw = index.to_raw()
     response: Response | None = repository.put_manifest(tag, raw)

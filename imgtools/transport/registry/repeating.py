@@ -13,13 +13,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from imgtools.task import CancelToken
-from imgtools.transport.registry.exchange import ExchangeFailed
-from imgtools.transport.registry.retry import RetryPolicy, delay_before_retry
-from imgtools.transport.registry.url import redact
+from imgtools.transport.registry.wire.exchange import ExchangeFailed
+from imgtools.transport.registry.wire.retry import RetryPolicy, delay_before_retry
+from imgtools.transport.registry.wire.url import redact
 
 if TYPE_CHECKING:
-    from imgtools.transport.registry.http import Pause, Response
-    from imgtools.transport.registry.traffic import Traffic
+    from imgtools.transport.registry.wire.http import Pause, Response
+    from imgtools.transport.registry.wire.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def delay_after(
     `elapsed` seconds after the first of the `tried` tries."""
     if response.status < 400:
         return None
-    from imgtools.transport.registry.ratelimit import is_rate_limited, seconds_to_wait
+    from imgtools.transport.registry.wire.ratelimit import is_rate_limited, seconds_to_wait
 
     limited = is_rate_limited(response.status, response.header)
     delay = delay_before_retry(

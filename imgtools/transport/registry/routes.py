@@ -50,10 +50,10 @@ class Routes:
         """
         config, found = self._endpoints(reference, options, write=False, mirrors=options.mirrors)
         if len(found) > 1:
-            from imgtools.transport.registry.failover import FailoverSource
+            from imgtools.transport.registry.pull.failover import FailoverSource
 
             return FailoverSource(reference, self._members(config, reference, found, options))
-        from imgtools.transport.registry.source import RegistrySource
+        from imgtools.transport.registry.pull.source import RegistrySource
 
         session, there = self._only(config, reference, found, options)
         return RegistrySource(session, there, name=reference)
@@ -65,7 +65,7 @@ class Routes:
 
         Raises like `source`, and what listing at the primary raises.
         """
-        from imgtools.transport.registry.tags import list_tags
+        from imgtools.transport.registry.pull.tags import list_tags
 
         bare = replace(reference, tag="", digest=None)
         config, found = self._endpoints(bare, options, write=False, mirrors=options.mirrors)
@@ -96,7 +96,7 @@ class Routes:
         name = reference.with_digest(digest)
         config, found = self._endpoints(name, options, write=False, mirrors=options.mirrors)
         if len(found) > 1:
-            from imgtools.transport.registry.failover import FailoverSource
+            from imgtools.transport.registry.pull.failover import FailoverSource
 
             source = FailoverSource(name, self._members(config, name, found, options))
             return source.referrers(digest)

@@ -18,23 +18,23 @@ from imgtools.errors import Cancelled, ConnectionFailed, Denied, Error
 from imgtools.spec.reference import DOCKER_HUB
 from imgtools.task import CancelToken
 from imgtools.transport.options import Limits, RegistryOptions, Timeouts
-from imgtools.transport.registry.auth import Authenticator, check_realm
-from imgtools.transport.registry.challenge_cache import ChallengeCache, KnownHost
-from imgtools.transport.registry.connection import Network
-from imgtools.transport.registry.exchange import Body, ExchangeFailed
+from imgtools.transport.registry.access.auth import Authenticator, check_realm
+from imgtools.transport.registry.access.challenge_cache import ChallengeCache, KnownHost
 from imgtools.transport.registry.failure import failure
 from imgtools.transport.registry.features import Features
-from imgtools.transport.registry.http import HttpClient, Response
-from imgtools.transport.registry.redirect import follow, refusal
 from imgtools.transport.registry.repeating import delay_after, repeat
-from imgtools.transport.registry.retry import RetryPolicy
-from imgtools.transport.registry.scheme import SchemeChoice
-from imgtools.transport.registry.traffic import Traffic
-from imgtools.transport.registry.url import Origin, redact, resolve
+from imgtools.transport.registry.wire.connection import Network
+from imgtools.transport.registry.wire.exchange import Body, ExchangeFailed
+from imgtools.transport.registry.wire.http import HttpClient, Response
+from imgtools.transport.registry.wire.redirect import follow, refusal
+from imgtools.transport.registry.wire.retry import RetryPolicy
+from imgtools.transport.registry.wire.scheme import SchemeChoice
+from imgtools.transport.registry.wire.traffic import Traffic
+from imgtools.transport.registry.wire.url import Origin, redact, resolve
 
 if TYPE_CHECKING:
-    from imgtools.transport.registry.challenge import Challenge
-    from imgtools.transport.registry.ratelimit import RateLimit
+    from imgtools.transport.registry.access.challenge import Challenge
+    from imgtools.transport.registry.wire.ratelimit import RateLimit
 
 log = logging.getLogger(__name__)
 
@@ -288,7 +288,7 @@ class Session:
 
     def _ask_for_challenges(self) -> list[Challenge]:
         """The challenges of the base URL, for registries whose other answers have none."""
-        from imgtools.transport.registry.challenge import parse_challenges
+        from imgtools.transport.registry.access.challenge import parse_challenges
 
         response = follow(
             self._client.exchange,

@@ -1,0 +1,1 @@
+"""Credentials and tokens: found, kept, shown to whom they are for, renewed."""

@@ -1,0 +1,1 @@
+"""Deleting from a registry, and nothing that was not meant."""
