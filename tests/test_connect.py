@@ -26,6 +26,7 @@ from imgtools.transport.registry.wire.connection import Network
 from imgtools.transport.registry.wire.exchange import ExchangeFailed
 from imgtools.transport.registry.wire.retry import RetryPolicy
 from tests.registry_fake import FakeRegistry, Request, open_session, say
+from tests.rig.listening import answering_over_tls
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 ONCE = RetryPolicy(attempts=1, connect_attempts=1, first=0.001, longest=0.002)
@@ -260,24 +261,8 @@ def tls_listener(
         names.append(name)
 
     context.sni_callback = asked
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                plain, _ = listener.accept()
-                with plain, suppress(OSError), context.wrap_socket(plain, server_side=True) as tls:
-                    tls.recv(65536)
-                    tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
+    with answering_over_tls(context) as address:
+        yield int(address.rpartition(":")[2])
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from imgtools.transport.registry.wire.retry import RetryPolicy
 from imgtools.transport.registry.wire.url import Origin
 from tests.registry_fake import FakeRegistry, open_session, say
 from tests.rig import RegistryServer
+from tests.rig.listening import listening
 from tests.rig.sockets import Connections
 
 Talk = Callable[["Client", list[Any]], tuple[str, int] | None]
@@ -60,7 +61,6 @@ def proxy(
     talk: Talk, seen: list[Any], *, certificates: Path | None = None, target: str = ""
 ) -> Iterator[str]:
     """A proxy at the address yielded; `target` is where every connection really goes."""
-    listener = socket.create_server(("127.0.0.1", 0))
     connections = Connections()
     context = None
     if certificates is not None:
@@ -77,8 +77,7 @@ def proxy(
     def serve(plain: socket.socket) -> None:
         # The two directions of a TLS socket cannot be in two threads without care, so one side
         # of a pair of plain sockets stands between.
-        with suppress(OSError), plain:
-            connections.add(plain)
+        with suppress(OSError):
             sock = context.wrap_socket(plain, server_side=True) if context else plain
             with sock:
                 wanted = talk(Client(sock), seen)
@@ -93,26 +92,11 @@ def proxy(
                     pump(sock, server)
                     back.join()
 
-    threads: list[threading.Thread] = []
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                plain, _ = listener.accept()
-                threads.append(threading.Thread(target=serve, args=(plain,)))
-                threads[-1].start()
-
-    accepting = threading.Thread(target=accept)
-    accepting.start()
-    try:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        accepting.join()
-        connections.close()
-        for thread in threads:
-            thread.join()
+    with listening(serve) as address:
+        try:
+            yield address
+        finally:
+            connections.close()
 
 
 def connects(answer: bytes = b"HTTP/1.1 200 fine\r\n\r\n", *, stays: bool = True) -> Talk:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import shutil
-import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +31,7 @@ from imgtools.transport.registry.wire.tls_errors import authority_path, client_h
 from imgtools.transport.registry.wire.tls_names import GROUPS, TLS12_SUITES, TLS13_SUITES
 from tests.registry_fake import open_session
 from tests.rig import RunCli
+from tests.rig.listening import answering_over_tls
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -91,24 +90,8 @@ def server(directory: Path, *, client_ca: Path | None = None) -> Iterator[str]:
     if client_ca is not None:
         context.load_verify_locations(client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                plain, _ = listener.accept()
-                with plain, suppress(OSError), context.wrap_socket(plain, server_side=True) as tls:
-                    tls.recv(65536)
-                    tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
+    with answering_over_tls(context) as address:
+        yield address
 
 
 def refused(host: str, **options: object) -> ExchangeFailed:

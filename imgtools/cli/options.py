@@ -79,6 +79,17 @@ def auth_file_flags(function: Any) -> Any:
                         "$XDG_RUNTIME_DIR/containers/auth.json).")(function)  # fmt: skip
 
 
+def format_flags(function: Any) -> Any:
+    """A decorator that adds what may be asked of manifests: another format, or no change."""
+    function = go_bool("--preserve-digests", help="Fail rather than change a manifest.")(function)
+    return click.option(
+        "--format",
+        "-f",
+        type=click.Choice(["oci", "v2s2", "v2s1"]),
+        help="Convert manifests to this format (default: keep them).",
+    )(function)
+
+
 def tls_verify_for_both(function: Any) -> Any:
     """A decorator that adds skopeo's older --tls-verify, which is for source and destination."""
     return go_bool("--tls-verify", default=None, hidden=True, help="For both registries.")(function)

@@ -9,8 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,43 +25,11 @@ from imgtools.transport.registry.wire import scheme
 from tests.bad_input import PLAIN, cli, push
 from tests.edges.kit import USER, copied, raw, token_requests
 from tests.rig import RunCli
-from tests.rig.sockets import Connections
+from tests.rig.listening import listening
 from tests.test_registry_tls import tls_server
 from tests.test_tls_errors import DAY, NOW, certify
 
 IMAGE = images.random_image("connecting")
-Serve = Callable[[socket.socket], object]
-
-
-@contextmanager
-def listening(serve: Serve, host: str = "127.0.0.1") -> Iterator[str]:
-    """Serves every connection in a thread; gives HOST:PORT."""
-    listener = socket.create_server((host, 0))
-    connections, threads = Connections(), []
-
-    def one(sock: socket.socket) -> None:
-        with suppress(OSError), sock:
-            serve(sock)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                sock, _ = listener.accept()
-                connections.add(sock)
-                threads.append(threading.Thread(target=one, args=(sock,)))
-                threads[-1].start()
-
-    accepting = threading.Thread(target=accept)
-    accepting.start()
-    try:
-        yield f"{host}:{listener.getsockname()[1]}"
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        accepting.join()
-        connections.close()
-        for thread in threads:
-            thread.join()
 
 
 def pass_on(sock: socket.socket, port: int) -> None:

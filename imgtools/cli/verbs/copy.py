@@ -14,6 +14,7 @@ import click
 from imgtools.cli.command import go_bool, verb
 from imgtools.cli.options import (
     destination_options,
+    format_flags,
     registry_flags,
     registry_options,
     source_options,
@@ -73,13 +74,7 @@ def _unsupported_flags(function: Any) -> Any:
     help="Copy the image for this platform; given more than once, an index of several.",
 )
 @go_bool("--sparse", help="With a list of platforms: keep the index as it is, byte for byte.")
-@click.option(
-    "--format",
-    "-f",
-    type=click.Choice(["oci", "v2s2", "v2s1"]),
-    help="Convert manifests to this format (default: keep them).",
-)
-@go_bool("--preserve-digests", help="Fail rather than change a manifest.")
+@format_flags
 @click.option("--digestfile", type=click.Path(), metavar="FILE", help="Write the digest to FILE.")
 @click.option(
     "--additional-tag",

@@ -12,6 +12,7 @@ import click
 
 from imgtools.cli.command import go_bool, verb
 from imgtools.cli.options import (
+    format_flags,
     registry_flags,
     registry_options,
     taken_for_both,
@@ -59,13 +60,7 @@ def _signing_flags(function: Any) -> Any:
 @go_bool("--all", "-a", help="Copy all images of an index, not only the one for this machine.")
 @go_bool("--dry-run", help="Compare both sides and show what would be copied.")
 @go_bool("--keep-going", help="Go on when an image fails, and fail in the end.")
-@click.option(
-    "--format",
-    "-f",
-    type=click.Choice(["oci", "v2s2", "v2s1"]),
-    help="Convert manifests to this format (default: keep them).",
-)
-@go_bool("--preserve-digests", help="Fail rather than change a manifest.")
+@format_flags
 @go_bool("--remove-signatures", help="Do not copy signatures kept beside the images of dir:.")
 @go_bool(
     "--referrers",
