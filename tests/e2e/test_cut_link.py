@@ -122,8 +122,10 @@ def copy(source: str, destination: str) -> str:
 
 
 def check(proxy: CuttingProxy, way: Direction) -> None:
+    """Five in a hundred of a large image; of a small one what a cut may cost, which is what
+    was on its way in buffers and does not depend on the size."""
     assert proxy.made == CUTS
-    assert proxy.passed[way] < SIZE * 1.05
+    assert proxy.passed[way] - SIZE < max(SIZE // 20, CUTS << 20)
 
 
 def test_download(layout: str, host: str, link: Link, repository: str, tmp_path: Path) -> None:
