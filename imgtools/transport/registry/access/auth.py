@@ -318,7 +318,7 @@ class Authenticator:
 def check_realm(registry: Origin, realm: str, *, allow_downgrade: bool) -> str:
     """Why the token server at `realm` is not spoken to, "" when it is.
 
-    Where a registry on a public host names a private address belongs here too.
+    Private addresses are refused where the connection is made, on the address it is made to.
     """
     return refusal(registry, Origin.of(realm), allow_downgrade=allow_downgrade)
 
