@@ -1,0 +1,1 @@
+"""An OCI runtime of its own: it imports nothing of imgtools, and little of Python."""

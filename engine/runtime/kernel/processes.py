@@ -1,0 +1,162 @@
+"""Processes: clone3, namespaces, pidfds, prctl, descriptors, capabilities, keyrings.
+
+`clone3` is only for single-threaded processes: the child goes on in Python at once, without
+the interpreter's at-fork hooks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from engine.runtime.kernel.calls import (
+    CLONE3,
+    CLOSE_RANGE,
+    LIBC,
+    PIDFD_OPEN,
+    c_int,
+    c_ulong,
+    checked,
+    function,
+    named,
+    syscall,
+)
+
+CLONE_NEWTIME, CLONE_PIDFD, CLONE_PARENT = 0x80, 0x1000, 0x8000
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x20000, 0x2000000, 0x4000000
+CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
+    0x8000000,
+    0x10000000,
+    0x20000000,
+    0x40000000,
+)
+CLONE_INTO_CGROUP = 0x200000000
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME = 1, 4, 8, 15
+PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER = 23, 24, 36
+PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 39, 47
+PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
+CLOSE_RANGE_CLOEXEC = 4
+KEYCTL_JOIN_SESSION_KEYRING, KEYCTL_SETPERM = 1, 5
+SIGCHLD, SIGKILL = 17, 9
+_CAP_VERSION_3 = 0x20080522
+
+_prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_unshare = function("unshare", c_int)
+_setns = function("setns", c_int, c_int)
+
+
+class _CloneArgs(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in (
+            "flags",
+            "pidfd",
+            "child_tid",
+            "parent_tid",
+            "exit_signal",
+            "stack",
+            "stack_size",
+            "tls",
+            "set_tid",
+            "set_tid_size",
+            "cgroup",
+        )
+    )
+
+
+def clone3(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
+    """fork(2) with `flags`: (0, -1) in the child, (pid, pidfd) in the parent.
+
+    `cgroup_fd` is a cgroup2 directory in which the child begins. The pidfd is close-on-exec.
+    """
+    pidfd = c_int(-1)
+    args = _CloneArgs(flags=flags | CLONE_PIDFD, exit_signal=SIGCHLD)
+    args.pidfd = ctypes.addressof(pidfd)
+    if cgroup_fd >= 0:
+        args.flags |= CLONE_INTO_CGROUP
+        args.cgroup = cgroup_fd
+    pid = syscall(CLONE3, ctypes.byref(args), ctypes.sizeof(args))
+    return (pid, pidfd.value) if pid else (0, -1)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    checked(_unshare(flags))
+
+
+def setns(fd: int, flags: int = 0) -> None:
+    """setns(2): enter the namespace `fd`, or those of the pidfd `fd` that `flags` name."""
+    checked(_setns(fd, flags))
+
+
+def pidfd_open(pid: int) -> int:
+    """pidfd_open(2)."""
+    return syscall(PIDFD_OPEN, pid, 0)
+
+
+def prctl(option: int, first: int = 0, second: int = 0, third: int = 0, fourth: int = 0) -> int:
+    """prctl(2)."""
+    return checked(_prctl(option, first, second, third, fourth))
+
+
+def close_on_exec(lowest: int, highest: int = (1 << 32) - 1) -> None:
+    """Mark every descriptor from `lowest` to `highest` close-on-exec (close_range(2), with a
+    walk of /proc/self/fd on kernels before 5.11)."""
+    try:
+        syscall(CLOSE_RANGE, lowest, highest, CLOSE_RANGE_CLOEXEC)
+    except OSError:
+        for name in os.listdir(b"/proc/self/fd"):
+            if lowest <= int(name) <= highest:
+                try:
+                    os.set_inheritable(int(name), False)
+                except OSError:
+                    continue
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2) for this thread; the arguments are bit sets of capability numbers."""
+    header = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0)
+    low = 0xFFFFFFFF
+    data = (ctypes.c_uint32 * 6)(
+        effective & low,
+        permitted & low,
+        inheritable & low,
+        effective >> 32,
+        permitted >> 32,
+        inheritable >> 32,
+    )
+    syscall(named("capset"), header, data)
+
+
+def capget() -> tuple[int, int, int]:
+    """This thread's (effective, permitted, inheritable) capabilities as bit sets."""
+    header = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)()
+    syscall(named("capget"), header, data)
+    return data[0] | data[3] << 32, data[1] | data[4] << 32, data[2] | data[5] << 32
+
+
+def join_session_keyring(name: bytes) -> int:
+    """keyctl(2) KEYCTL_JOIN_SESSION_KEYRING: a new session keyring; its serial number."""
+    return syscall(named("keyctl"), KEYCTL_JOIN_SESSION_KEYRING, name)
+
+
+def personality(persona: int) -> int:
+    """personality(2): the previous one."""
+    return syscall(named("personality"), persona)
+
+
+def sethostname(name: bytes) -> None:
+    """sethostname(2)."""
+    checked(LIBC.sethostname(name, ctypes.c_size_t(len(name))))
+
+
+def setdomainname(name: bytes) -> None:
+    """setdomainname(2)."""
+    checked(LIBC.setdomainname(name, ctypes.c_size_t(len(name))))
+
+
+def signal_pidfd(pidfd: int, number: int) -> None:
+    """pidfd_send_signal(2)."""
+    syscall(424, pidfd, number, None, 0)
