@@ -69,9 +69,12 @@ def clone3(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
     """fork(2) with `flags`: (0, -1) in the child, (pid, pidfd) in the parent.
 
     `cgroup_fd` is a cgroup2 directory in which the child begins. The pidfd is close-on-exec.
+    With CLONE_PARENT the child is the caller's sibling, and ends as the caller does: the kernel
+    wants no signal named then.
     """
     pidfd = c_int(-1)
-    args = _CloneArgs(flags=flags | CLONE_PIDFD, exit_signal=SIGCHLD)
+    args = _CloneArgs(flags=flags | CLONE_PIDFD)
+    args.exit_signal = 0 if flags & CLONE_PARENT else SIGCHLD
     args.pidfd = ctypes.addressof(pidfd)
     if cgroup_fd >= 0:
         args.flags |= CLONE_INTO_CGROUP

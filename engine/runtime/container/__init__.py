@@ -1,0 +1,1 @@
+"""Containers: planned, made, started, entered, ended, and what is kept about them."""
