@@ -1,0 +1,218 @@
+"""What is kept about a container: a directory of its own below the runtime's root.
+
+`state.json` says all that another process needs to find and end it; it is written before
+anything else is made and replaced atomically, so that whatever is killed at whatever moment,
+`delete` still finds what there is. A pid counts only with the start time that goes with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+from engine.runtime.errors import (
+    ContainerExists,
+    Damaged,
+    InvalidConfig,
+    NoSuchContainer,
+    refused,
+)
+from engine.runtime.jsontext import encode, parse
+from engine.runtime.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STATE, CONFIG, SOCKET = "state.json", "config.json", "start.sock"
+MAX_STATE = 16 << 20
+ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+MAX_ID = 1024
+
+
+class State(Record):
+    """What state.json holds.
+
+    `pid` and `started` are the init's, 0 before it exists; `creator` and `creator_started`
+    those of the process that makes the container. `created` is seconds since the epoch.
+    `cgroup` is the cgroups package's own document. `ready` is set once `create` is done.
+    """
+
+    id: str
+    bundle: str
+    oci_version: str
+    created: float
+    annotations: tuple[tuple[str, str], ...] = ()
+    pid: int = 0
+    started: int = 0
+    creator: int = 0
+    creator_started: int = 0
+    ready: bool = False
+    owner: int = 0
+    rootfs: str = ""
+    cgroup: dict[str, Any] | None = None
+
+
+def check_id(container_id: str) -> str:
+    """`container_id` if it can name a container; raises InvalidConfig.
+
+    The grammar is runc's and crun's: letters, digits, `_+-.`, not beginning with a dot.
+    """
+    if (
+        not container_id
+        or len(container_id) > MAX_ID
+        or container_id.startswith(".")
+        or not ID_CHARACTERS.issuperset(container_id)
+    ):
+        raise InvalidConfig(
+            f"invalid container id {container_id!r}: expected letters, digits and _ + - ."
+        )
+    return container_id
+
+
+class StateDir:
+    """The directory of one container, held open."""
+
+    def __init__(self, root: str, container_id: str, fd: int) -> None:
+        self.id = container_id
+        self.path = os.path.join(root, container_id)
+        self.fd = fd
+
+    @classmethod
+    def make(cls, root: str, container_id: str) -> StateDir:
+        """A new one; raises ContainerExists, InvalidConfig, KernelRefused."""
+        check_id(container_id)
+        path = os.path.join(root, container_id)
+        try:
+            os.makedirs(root, mode=0o700, exist_ok=True)
+            os.mkdir(path, 0o700)
+        except FileExistsError as e:
+            raise ContainerExists(f"container with id {container_id} already exists") from e
+        except OSError as e:
+            raise refused(f"make {path}", e) from e
+        return cls.find(root, container_id)
+
+    @classmethod
+    def find(cls, root: str, container_id: str) -> StateDir:
+        """That of an existing container; raises NoSuchContainer, InvalidConfig."""
+        path = os.path.join(root, check_id(container_id))
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return cls(root, container_id, os.open(path, flags))
+        except OSError as e:
+            if e.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise NoSuchContainer(f"container {container_id} does not exist") from e
+            raise refused(f"open {path}", e) from e
+
+    def __enter__(self) -> StateDir:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the directory; safe to call twice."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def lock(self) -> None:
+        """Wait until no other operation changes this container; released by `close` and by the
+        end of the process. Raises NoSuchContainer if it was deleted meanwhile."""
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        if os.fstat(self.fd).st_nlink == 0:
+            raise NoSuchContainer(f"container {self.id} does not exist")
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file as a whole; raises KernelRefused."""
+        temporary = f".{name}.{os.getpid()}"
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(temporary, flags, 0o600, dir_fd=self.fd)
+            try:
+                # Not synced: the state is of processes, which a crash of the machine ends.
+                view = memoryview(content)
+                while view:
+                    view = view[os.write(fd, view) :]
+            finally:
+                os.close(fd)
+            os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as e:
+            raise refused(f"write {self.path}/{name}", e) from e
+
+    def read(self, name: str) -> bytes:
+        """A file's content; raises Damaged if it is missing or unreasonably large."""
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+        except OSError as e:
+            raise Damaged(f"container {self.id}: no {name}: {os.strerror(e.errno or 0)}") from e
+        try:
+            size = os.fstat(fd).st_size
+            if size > MAX_STATE:
+                raise Damaged(f"container {self.id}: {name} has {size} bytes")
+            return os.read(fd, MAX_STATE)
+        finally:
+            os.close(fd)
+
+    def save(self, state: State) -> None:
+        """Replace state.json."""
+        document: dict[str, object] = {name: getattr(state, name) for name in State._fields}
+        document["annotations"] = dict(state.annotations)
+        self.write(STATE, encode(document).encode())
+
+    def load(self) -> State:
+        """The state; raises Damaged."""
+        document = parse(self.read(STATE), f"{self.path}/{STATE}")
+        if not isinstance(document, dict) or not State._required <= document.keys():
+            raise Damaged(f"container {self.id}: {STATE} is not a state")
+        known = {name: document[name] for name in State._fields if name in document}
+        known["annotations"] = tuple(dict(known.get("annotations") or {}).items())
+        return State(**known)
+
+    def remove(self) -> None:
+        """Delete the directory with all files in it; what is gone already is no error."""
+        try:
+            for name in os.listdir(self.fd):
+                try:
+                    os.unlink(name, dir_fd=self.fd)
+                except FileNotFoundError:
+                    continue
+            os.rmdir(self.path)
+        except FileNotFoundError:
+            return
+        except OSError as e:
+            raise refused(f"remove {self.path}", e) from e
+
+
+def identifiers(root: str) -> list[str]:
+    """The ids of all containers below `root`, sorted."""
+    try:
+        names = os.listdir(root)
+    except OSError:
+        return []
+    return sorted(n for n in names if n[:1] != "." and os.path.isdir(os.path.join(root, n)))
+
+
+def start_time(pid: int) -> int:
+    """When a process began, in clock ticks since boot; 0 if there is none, or only a zombie."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        content = os.read(fd, 4096)
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
+    # The command's name may hold anything, so fields are counted from its closing bracket.
+    fields = content[content.rfind(b")") + 2 :].split()
+    if len(fields) < 20 or fields[0] in (b"Z", b"X", b"x"):
+        return 0
+    return int(fields[19])
+
+
+def is_alive(pid: int, started: int) -> bool:
+    """Whether the very process that had `pid` when it began at `started` still runs."""
+    return pid > 0 and start_time(pid) == started != 0
