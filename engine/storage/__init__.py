@@ -1,0 +1,1 @@
+"""Where images live once they are unpacked: layers, snapshots, and an index of both."""

@@ -1,0 +1,1 @@
+"""How a tree is put together: from stacked directories (overlay), or whole (flat)."""
