@@ -1,0 +1,1 @@
+"""The container's file system: what is mounted where, decided first and then carried out."""
