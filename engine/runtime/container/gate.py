@@ -62,7 +62,7 @@ def wait_at(gate_fd: int) -> Channel:
     """
     gate = _socket.socket(fileno=gate_fd)
     while True:
-        fd, _ = gate._accept()
+        fd, _ = gate._accept()  # type: ignore[attr-defined]
         end = Channel(fd)
         try:
             received = end.receive()

@@ -1,0 +1,96 @@
+"""The process between the runtime and a container's init, where namespaces are joined.
+
+A process that joins a PID or time namespace stays outside itself, only its children are in; so
+this one joins, clones the init as its own sibling, hands over its pid and ends. It is needed
+only for containers that join namespaces or set the offsets of clocks.
+"""
+
+from __future__ import annotations
+
+import os
+
+from engine.runtime.container.channel import Channel
+from engine.runtime.container.namespaces import FLAGS, NamespacePlan
+from engine.runtime.errors import Failure, KernelRefused, refused
+from engine.runtime.kernel import processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+
+def run_stage(
+    plan: NamespacePlan,
+    joined: tuple[tuple[str, int], ...],
+    channel: Channel,
+    init: Callable[[], NoReturn],
+) -> NoReturn:
+    """Join, clone a sibling that runs `init`, tell its pid on `channel`, end."""
+    try:
+        flags = plan.new & ~processes.CLONE_NEWCGROUP
+        join(joined)
+        if plan.has_new("time"):
+            flags = _enter_time(plan, channel, flags)
+        try:
+            pid, pidfd = processes.clone3(flags | processes.CLONE_PARENT)
+        except OSError as e:
+            raise refused("clone the container's init", e) from e
+        if pid == 0:
+            init()
+        channel.send({"type": "cloned", "pid": pid}, (pidfd,))
+    except Failure as e:
+        channel.fail(e)
+    except OSError as e:
+        channel.fail(refused("prepare namespaces", e))
+    os._exit(0)
+
+
+def join(joined: tuple[tuple[str, int], ...]) -> None:
+    """Enter each namespace in order; raises KernelRefused."""
+    for kind, fd in joined:
+        try:
+            processes.setns(fd, FLAGS[kind])
+        except OSError as e:
+            raise refused(f"join the {kind} namespace", e) from e
+        if kind == "user":
+            become_root()
+
+
+def become_root() -> None:
+    """Take id 0 of the user namespace just entered; ids that it does not map stay."""
+    try:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    except OSError as e:
+        raise refused("become root in the user namespace", e) from e
+
+
+def _enter_time(plan: NamespacePlan, channel: Channel, flags: int) -> int:
+    """Make the time namespace that children get, in the user namespace that is to own it."""
+    if plan.has_new("user"):
+        _unshare(processes.CLONE_NEWUSER, "user")
+        channel.send({"type": "map"})
+        channel.expect("mapped")
+        become_root()
+        flags &= ~processes.CLONE_NEWUSER
+    _unshare(processes.CLONE_NEWTIME, "time")
+    if plan.time_offsets:
+        try:
+            fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, plan.time_offsets)
+            finally:
+                os.close(fd)
+        except OSError as e:
+            raise refused("set linux.timeOffsets", e) from e
+    return flags & ~processes.CLONE_NEWTIME
+
+
+def _unshare(flag: int, kind: str) -> None:
+    try:
+        processes.unshare(flag)
+    except OSError as e:
+        raise KernelRefused(
+            f"make a {kind} namespace: {os.strerror(e.errno or 0).lower()}", errno=e.errno or 0
+        ) from e
