@@ -5,6 +5,7 @@ Paths are bytes. A destination is a path inside the container's root, a source o
 
 from __future__ import annotations
 
+from engine.runtime.kernel.paths import Stub as Stub
 from engine.runtime.record import Record
 
 TYPE_CHECKING = False
@@ -167,19 +168,3 @@ class RootfsPlan(Record):
     domainname: bytes = b""
     readonly_paths: tuple[bytes, ...] = ()
     masked_paths: tuple[bytes, ...] = ()
-
-
-class Stub(Record):
-    """An empty file or directory that was made in the root to be mounted on.
-
-    `path` has no links in it. `parent_times` are the modification times (ns) of the directory
-    it is in, before and after it was made.
-    """
-
-    path: bytes
-    directory: bool
-    device: int
-    inode: int
-    parent_device: int
-    parent_inode: int
-    parent_times: tuple[int, int]
