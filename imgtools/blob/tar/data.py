@@ -1,10 +1,11 @@
-"""The content of one member of an archive, read in order.
+"""The content of one member of an archive: read in order, or written to a file.
 
 Knows streams and holes; where the bytes come from is the reader's business.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Protocol
 
 from imgtools.blob.tar.entry import Entry
@@ -62,3 +63,27 @@ class EntryData:
             data = self._reader.read_stored(min(n, end - self._at))
         self._at += len(data)
         return data
+
+
+def write_rest(fd: int, content: EntryData, first: bytes) -> None:
+    """Write the file `fd`, of which as much of `first` is written as its offset says."""
+    view = memoryview(first)[os.lseek(fd, 0, os.SEEK_CUR) :]
+    while True:
+        while view:
+            view = view[os.write(fd, view) :]
+        data = content.read(CHUNK)
+        if not data:
+            return
+        view = memoryview(data)
+
+
+def write_sparse(fd: int, reader: TarReader, entry: Entry) -> None:
+    """Write the runs of data of the sparse file `entry`, of which nothing was read yet."""
+    for offset, length in entry.sparse or ():
+        os.lseek(fd, offset, os.SEEK_SET)
+        while length:
+            view = memoryview(reader.read_stored(min(length, CHUNK)))
+            length -= len(view)
+            while view:
+                view = view[os.write(fd, view) :]
+    os.ftruncate(fd, entry.size)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from imgtools.blob.tar.entry import TarLimits
+from imgtools.blob.tar.entry import Entry, TarLimits
 
 OwnerMap = Callable[[int, int], tuple[int, int]]
 """(uid, gid) to (uid, gid)."""
@@ -48,11 +49,12 @@ class PackResult:
 
 
 class Devices(enum.Enum):
-    """What to do with device nodes."""
+    """What to do with device nodes; RECORD makes an empty file where the kernel permits none."""
 
     REFUSE = "refuse"
     SKIP = "skip"
     ALLOW = "allow"
+    RECORD = "record"
 
 
 class Whiteouts(enum.Enum):
@@ -71,13 +73,39 @@ class Xattrs(enum.Enum):
     REQUIRE = "require"
 
 
+class Recorder(Protocol):
+    """Is told what becomes of a tree, to keep what the tree itself cannot hold.
+
+    Paths are real ones (no link on the way), relative to the root, b"" for the root.
+    """
+
+    def made(self, path: bytes, entry: Entry, refused: Mapping[str, bytes]) -> None:
+        """`entry` is at `path` now; the extended attributes `refused` could not be set."""
+
+    def linked(self, path: bytes, target: bytes) -> None:
+        """`path` is another name of the file `target` now."""
+
+    def removed(self, path: bytes) -> None:
+        """`path` and all below it are gone."""
+
+    def cleared(self, path: bytes, keep: Container[bytes]) -> None:
+        """All below the directory `path` is gone, but for paths in `keep`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnpackOptions:
     """How an archive becomes a tree.
 
     `owner` sets owners as recorded (None: for the superuser only), after `map_owner` turned
     (uid, gid) of the layer into those of the file. Only attributes that `attributes.kept`
-    admits are ever set.
+    admits are ever set. `recorder` is told what happens; for anybody but the superuser files
+    then stay readable and writable by their owner, whatever their mode.
+
+    `layered` makes the result depend on the archive and the tree alone, and the same as when
+    the archive is unpacked by itself and put on top by an overlay mount: a directory that an
+    entry lies in and that the archive does not make takes the place of a link or file of the
+    tree, directories without an entry keep their times (those made for one get the epoch), and
+    the character device 0:0, which is a whiteout to an overlay mount, removes like one.
     """
 
     whiteouts: Whiteouts = Whiteouts.APPLY
@@ -85,6 +113,8 @@ class UnpackOptions:
     xattrs: Xattrs = Xattrs.TRY
     owner: bool | None = None
     map_owner: OwnerMap | None = None
+    recorder: Recorder | None = None
+    layered: bool = False
     limits: TarLimits = field(default_factory=TarLimits)
 
 

@@ -55,15 +55,26 @@ class Root:
 
     A `Directory` is valid until the next call. `unlocked` is told the real path and mode of a
     directory that had to be made accessible to its owner (never needed by the superuser).
+    `give_way` is asked about a file or link in the way of a directory, and returns true if it
+    removed it; None keeps all of them. `entered` is told each directory that is opened, and
+    whether it was made for that.
     """
 
     def __init__(
-        self, fd: int, limits: TarLimits, unlocked: Callable[[bytes, int], object]
+        self,
+        fd: int,
+        limits: TarLimits,
+        unlocked: Callable[[bytes, int], object],
+        *,
+        give_way: Callable[[Directory, bytes, bool], bool] | None = None,
+        entered: Callable[[Directory, bool], object] | None = None,
     ) -> None:
         """Takes over `fd`."""
         self.top = Directory(fd, b"")
         self._limits = limits
         self._unlocked = unlocked
+        self._give_way = give_way
+        self._entered = entered
         self._superuser = os.geteuid() == 0
         self._dirs: dict[bytes, Directory] = {}
         self._last_raw: bytes | None = None
@@ -159,19 +170,18 @@ class Root:
         if known is not None:
             self._dirs[path] = known
             return known
+        made = False
         try:
             fd, locked = self.enter(name, parent.fd)
-        except FileNotFoundError:
+        except OSError as e:
+            link = self._obstacle(parent, name, create, e)
+            if link is not None:
+                return link
             if not create:
                 return None
             os.mkdir(name, 0o755, dir_fd=parent.fd)
+            made = True
             fd, locked = self.enter(name, parent.fd)
-        except OSError as e:
-            if e.errno not in NOT_A_DIRECTORY:
-                raise
-            if not stat.S_ISLNK(os.lstat(name, dir_fd=parent.fd).st_mode):
-                raise InvalidArchive(f"{os.fsdecode(path)!r} is not a directory") from e
-            return os.readlink(name, dir_fd=parent.fd)
         if locked is not None:
             self._unlocked(path, locked)
         while len(self._dirs) >= CACHED:
@@ -180,7 +190,25 @@ class Root:
                 self._last_raw = None
             os.close(oldest.fd)
         found = self._dirs[path] = Directory(fd, path)
+        if self._entered is not None:
+            self._entered(found, made)
         return found
+
+    def _obstacle(
+        self, parent: Directory, name: bytes, create: bool, error: OSError
+    ) -> bytes | None:
+        """Target of the link `name`, which did not open as a directory; None if nothing, or
+        nothing any more, is there. Raises InvalidArchive for any other file, or `error`."""
+        if error.errno == errno.ENOENT:
+            return None
+        if error.errno not in NOT_A_DIRECTORY:
+            raise error
+        if self._give_way is not None and self._give_way(parent, name, create):
+            return None
+        if not stat.S_ISLNK(os.lstat(name, dir_fd=parent.fd).st_mode):
+            path = parent.child(name)
+            raise InvalidArchive(f"{os.fsdecode(path)!r} is not a directory") from error
+        return os.readlink(name, dir_fd=parent.fd)
 
     def enter(self, name: bytes, dir_fd: int) -> tuple[int, int | None]:
         """Open directory `name`; the mode it had if it was closed to us, its owner, and is not now.

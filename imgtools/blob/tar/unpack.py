@@ -14,10 +14,10 @@ import os
 import stat
 
 from imgtools.blob import whiteout
-from imgtools.blob.tar import attributes
-from imgtools.blob.tar.data import CHUNK, EntryData, Readable
+from imgtools.blob.tar.data import CHUNK, EntryData, Readable, write_rest, write_sparse
 from imgtools.blob.tar.entry import Entry, EntryType
-from imgtools.blob.tar.options import Devices, UnpackOptions, UnpackResult, Whiteouts, Xattrs
+from imgtools.blob.tar.metadata import Metadata
+from imgtools.blob.tar.options import Devices, UnpackOptions, UnpackResult, Whiteouts
 from imgtools.blob.tar.reader import TarReader
 from imgtools.blob.tar.root import DIR_FLAGS, Directory, Root, split
 from imgtools.errors import InvalidArchive, LimitExceeded, StorageError, Unsupported
@@ -28,8 +28,6 @@ FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 WHITEOUT = whiteout.PREFIX.encode()
 INSIDE_WHITEOUT = b"/" + WHITEOUT
 MAX_TIME = (1 << 40) * 1_000_000_000
-MAX_ID = (1 << 32) - 2
-REFUSED_XATTR = (errno.ENOTSUP, errno.EPERM, errno.EINVAL)
 BAD_NAME = (errno.ENAMETOOLONG, errno.EILSEQ)
 
 
@@ -61,13 +59,21 @@ class _Unpacker:
         self._limits = options.limits
         self._reader = TarReader(source, limits=options.limits)
         self._locked: dict[bytes, int] = {}
-        self._root = Root(fd, options.limits, self._locked.setdefault)
-        self._owner = os.geteuid() == 0 if options.owner is None else options.owner
+        self._times: dict[bytes, int] = {}
+        self._root = Root(
+            fd,
+            options.limits,
+            self._locked.setdefault,
+            give_way=self._give_way if options.layered else None,
+            entered=self._entered if options.layered else None,
+        )
+        self._metadata = Metadata(options)
+        self._owner = self._metadata.owner
         self._self = (os.geteuid(), os.getegid())
         self._created: set[bytes] | None = set() if options.whiteouts is Whiteouts.APPLY else None
         self._cleared: set[bytes] = set()
         self._directories: dict[bytes, Entry] = {}
-        self._entries = self._size = self._devices = self._xattrs = 0
+        self._entries = self._size = self._devices = 0
 
     def close(self) -> None:
         self._root.close()
@@ -76,6 +82,8 @@ class _Unpacker:
         reader = self._reader
         entry: Entry | None = None
         try:
+            if self._options.layered:
+                self._entered(self._root.top, False)
             while (entry := reader.next()) is not None:
                 self._one(entry)
             self._finish_directories()
@@ -86,7 +94,7 @@ class _Unpacker:
             entries=self._entries,
             size=self._size,
             devices_skipped=self._devices,
-            xattrs_skipped=self._xattrs,
+            xattrs_skipped=self._metadata.skipped,
         )
 
     def _one(self, entry: Entry) -> None:
@@ -138,8 +146,8 @@ class _Unpacker:
         self._size += size
         if self._size > self._limits.total_bytes:
             raise LimitExceeded("content of a tar archive", self._limits.total_bytes)
-        mode = entry.mode
-        owner = self._ids(entry) if self._owner else self._self
+        mode = self._metadata.mode(entry)
+        owner = self._metadata.ids(entry) if self._owner else self._self
         # Without a foreign owner or special bits the mode can be right from the start. What
         # that gives depends on umask, default ACLs and setgid: looked up once per directory.
         plain = owner == self._self and mode < 0o1000 and not entry.xattrs
@@ -151,12 +159,12 @@ class _Unpacker:
             fd = os.open(name, FILE_FLAGS, initial, dir_fd=directory.fd)
         try:
             if entry.sparse is not None:
-                self._write_sparse(fd, entry)
+                write_sparse(fd, self._reader, entry)
             elif size:
                 # most files are in the reader's buffer: one slice, one write
                 data = self._reader.read_stored(size if size < CHUNK else CHUNK)
                 if os.write(fd, data) != size:
-                    self._write_rest(fd, entry, data)
+                    write_rest(fd, EntryData(self._reader, entry), data)
             fresh = directory.fresh.get(initial)
             if fresh is None:
                 st = os.fstat(fd)
@@ -164,8 +172,9 @@ class _Unpacker:
                 directory.fresh[initial] = fresh
             if self._owner and owner != fresh[1:]:
                 os.fchown(fd, *owner)
-            if entry.xattrs:
-                self._set_xattrs(fd, entry)
+            if entry.xattrs or self._metadata.recorder is not None:
+                refused = self._metadata.xattrs(fd, entry)
+                self._metadata.made(directory.child(name), entry, refused)
             if mode != fresh[0]:
                 os.fchmod(fd, mode)
             time = entry.mtime_ns
@@ -174,28 +183,6 @@ class _Unpacker:
             os.utime(fd, ns=(time, time))
         finally:
             os.close(fd)
-
-    def _write_rest(self, fd: int, entry: Entry, data: bytes) -> None:
-        """Write the file whose first `data` may have been written in part."""
-        view = memoryview(data)[os.lseek(fd, 0, os.SEEK_CUR) :]
-        content = EntryData(self._reader, entry)
-        while True:
-            while view:
-                view = view[os.write(fd, view) :]
-            data = content.read(CHUNK)
-            if not data:
-                return
-            view = memoryview(data)
-
-    def _write_sparse(self, fd: int, entry: Entry) -> None:
-        for offset, length in entry.sparse or ():
-            os.lseek(fd, offset, os.SEEK_SET)
-            while length:
-                view = memoryview(self._reader.read_stored(min(length, CHUNK)))
-                length -= len(view)
-                while view:
-                    view = view[os.write(fd, view) :]
-        os.ftruncate(fd, entry.size)
 
     def _directory(self, entry: Entry, directory: Directory, name: bytes) -> None:
         try:
@@ -217,9 +204,11 @@ class _Unpacker:
             self._remove(directory, name)
             os.symlink(target, name, dir_fd=directory.fd)
         if self._owner:
-            os.chown(name, *self._ids(entry), dir_fd=directory.fd, follow_symlinks=False)
+            ids = self._metadata.ids(entry)
+            os.chown(name, *ids, dir_fd=directory.fd, follow_symlinks=False)
         time = _clamped(entry.mtime_ns)
         os.utime(name, ns=(time, time), dir_fd=directory.fd, follow_symlinks=False)
+        self._metadata.made(directory.child(name), entry)
 
     def _hardlink(self, entry: Entry, parent: bytes, name: bytes) -> Directory:
         """Link to a file inside the root; the target's last component is never followed."""
@@ -227,18 +216,19 @@ class _Unpacker:
         source = self._root.find(b"/".join(parts[:-1])) if parts else None
         if source is None:
             raise _bad_link(entry)
-        fd = os.dup(source.fd)
+        fd, target = os.dup(source.fd), source.child(parts[-1])
         try:
             directory = self._root.get(parent)
             try:
                 _link(parts[-1], fd, name, directory.fd)
             except FileExistsError:
                 there = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-                target = os.stat(parts[-1], dir_fd=fd, follow_symlinks=False)
-                if os.path.samestat(there, target):
+                wanted = os.stat(parts[-1], dir_fd=fd, follow_symlinks=False)
+                if os.path.samestat(there, wanted):
                     return directory
                 self._remove(directory, name)
                 _link(parts[-1], fd, name, directory.fd)
+            self._metadata.linked(directory.child(name), target)
             return directory
         except (FileNotFoundError, PermissionError) as e:
             raise _bad_link(entry) from e
@@ -247,30 +237,46 @@ class _Unpacker:
 
     def _node(self, entry: Entry, directory: Directory, name: bytes) -> bool:
         """Make a FIFO or device node; False if it was skipped."""
-        kind, device = stat.S_IFIFO, 0
+        kind, device, policy = stat.S_IFIFO, 0, self._options.devices
         if entry.type is not EntryType.FIFO:
-            if self._options.devices is Devices.SKIP:
+            if policy is Devices.SKIP:
                 log.debug("device node %r skipped", entry.path)
                 self._devices += 1
                 return False
-            if self._options.devices is Devices.REFUSE:
+            if policy is Devices.REFUSE:
                 raise Unsupported(
                     f"{entry.path!r} is a device node",
                     hint="allow device nodes, or skip them",
                 )
             kind = stat.S_IFCHR if entry.type is EntryType.CHAR else stat.S_IFBLK
             device = _device(entry)
+            if self._options.layered and kind == stat.S_IFCHR and device == 0:
+                return self._hide(entry, directory, name)
         try:
             os.mknod(name, 0o600 | kind, device, dir_fd=directory.fd)
         except FileExistsError:
             self._remove(directory, name)
-            os.mknod(name, 0o600 | kind, device, dir_fd=directory.fd)
+            return self._node(entry, directory, name)
+        except PermissionError:
+            if policy is not Devices.RECORD or kind == stat.S_IFIFO:
+                raise
+            os.close(os.open(name, FILE_FLAGS, 0o600, dir_fd=directory.fd))
         if self._owner:
-            os.chown(name, *self._ids(entry), dir_fd=directory.fd, follow_symlinks=False)
-        os.chmod(name, entry.mode, dir_fd=directory.fd)
+            ids = self._metadata.ids(entry)
+            os.chown(name, *ids, dir_fd=directory.fd, follow_symlinks=False)
+        os.chmod(name, self._metadata.mode(entry), dir_fd=directory.fd)
         time = _clamped(entry.mtime_ns)
         os.utime(name, ns=(time, time), dir_fd=directory.fd, follow_symlinks=False)
+        self._metadata.made(directory.child(name), entry)
         return True
+
+    def _hide(self, entry: Entry, directory: Directory, name: bytes) -> bool:
+        """Remove `name` for a node that overlay mounts take for its whiteout."""
+        try:
+            self._remove(directory, name)
+        except FileNotFoundError:
+            log.debug("whiteout node %r hides nothing", entry.path)
+        return False
 
     def _whiteout(self, entry: Entry, parent: bytes, name: bytes) -> bool:
         """Act on a whiteout name; False if it is to be extracted like any other."""
@@ -310,8 +316,10 @@ class _Unpacker:
         raise InvalidArchive(f"{entry.path!r} is inside a whiteout")
 
     def _remove(self, directory: Directory, name: bytes) -> None:
-        self._directories.pop(directory.child(name), None)
+        path = directory.child(name)
+        self._directories.pop(path, None)
         self._root.remove(directory, name)
+        self._metadata.removed(path)
 
     def _clear(self, directory: Directory) -> None:
         """Remove what lower layers have in `directory`; once is enough, they do not grow."""
@@ -322,49 +330,46 @@ class _Unpacker:
         if upper not in self._cleared:
             self._cleared.add(path)
             self._root.clear(directory, created)
+            self._metadata.cleared(path, created)
 
-    def _ids(self, entry: Entry) -> tuple[int, int]:
-        uid, gid = entry.uid, entry.gid
-        if self._options.map_owner is not None:
-            uid, gid = self._options.map_owner(uid, gid)
-        if not (0 <= uid <= MAX_ID and 0 <= gid <= MAX_ID):
-            raise InvalidArchive(f"{entry.path!r} has an impossible owner {uid}:{gid}")
-        return uid, gid
+    def _give_way(self, directory: Directory, name: bytes, create: bool) -> bool:
+        """Whether a file or link, which is in the way of a directory, is not of this archive."""
+        if self._created is None or directory.child(name) in self._created:
+            return False
+        if create:
+            self._remove(directory, name)
+        return True
 
-    def _set_xattrs(self, fd: int, entry: Entry) -> None:
-        policy = self._options.xattrs
-        if policy is Xattrs.NONE:
-            return
-        for name, value in entry.xattrs.items():
-            if not attributes.kept(name):
-                self._xattrs += 1
-                log.debug("attribute %s of %r left out", name, entry.path)
-                continue
-            try:
-                os.setxattr(fd, name, value)
-            except OSError as e:
-                if policy is Xattrs.REQUIRE or e.errno not in REFUSED_XATTR:
-                    raise
-                self._xattrs += 1
-                log.debug("attribute %s of %r refused: %s", name, entry.path, e.strerror)
+    def _entered(self, directory: Directory, made: bool) -> None:
+        """Note what a directory is to have in the end that may have no entry."""
+        path = directory.path
+        if made:
+            self._directories[path] = Entry(path=os.fsdecode(path), type=EntryType.DIR, mode=0o755)
+        elif path not in self._directories and path not in self._times:
+            self._times[path] = os.fstat(directory.fd).st_mtime_ns
 
     def _finish_directories(self) -> None:
         """Owner, mode and times of directories, deepest first: filling them changes both."""
-        for path in sorted(self._directories.keys() | self._locked.keys(), reverse=True):
+        paths = self._directories.keys() | self._locked.keys() | self._times.keys()
+        for path in sorted(paths, reverse=True):
             directory = self._root.at(path)
             if directory is None:
                 continue
             entry, fd = self._directories.get(path), directory.fd
             if entry is None:
-                os.fchmod(fd, self._locked[path])
+                if path in self._locked:
+                    os.fchmod(fd, self._locked[path])
+                time = self._times.get(path)
+                if time is not None and time != os.fstat(fd).st_mtime_ns:
+                    os.utime(fd, ns=(time, time))
                 continue
             if self._owner:
-                os.fchown(fd, *self._ids(entry))
-            if entry.xattrs:
-                self._set_xattrs(fd, entry)
-            os.fchmod(fd, entry.mode)
+                os.fchown(fd, *self._metadata.ids(entry))
+            refused = self._metadata.xattrs(fd, entry)
+            os.fchmod(fd, self._metadata.mode(entry))
             time = _clamped(entry.mtime_ns)
             os.utime(fd, ns=(time, time))
+            self._metadata.made(path, entry, refused)
 
 
 def _link(source: bytes, source_fd: int, name: bytes, dir_fd: int) -> None:
