@@ -35,6 +35,7 @@ _ARCH_NUMBERS = {
         "capget": 125,
         "personality": 135,
         "execveat": 322,
+        "rt_sigaction": 13,
     },
     "aarch64": {
         "keyctl": 219,
@@ -48,6 +49,7 @@ _ARCH_NUMBERS = {
         "capget": 90,
         "personality": 92,
         "execveat": 281,
+        "rt_sigaction": 134,
     },
 }
 MACHINE = os.uname().machine

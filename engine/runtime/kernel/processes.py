@@ -44,6 +44,7 @@ _CAP_VERSION_3 = 0x20080522
 _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _unshare = function("unshare", c_int)
 _setns = function("setns", c_int, c_int)
+_prlimit = function("prlimit", c_int, c_int, ctypes.c_void_p, ctypes.c_void_p)
 
 
 class _CloneArgs(ctypes.Structure):
@@ -138,6 +139,22 @@ def capget() -> tuple[int, int, int]:
     data = (ctypes.c_uint32 * 6)()
     syscall(named("capget"), header, data)
     return data[0] | data[3] << 32, data[1] | data[4] << 32, data[2] | data[5] << 32
+
+
+def prlimit(
+    resource: int, limits: tuple[int, int] | None = None, pid: int = 0
+) -> tuple[int, int]:
+    """prlimit(2): the (soft, hard) limits as they were; 2^64-1 is infinity. 0 is this process."""
+    previous = (ctypes.c_uint64 * 2)()
+    values = (ctypes.c_uint64 * 2)(*limits) if limits else None
+    checked(_prlimit(pid, resource, ctypes.addressof(values) if values else None, previous))
+    return previous[0], previous[1]
+
+
+def default_action(number: int) -> None:
+    """rt_sigaction(2): SIG_DFL for a signal that the C library keeps for itself (32, 33)."""
+    # handler, flags, restorer, mask: all zero is SIG_DFL in both layouts of the structure.
+    syscall(named("rt_sigaction"), number, bytes(32), None, 8)
 
 
 def join_session_keyring(name: bytes) -> int:
