@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import BinaryIO
 
 from imgtools.blob import whiteout
@@ -36,9 +36,8 @@ _SPECIAL_LIMIT = 1024 * 1024
 class Recorder:
     """Passes a tar stream on and writes its record; reads are `source.read`'s.
 
-    `diff_id`, `size` and `odd` are about what was read so far; `odd` says why a tree cannot
-    give the layer back ("" when it can, as far as the archive tells). With `whole` all bytes
-    are recorded.
+    `diff_id` and `size` are about what was read so far. With `whole` all bytes are recorded,
+    for a layer that `comes_back` refuses.
     """
 
     def __init__(self, source: Readable, out: BinaryIO, *, whole: bool = False) -> None:
@@ -56,11 +55,6 @@ class Recorder:
     def diff_id(self) -> Digest:
         """The digest of the bytes so far."""
         return Digest("sha256", self._hasher.hexdigest())
-
-    @property
-    def odd(self) -> str:
-        """Why this record may not do, "" when it does."""
-        return self._parser.odd if self._parser is not None else ""
 
     def read(self, size: int, /) -> bytes:
         """The next bytes of the source, recorded."""
@@ -105,8 +99,8 @@ class Recorder:
 class _Parser:
     """Finds the contents of regular files in a tar that comes in pieces of any size.
 
-    It has to agree with `TarReader` on where they are. Where it is not sure it says `odd`,
-    and what it takes for no content is kept, so that a mistake costs space and never bytes.
+    It has to agree with `TarReader` on where they are. Where it cannot be sure it keeps all
+    that follows, so that what is rare costs space and never bytes.
     """
 
     def __init__(
@@ -125,7 +119,6 @@ class _Parser:
         self._path = b""
         self._records: pax.Records = {}
         self._done = False
-        self.odd = ""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next piece of the archive."""
@@ -143,14 +136,12 @@ class _Parser:
                 self._take(chunk[at : at + step])
             else:
                 step = min(BLOCK - len(self._block), end - at)
-                self._block += chunk[at : at + step]
+                piece = chunk[at : at + step]
+                self._keep(piece)
+                self._block += piece
                 if len(self._block) == BLOCK:
                     block, self._block = self._block, b""
-                    self._keep(block)
                     self._header(block)
-                elif at + step == end and self._block:
-                    # Kept when it is whole; an archive that ends here is refused elsewhere.
-                    pass
             at += step
 
     def _take(self, data: bytes) -> None:
@@ -172,7 +163,7 @@ class _Parser:
             try:
                 self._records = pax.parse_records(content)
             except Error:
-                self._give_up("a malformed extended header")
+                self._give_up()
 
     def _header(self, block: bytes) -> None:
         if self._sparse:
@@ -185,7 +176,7 @@ class _Parser:
             entry = self._decoder.decode(block, 0) if block[156:157] not in b"xgLKV" else None
             size = fields.parse_number(block[124:136]) if entry is None else entry.size
         except Error:
-            self._give_up("a header that cannot be read")
+            self._give_up()
             return
         if entry is None:
             self._begin_special(block[156:157], size)
@@ -199,19 +190,19 @@ class _Parser:
         if entry.type is EntryType.FILE:
             self._content(block, path, size, records)
         elif entry.type is EntryType.HARDLINK and size:
-            self._give_up("a hard link with content")
+            self._give_up()
         elif block[156:157] == b"D":
             self._literal = size + -size % BLOCK
 
     def _content(self, block: bytes, path: bytes, size: int, records: pax.Records) -> None:
         if size < 0:
-            self._give_up("an impossible size")
+            self._give_up()
             return
         sparse = block[156:157] == b"S"
         if sparse or any(key.startswith(b"GNU.sparse.") for key in records):
             self._sparse = sparse and block[482] != 0
             if self._sparse:
-                self._give_up("a long sparse map")
+                self._give_up()
             self._literal = size + -size % BLOCK
             return
         name = path.rpartition(b"/")[2]
@@ -228,12 +219,12 @@ class _Parser:
         if flag not in (b"x", b"L") or not size:
             return
         if size > _SPECIAL_LIMIT:
-            self._give_up("a long extended header")
+            self._give_up()
             return
         self._special, self._special_left = bytearray(), size
 
-    def _give_up(self, why: str) -> None:
-        self.odd = self.odd or why
+    def _give_up(self) -> None:
+        """Keep everything from here on, content or not."""
         self._done = True
 
 
@@ -327,7 +318,7 @@ class Replay:
         if root is not None:
             root.close()
 
-    def _bytes(self) -> Iterator[bytes]:  # type: ignore[misc]
+    def _bytes(self) -> Generator[bytes, None, None]:
         for kind, data, number in _operations(self._file, self._where):
             if kind == _RAW:
                 yield data
@@ -410,12 +401,3 @@ def comes_back(record: str, tree: str) -> bool:
     finally:
         root.close()
     return True
-
-
-def recorded_size(record: str) -> int:
-    """The length in bytes of the tar that a record is of; raises StorageError."""
-    with storage_errors(record), open(record, "rb", buffering=0) as file:
-        for kind, _, number in _operations(file, record):
-            if kind == _END:
-                return number
-    raise _damaged(record)
