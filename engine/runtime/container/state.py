@@ -170,6 +170,10 @@ class StateDir:
         known["annotations"] = tuple(dict(known.get("annotations") or {}).items())
         return State(**known)
 
+    def names(self) -> list[str]:
+        """The files that are there."""
+        return os.listdir(self.fd)
+
     def remove(self) -> None:
         """Delete the directory with all files in it; what is gone already is no error."""
         try:

@@ -1,0 +1,179 @@
+"""The engine's side of the launcher: start it, ask for containers, hear how they end."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from engine.runtime import jsontext
+from engine.runtime.container.channel import Channel, pair
+from engine.runtime.errors import Failure, refused
+from engine.runtime.zygote.request import LaunchRequest, to_document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Self
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
+
+
+class Running:
+    """A container that was asked for; its monitor talks to us until it has ended.
+
+    Closing this before the end kills the container.
+    """
+
+    def __init__(self, channel: Channel, warn: Callable[[str], object]) -> None:
+        self._channel = channel
+        self._warn = warn
+        self._code: int | None = None
+        self.pid = 0
+        self.listener_fd = -1
+        self.info: dict[str, Any] = {}
+
+    def fileno(self) -> int:
+        """A descriptor that polls readable when `step` has something to do."""
+        return self._channel.fileno()
+
+    def wait_started(self) -> int:
+        """The pid of the container's init once its program is about to run; raises what made
+        that fail."""
+        while not self.pid and self._code is None:
+            self.step()
+        return self.pid
+
+    def wait(self) -> int:
+        """The exit code once the container has ended and nothing is left of it."""
+        while self._code is None:
+            self.step()
+        return self._code
+
+    def ended(self, timeout: float) -> bool:
+        """Whether the container ends within `timeout` seconds."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        while self._code is None and poll.poll(timeout * 1000):
+            self.step()
+        return self._code is not None
+
+    def step(self) -> None:
+        """Take one message in; blocks if there is none."""
+        document, fds = self._channel.expect("warning", "started", "listener", "exited")
+        match document["type"]:
+            case "warning":
+                self._warn(str(document.get("message")))
+            case "started":
+                self.pid = int(document["pid"])  # type: ignore[call-overload]
+                self.info = document
+            case "listener":
+                self.listener_fd, fds = fds[0], fds[1:]
+            case "exited":
+                self._code = int(document["code"])  # type: ignore[call-overload]
+        for fd in fds:
+            os.close(fd)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the container's init; none if it has ended."""
+        try:
+            self._channel.send({"type": "signal", "signal": number})
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Let go; kills what still runs. Safe to call twice."""
+        self._channel.close()
+        if self.listener_fd >= 0:
+            os.close(self.listener_fd)
+            self.listener_fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Zygote:
+    """One launcher. Not for several threads at once."""
+
+    def __init__(self, pid: int, control: Channel) -> None:
+        self._pid = pid
+        self._control = control
+
+    @classmethod
+    def start(cls, python: str) -> Zygote:
+        """Start one with the interpreter `python`; raises KernelRefused, Failure.
+
+        It is in the namespaces of the caller, so enter the user namespace first.
+        """
+        ours, theirs = pair()
+        arguments = [python, "-I", "-S", "-X", "frozen_modules=on"]
+        arguments += [os.path.join(HERE, "__main__.py"), PACKAGES, "3"]
+        try:
+            pid = os.posix_spawn(
+                python,
+                arguments,
+                {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
+                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)],
+                setsigdef=range(1, 32),
+            )
+        except OSError as e:
+            ours.close()
+            raise refused(f"start {python}", e) from e
+        finally:
+            theirs.close()
+        zygote = cls(pid, ours)
+        try:
+            ours.expect("hello")
+        except Failure:
+            zygote.close()
+            raise
+        return zygote
+
+    def launch(
+        self,
+        request: LaunchRequest,
+        config: dict[str, Any],
+        stdio: tuple[int, int, int],
+        *,
+        console_fd: int = -1,
+        preserve: Sequence[int] = (),
+        warn: Callable[[str], object] = lambda text: None,
+    ) -> Running:
+        """Begin a container of `config`, a config.json's document.
+
+        `stdio` are its standard descriptors; with process.terminal `console_fd` is a unix
+        socket that gets the terminal's master. `preserve` become its descriptors from 3 on.
+        """
+        content = jsontext.encode(config).encode()
+        config_fd = os.memfd_create("config.json", os.MFD_CLOEXEC)
+        ours, theirs = pair()
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(config_fd, view) :]
+            console = () if console_fd < 0 else (console_fd,)
+            fds = (config_fd, theirs.fileno(), *stdio, *console, *preserve)
+            self._control.send({"type": "launch", **to_document(request)}, fds)
+        except OSError as e:
+            ours.close()
+            raise refused("ask the launcher for a container", e) from e
+        finally:
+            theirs.close()
+            os.close(config_fd)
+        return Running(ours, warn)
+
+    def close(self) -> None:
+        """Ask for no more, wait until all containers have ended; safe to call twice."""
+        if self._pid:
+            self._control.close()
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

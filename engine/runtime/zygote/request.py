@@ -1,0 +1,76 @@
+"""What a launch is asked for, as it crosses from the engine to the launcher."""
+
+from __future__ import annotations
+
+from engine.runtime.container.extras import Extras, Filter
+from engine.runtime.errors import Damaged
+from engine.runtime.record import Record
+from engine.runtime.rootfs.model import RootOverlay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+DESCRIPTORS = ("config", "channel", "stdin", "stdout", "stderr")
+"""The descriptors of a launch message, in order; a console socket and then those to preserve
+follow."""
+
+
+class LaunchRequest(Record):
+    """One container: `id` and `state_root` name its state, `bundle` is where relative paths of
+    its config.json begin. `extras` is what config.json has no words for."""
+
+    id: str
+    state_root: str
+    bundle: str
+    cgroup_manager: str = "cgroupfs"
+    rootless: bool | None = None
+    no_pivot: bool = False
+    no_new_keyring: bool = False
+    extras: Extras = Extras()
+
+
+def to_document(request: LaunchRequest) -> dict[str, Any]:
+    """The request as JSON values."""
+    document: dict[str, Any] = {
+        name: getattr(request, name) for name in LaunchRequest._fields if name != "extras"
+    }
+    overlay = request.extras.overlay
+    if overlay is not None:
+        values = {name: getattr(overlay, name) for name in RootOverlay._fields}
+        document["overlay"] = {
+            **values,
+            "lower": [path.hex() for path in overlay.lower],
+            "upper": overlay.upper.hex(),
+            "work": overlay.work.hex(),
+        }
+    document["filters"] = [[f.program.hex(), f.listener] for f in request.extras.filters]
+    document["keep_ids"] = request.extras.single_id
+    return document
+
+
+def from_document(document: dict[str, Any]) -> LaunchRequest:
+    """The request that `to_document` described; raises Damaged."""
+    try:
+        overlay = document.pop("overlay", None)
+        extras = Extras(
+            overlay=None
+            if overlay is None
+            else RootOverlay(
+                **{
+                    **overlay,
+                    "lower": tuple(bytes.fromhex(path) for path in overlay["lower"]),
+                    "upper": bytes.fromhex(overlay["upper"]),
+                    "work": bytes.fromhex(overlay["work"]),
+                }
+            ),
+            filters=tuple(
+                Filter(program=bytes.fromhex(program), listener=bool(listener))
+                for program, listener in document.pop("filters")
+            ),
+            single_id=bool(document.pop("keep_ids")),
+            die_with_creator=True,
+        )
+        return LaunchRequest(**document, extras=extras)
+    except (KeyError, TypeError, ValueError) as e:
+        raise Damaged(f"a launch request cannot be read: {e}") from e
