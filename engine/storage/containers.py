@@ -1,0 +1,191 @@
+"""Who uses an image just now: a record for each container, build or other user of a snapshot.
+
+A user counts as there while the process that it names lives (process id, start time and
+boot), or while somebody holds the lock of its record, which also tells where process ids
+cannot be compared: in another pid namespace that shares the store.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.storage.images import Records
+from engine.storage.layout import checked_id
+from engine.storage.locks import Held, Locks
+from imgtools.errors import Conflict, InvalidInput, InvalidManifest
+from imgtools.spec.descriptor import optional
+from imgtools.spec.digest import Digest
+
+VERSION = 1
+LOCK = "use"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """A process: its id, when it started (clock ticks after boot), and which boot that was."""
+
+    pid: int
+    start: int
+    boot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """A user of an image: `id` is also the id of its snapshot, `image_id` "" where it stands
+    on no image; `layer` is the chain_id that it stands on. `kind` (container, build) and
+    `name` are for people. `persistent`: it outlives its process and is removed by name."""
+
+    id: str
+    kind: str
+    owner: Owner
+    image_id: str = ""
+    layer: Digest | None = None
+    name: str = ""
+    created: float = 0.0
+    persistent: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of the record."""
+        return {
+            "version": VERSION,
+            "id": self.id,
+            "kind": self.kind,
+            "pid": self.owner.pid,
+            "start": self.owner.start,
+            "boot": self.owner.boot,
+            "image": self.image_id,
+            "layer": str(self.layer) if self.layer else "",
+            "name": self.name,
+            "created": self.created,
+            "persistent": self.persistent,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Use:
+        """The user that a record describes; raises InvalidInput."""
+        what = "record of a user"
+        if value.get("version") != VERSION:
+            raise InvalidInput(f"{what} of version {value.get('version')!r}")
+        identity = optional(value, "id", str, what)
+        pid, start = optional(value, "pid", int, what), optional(value, "start", int, what)
+        if identity is None or pid is None or start is None:
+            raise InvalidManifest(f"{what} has no id, pid or start")
+        layer = optional(value, "layer", str, what)
+        return cls(
+            id=checked_id(identity),
+            kind=optional(value, "kind", str, what) or "",
+            owner=Owner(pid=pid, start=start, boot=optional(value, "boot", str, what) or ""),
+            image_id=optional(value, "image", str, what) or "",
+            layer=Digest.parse(layer) if layer else None,
+            name=optional(value, "name", str, what) or "",
+            created=float(value.get("created") or 0.0),
+            persistent=bool(optional(value, "persistent", bool, what)),
+        )
+
+
+class InUse:
+    """A use that was begun: `end` says that it is over, `detach` leaves it to its owner."""
+
+    def __init__(self, use: Use, records: Records, held: Held) -> None:
+        self.use = use
+        self._records = records
+        self._held = held
+
+    def end(self) -> None:
+        """Forget the use; its snapshot has been removed. Safe to call twice."""
+        self._records.remove(self.use.id)
+        self._held.retire()
+
+    def detach(self) -> None:
+        """Leave the record: the owner's life, or its being persistent, decides from now on."""
+        self._held.close()
+
+
+class Uses:
+    """The users of one store."""
+
+    def __init__(self, records: Records, locks: Locks, proc: str = "/proc") -> None:
+        self._records = records
+        self._locks = locks
+        self._proc = proc
+
+    def begin(self, use: Use) -> InUse:
+        """Record a use; the caller holds the lock of its image. Raises Conflict for an id
+        that is taken, and StorageError."""
+        held = self._locks.try_exclusive(LOCK, checked_id(use.id))
+        if held is None:
+            raise Conflict(f"{use.id} is in use by another process")
+        try:
+            if self._records.read(use.id, Use.from_json) is not None:
+                raise Conflict(f"{use.id} exists already")
+            self._records.write(use.id, use.to_json())
+        except BaseException:
+            held.close()
+            raise
+        return InUse(use, self._records, held)
+
+    def all(self) -> dict[Use, bool]:
+        """All recorded users, with whether they are there."""
+        found = {}
+        for name in self._records.marks():
+            use = self._records.read(name, Use.from_json)
+            if use is not None:
+                found[use] = self.alive(use)
+        return found
+
+    def alive(self, use: Use) -> bool:
+        """Whether the user is there; a persistent one is until it is removed."""
+        if use.persistent or is_running(use.owner, self._proc):
+            return True
+        held = self._locks.try_exclusive(LOCK, use.id)
+        if held is None:
+            return True
+        held.close()
+        return False
+
+    def remove(self, use: Use) -> None:
+        """Forget a user that is gone, whose snapshot has been removed."""
+        self._records.remove(use.id)
+        held = self._locks.try_exclusive(LOCK, use.id)
+        if held is not None:
+            held.retire()
+
+
+def this_process(proc: str = "/proc") -> Owner:
+    """The process that asks, as an owner."""
+    pid = os.getpid()
+    return Owner(pid=pid, start=_start_of(pid, proc) or 0, boot=_boot(proc))
+
+
+def owner_of(pid: int, proc: str = "/proc") -> Owner | None:
+    """Another process as an owner, None when there is none."""
+    start = _start_of(pid, proc)
+    return Owner(pid=pid, start=start, boot=_boot(proc)) if start is not None else None
+
+
+def is_running(owner: Owner, proc: str = "/proc") -> bool:
+    """Whether this very process is still there."""
+    return owner.boot == _boot(proc) and _start_of(owner.pid, proc) == owner.start
+
+
+def _start_of(pid: int, proc: str) -> int | None:
+    """Field 22 of /proc/PID/stat, None without such a process; a zombie has ended."""
+    try:
+        with open(f"{proc}/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    if len(fields) < 20 or fields[0] in (b"Z", b"X"):
+        return None
+    return int(fields[19])
+
+
+def _boot(proc: str) -> str:
+    try:
+        with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
