@@ -67,11 +67,20 @@ class IdOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why something cannot be had, `why`, and what would change that, `remedy`, empty where
+    nothing would. One line each."""
+
+    why: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MapHelper:
     """newuidmap or newgidmap: where it is, or why it cannot be used."""
 
     path: str = ""
-    problem: str = ""
+    problem: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

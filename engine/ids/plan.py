@@ -18,6 +18,7 @@ from engine.ids.model import (
     IdMaps,
     IdMode,
     IdRange,
+    Refusal,
 )
 from engine.ids.subordinate import ID_LIMIT, subtract
 from imgtools.errors import Unsupported
@@ -44,16 +45,18 @@ def plan_id_maps(facts: IdFacts, mode: IdMode | None = None) -> IdMaps:
                 why=found.why,
                 rejected=tuple(rejected),
             )
-        rejected.append(f"{candidate}: {found}")
+        if mode is not None:
+            raise Unsupported(found.why, hint=found.remedy or None)
+        rejected.append(f"{candidate}: {found.why}")
     raise Unsupported("no user namespace for containers: " + "; ".join(rejected))
 
 
-def _plan_root(facts: IdFacts) -> IdMaps | str:
+def _plan_root(facts: IdFacts) -> IdMaps | Refusal:
     """No new namespace: this process is root, or a root that somebody mapped."""
     if facts.effective_uid != 0:
-        return f"this is uid {facts.effective_uid}, not root"
+        return Refusal(why=f"this is uid {facts.effective_uid}, not root", remedy="run as root")
     if not facts.has(CAP_SYS_ADMIN):
-        return "root here has no CAP_SYS_ADMIN"
+        return Refusal(why="root here has no CAP_SYS_ADMIN", remedy="the capability SYS_ADMIN")
     return IdMaps(
         mode="root" if _counts_many(facts) else "single",
         writer="none",
@@ -69,22 +72,28 @@ def _counts_many(facts: IdFacts) -> bool:
     )
 
 
-def _plan_ranges(facts: IdFacts) -> IdMaps | str:
+def _plan_ranges(facts: IdFacts) -> IdMaps | Refusal:
     if facts.has(CAP_SETUID) and facts.has(CAP_SETGID):
         return _all_ids(facts)
     return _granted_ids(facts)
 
 
-def _all_ids(facts: IdFacts) -> IdMaps | str:
+def _all_ids(facts: IdFacts) -> IdMaps | Refusal:
     """Every id there is here, written directly; without CAP_SETFCAP all but uid 0, so that
     root inside is uid 1 outside."""
     if not _counts_many(facts):
-        return "only one id is mapped where this process is"
+        return Refusal(
+            why="only one id is mapped where this process is",
+            remedy="start it in a user namespace with more ids",
+        )
     first = 0 if facts.has(CAP_SETFCAP) else 1
     uids = _pack(_present(facts.uid_extents), skip=first)
     gids = _pack(_present(facts.gid_extents), skip=first)
     if not uids or not gids:
-        return "only one id can be mapped without CAP_SETFCAP"
+        return Refusal(
+            why="only one id can be mapped without CAP_SETFCAP",
+            remedy="the capability SETFCAP",
+        )
     what = "all ids" if not first else "all ids but 0, for want of CAP_SETFCAP"
     return IdMaps(
         mode="ranges",
@@ -96,29 +105,44 @@ def _all_ids(facts: IdFacts) -> IdMaps | str:
     )
 
 
-def _granted_ids(facts: IdFacts) -> IdMaps | str:
+def _granted_ids(facts: IdFacts) -> IdMaps | Refusal:
     """One's own id as root, then those of subuid and subgid, written by newuidmap."""
     who = facts.identity
     for helper in (facts.newuidmap, facts.newgidmap):
-        if helper.problem:
+        if helper.problem is not None:
             return helper.problem
     if facts.no_new_privileges:
-        return "no_new_privs is set, so newuidmap gains nothing"
+        return Refusal(
+            why="no_new_privs is set, so newuidmap gains no privilege",
+            remedy="allowPrivilegeEscalation: true, or no --security-opt no-new-privileges",
+        )
     if not who.in_passwd:
-        return f"uid {who.uid} has no passwd entry, so newuidmap refuses it"
+        return Refusal(
+            why=f"uid {who.uid} has no passwd entry, so newuidmap refuses it",
+            remedy=f"a line for uid {who.uid} in /etc/passwd, and ranges in /etc/subuid",
+        )
     if not facts.setgroups_allowed:
-        return "setgroups is denied here, so newgidmap cannot map groups"
+        return Refusal(
+            why="setgroups is denied here, so newgidmap cannot map groups",
+            remedy="leave the user namespace that denied it",
+        )
     maps = []
     for own, granted, extents, file in (
         (who.uid, facts.subuids, facts.uid_extents, "subuid"),
         (who.gid, facts.subgids, facts.gid_extents, "subgid"),
     ):
         if not granted:
-            return f"/etc/{file} grants {who.name or who.uid} nothing"
+            return Refusal(
+                why=f"/etc/{file} grants {who.name} nothing",
+                remedy=f"as root: usermod --add-{file}s 100000-165535 {who.name}",
+            )
         rest = subtract(granted, (IdRange(first=own, count=1),))
         lines = _lines((IdRange(first=own, count=1), *rest), _present(extents))
         if len(lines) < 2:
-            return f"what /etc/{file} grants {who.name or who.uid} does not exist here"
+            return Refusal(
+                why=f"what /etc/{file} grants {who.name} does not exist in this user namespace",
+                remedy=f"ranges in /etc/{file} that /proc/self/{file[3:]}_map shows",
+            )
         maps.append(lines[:MAX_MAP_LINES])
     return IdMaps(
         mode="ranges",
@@ -129,10 +153,10 @@ def _granted_ids(facts: IdFacts) -> IdMaps | str:
     )
 
 
-def _plan_single(facts: IdFacts) -> IdMaps | str:
+def _plan_single(facts: IdFacts) -> IdMaps | Refusal:
     who = facts.identity
     if who.uid == 0 and not facts.has(CAP_SETFCAP):
-        return "mapping uid 0 needs CAP_SETFCAP"
+        return Refusal(why="mapping uid 0 needs CAP_SETFCAP", remedy="the capability SETFCAP")
     own = IdMapping(container_id=0, host_id=who.uid, size=1)
     group = IdMapping(container_id=0, host_id=who.gid, size=1)
     return IdMaps(

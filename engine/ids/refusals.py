@@ -10,6 +10,7 @@ import errno
 import os
 from dataclasses import dataclass
 
+from engine.ids.model import Refusal
 from engine.ids.survey import parse_status
 
 
@@ -23,14 +24,6 @@ class UsernsLimits:
     seccomp: bool = False
     chrooted: bool = False
     supported: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """One sentence each: `why`, and the `remedy`, empty where there is none."""
-
-    why: str
-    remedy: str = ""
 
 
 def survey_limits() -> UsernsLimits:

@@ -8,11 +8,11 @@ import os
 import pwd
 import stat
 
-from engine.ids.model import Identity, IdFacts, IdMapping, IdOptions, IdRange, MapHelper
+from engine.ids.model import Identity, IdFacts, IdMapping, IdOptions, IdRange, MapHelper, Refusal
 from engine.ids.subordinate import MAX_SIZE, parse
 from imgtools.errors import StorageError
 
-PACKAGE = "package uidmap or shadow-utils"
+PACKAGE = "the package uidmap (shadow-utils in Fedora)"
 
 
 def survey_ids(options: IdOptions) -> IdFacts:
@@ -85,29 +85,32 @@ def find_helper(name: str, path: tuple[str, ...]) -> MapHelper:
         candidate = os.path.join(directory, name)
         if directory.startswith("/") and os.access(candidate, os.X_OK):
             return MapHelper(path=candidate, problem=_unprivileged(candidate, name))
-    return MapHelper(problem=f"{name} is not installed ({PACKAGE})")
+    missing = Refusal(why=f"{name} is not installed", remedy=f"install {PACKAGE}")
+    return MapHelper(problem=missing)
 
 
-def _unprivileged(path: str, name: str) -> str:
-    """Why the program at `path` would run without privileges, empty if it would not. Copying
-    an image without its extended attributes loses file capabilities."""
+def _unprivileged(path: str, name: str) -> Refusal | None:
+    """Why the program at `path` would run without privileges, None if it would not. Copying an
+    image without its extended attributes loses file capabilities."""
     found = os.stat(path)
     if os.geteuid() == 0:
-        return ""
+        return None
     if os.statvfs(path).f_flag & os.ST_NOSUID:
-        return f"{path} is on a file system that is mounted nosuid"
+        return Refusal(
+            why=f"{path} is on a file system that is mounted nosuid", remedy="mount it with suid"
+        )
     if found.st_mode & stat.S_ISUID and found.st_uid == 0:
-        return ""
+        return None
     try:
         os.getxattr(path, "security.capability")
     except OSError as e:
         if e.errno not in (errno.ENODATA, errno.ENOTSUP):
-            return ""
-        return (
-            f"{path} is neither set-uid root nor has file capabilities; "
-            f"restore them: setcap cap_set{name[3]}id=ep {path}, or chmod u+s {path}"
+            return None
+        return Refusal(
+            why=f"{path} is neither set-uid root nor has file capabilities",
+            remedy=f"restore them: setcap cap_set{name[3]}id=ep {path}, or chmod u+s {path}",
         )
-    return ""
+    return None
 
 
 def _granted(path: str, name: str, uid: int) -> tuple[tuple[IdRange, ...], list[str]]:

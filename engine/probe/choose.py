@@ -17,6 +17,13 @@ ASKED: Mapping[str, tuple[Kind, ...]] = {
     "none": ("none",),
 }
 
+WHY: Mapping[Kind, str] = {
+    "root": "this process is root and may use namespaces directly",
+    "ranges": "a user namespace with many ids works",
+    "single": "a user namespace works, but with only one id",
+    "chroot": "namespaces are refused, but chroot(2) works",
+}
+
 
 def choose_isolation(probes: tuple[Probe, ...], asked: str | None = None) -> Choice:
     """The isolation to use; `asked` is None or one of `ASKED`.
@@ -60,7 +67,7 @@ def _chosen(
         return Choice(
             kind="chroot",
             rung="D",
-            why="namespaces are refused, but chroot(2) works",
+            why=WHY[kind],
             root_change="chroot",
             proc="none",
             rejected=rejected,
@@ -69,7 +76,7 @@ def _chosen(
     return Choice(
         kind=kind,
         rung=_rung(kind, probe),
-        why=probe.why,
+        why=WHY[kind],
         root_change="move" if "move" in probe.detail.split() else "pivot_root",
         proc="mount" if _works(by_name, "proc") else "bind",
         emulation=_emulation(kind, by_name),
