@@ -81,7 +81,7 @@ def _compile(profile: Seccomp, machine: str) -> Filter:
 
 def encode(compiled: Filter) -> bytes:
     """The content of a file."""
-    names = " ".join(compiled.unknown_names).encode("utf-8", "surrogateescape")
+    names = "\0".join(compiled.unknown_names).encode("utf-8", "surrogatepass")
     head = _HEADER.pack(_MAGIC, compiled.flags, compiled.optional_flags, len(compiled.program))
     content = head + compiled.program + names
     return content + bytes(sha256(content).digest())
@@ -96,12 +96,12 @@ def decode(content: bytes) -> Filter | None:
     program = body[_HEADER.size : _HEADER.size + size]
     if magic != _MAGIC or size % INSTRUCTION_SIZE or not 0 < size == len(program):
         return None
-    names = body[_HEADER.size + size :].decode("utf-8", "surrogateescape")
+    names = body[_HEADER.size + size :].decode("utf-8", "surrogatepass")
     return Filter(
         program=program,
         flags=flags,
         optional_flags=optional,
-        unknown_names=tuple(names.split()),
+        unknown_names=tuple(names.split("\0")) if names else (),
     )
 
 
