@@ -1,4 +1,4 @@
-"""The data that cgroup code passes on: the host's hierarchies, the plan, the cgroup that came of it.
+"""The data that cgroup code passes on: what the host has, the plan, and the cgroup that came of it.
 
 A *hierarchy* is one tree of cgroups: cgroup2 is one, and under version 1 each controller (or set
 of controllers mounted together, or `name=systemd`) is one. Paths of cgroups are relative to the
@@ -46,8 +46,8 @@ class Write(Record):
     """A value for a file of a cgroup.
 
     `field` is where config.json asks for it; without `required` a failure is a note; with
-    `if_present` a kernel without the file is none. `lines` writes each line of the value in a
-    write(2) of its own.
+    `if_present` a kernel without the file is none. Where the file is missing, `instead` is
+    written. `lines` writes each line of the value in a write(2) of its own.
     """
 
     file: str
@@ -56,6 +56,7 @@ class Write(Record):
     required: bool = True
     if_present: bool = False
     lines: bool = False
+    instead: Write | None = None
 
 
 class DeviceException(Record):
@@ -98,7 +99,8 @@ class CgroupPlan(Record):
     `program` is the eBPF device filter for cgroup2, `devices` the list for version 1; without
     `devices_required` a kernel that refuses them is a note. `forgiving` turns every limit that
     cannot be set into a note. `clone_into`: the container's first process can be born in the
-    cgroup. `owner` is who gets the cgroup2 directory (uid, gid).
+    cgroup. `owner` is the uid that gets the cgroup2 directory. `memory_below` is the number of
+    bytes the memory in use has to be below for the plan to be carried out.
     """
 
     directories: tuple[PlannedDirectory, ...] = ()
@@ -107,7 +109,8 @@ class CgroupPlan(Record):
     devices_required: bool = True
     forgiving: bool = False
     clone_into: bool = False
-    owner: tuple[int, int] | None = None
+    owner: int | None = None
+    memory_below: int | None = None
     notes: tuple[str, ...] = ()
 
 
