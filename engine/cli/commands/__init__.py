@@ -1,0 +1,1 @@
+"""The commands: a module per group, each with a table COMMANDS of syntaxes and functions."""
