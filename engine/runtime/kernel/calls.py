@@ -36,6 +36,7 @@ _ARCH_NUMBERS = {
         "personality": 135,
         "execveat": 322,
         "rt_sigaction": 13,
+        "execve": 59,
     },
     "aarch64": {
         "keyctl": 219,
@@ -50,6 +51,7 @@ _ARCH_NUMBERS = {
         "personality": 92,
         "execveat": 281,
         "rt_sigaction": 134,
+        "execve": 221,
     },
 }
 MACHINE = os.uname().machine

@@ -141,9 +141,7 @@ def capget() -> tuple[int, int, int]:
     return data[0] | data[3] << 32, data[1] | data[4] << 32, data[2] | data[5] << 32
 
 
-def prlimit(
-    resource: int, limits: tuple[int, int] | None = None, pid: int = 0
-) -> tuple[int, int]:
+def prlimit(resource: int, limits: tuple[int, int] | None = None, pid: int = 0) -> tuple[int, int]:
     """prlimit(2): the (soft, hard) limits as they were; 2^64-1 is infinity. 0 is this process."""
     previous = (ctypes.c_uint64 * 2)()
     values = (ctypes.c_uint64 * 2)(*limits) if limits else None
