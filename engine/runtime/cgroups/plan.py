@@ -219,19 +219,16 @@ def _missing(host: CgroupHost, name: str, name_2: str) -> str:
 
 
 def _unified(limits: _Limits, in_v2: set[str], resources: Resources, has_v2: bool) -> None:
+    """`unified` goes to cgroup2 verbatim, unknown names too: those are the kernel's to judge."""
     for controller, write in limits_v2.unified(resources):
-        if controller in in_v2 or (has_v2 and controller in ("cgroup", "irq")):
-            limits.version_2.setdefault(controller, []).append(write)
-        elif not has_v2:
+        elsewhere = "blkio" if controller == "io" else controller
+        if not has_v2:
             limits.cannot(f"linux.resources.{write.field}: there is no cgroup2 here")
-        elif not limits.version_1.keys().isdisjoint(
-            {controller, "blkio"} if controller == "io" else {controller}
-        ):
+        elif elsewhere in limits.version_1 and controller not in in_v2:
             limits.cannot(
                 f"linux.resources.{write.field}: {controller} is under cgroup version 1 here"
             )
         else:
-            # Unknown names are the kernel's to judge.
             limits.version_2.setdefault(controller, []).append(write)
 
 
