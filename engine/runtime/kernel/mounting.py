@@ -4,12 +4,14 @@ fsopen, fsmount, open_tree, move_mount, mount_setattr (Linux 5.2 to 5.12)."""
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 from engine.runtime.kernel.calls import (
     FSCONFIG,
     FSMOUNT,
     FSOPEN,
+    FSPICK,
     MOUNT_SETATTR,
     MOVE_MOUNT,
     OPEN_TREE,
@@ -38,7 +40,8 @@ MNT_FORCE, MNT_DETACH, MNT_EXPIRE, UMOUNT_NOFOLLOW = 1, 2, 4, 8
 
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW = -100, 0x1000, 0x8000, 0x100
 OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, 0o2000000
-FSOPEN_CLOEXEC = FSMOUNT_CLOEXEC = 1
+FSOPEN_CLOEXEC = FSMOUNT_CLOEXEC = FSPICK_CLOEXEC = 1
+FSPICK_EMPTY_PATH = 8
 MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
 
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
@@ -85,6 +88,21 @@ def open_tree(dir_fd: int, path: bytes, flags: int) -> int:
     return syscall(OPEN_TREE, dir_fd, path, flags | OPEN_TREE_CLOEXEC)
 
 
+def clone_mount(fd: int, *, recursive: bool = False) -> int:
+    """A detached copy of the mount tree at what `fd` is; ENOSYS before Linux 5.2."""
+    flags = AT_EMPTY_PATH | OPEN_TREE_CLONE | (AT_RECURSIVE if recursive else 0)
+    return open_tree(fd, b"", flags)
+
+
+def has_mount_setattr() -> bool:
+    """Whether the kernel has mount_setattr(2) (Linux 5.12) and lets us call it."""
+    try:
+        syscall(MOUNT_SETATTR, -1, b"", AT_EMPTY_PATH, None, 0)
+    except OSError as e:
+        return e.errno not in (errno.ENOSYS, errno.EPERM)
+    return True
+
+
 def move_mount(mount_fd: int, target_fd: int) -> None:
     """move_mount(2): attach the detached mount `mount_fd` on top of what `target_fd` is."""
     flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
@@ -109,6 +127,11 @@ def mount_setattr(
 def fsopen(fstype: bytes) -> int:
     """fsopen(2): a configuration descriptor for a new file system, close-on-exec."""
     return syscall(FSOPEN, fstype, FSOPEN_CLOEXEC)
+
+
+def fspick(fd: int) -> int:
+    """fspick(2): a configuration descriptor for the file system mounted at `fd`."""
+    return syscall(FSPICK, fd, b"", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH)
 
 
 def fsconfig_flag(fd: int, key: bytes) -> None:

@@ -6,10 +6,34 @@ leaves a descriptor behind.
 
 from __future__ import annotations
 
+import os
+import stat
+
+from engine.runtime.errors import Failure, InvalidConfig, refused
+from engine.runtime.kernel import mounting, processes
+from engine.runtime.kernel.paths import DEVPTS_SUPER_MAGIC, O_PATH, Stub, filesystem_type
+from engine.runtime.rootfs.attach import Attacher
+from engine.runtime.rootfs.entry import (
+    attach_root,
+    cut_off,
+    enter_root,
+    open_root,
+    require_kernel,
+    set_propagation,
+)
+from engine.runtime.rootfs.model import MountOptions
+from engine.runtime.rootfs.mounts import Mounter
+from engine.runtime.rootfs.nodes import NodeMaker
+from engine.runtime.rootfs.seal import Sealer, write_sysctls
+from engine.runtime.rootfs.sources import ROOT
+from engine.runtime.rootfs.targets import Targets
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from engine.runtime.rootfs.model import RootfsPlan, Stub
+    from engine.runtime.rootfs.model import RootfsPlan
     from engine.runtime.rootfs.sources import Sources
+
+_HERE = O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Rootfs:
@@ -17,40 +41,140 @@ class Rootfs:
 
     take_root, mount_all, make_devices, (bind_console), enter, (bind_console), finish: each once
     and in this order; each raises Failure with the step in its text. `stubs` is complete after
-    make_devices.
+    make_devices. The umask is 0 from take_root to finish.
     """
 
     def __init__(self, plan: RootfsPlan, sources: Sources) -> None:
         self.plan = plan
         self.sources = sources
         self.root_fd = -1
-        self.stubs: list[Stub] = []
+        self.stubs: tuple[Stub, ...] = ()
+        self._host_root = self._host_proc = self._console = -1
+        self._umask = 0o022
+        self._attacher = Attacher(modern=mounting.has_mount_setattr())
+        self._targets: Targets | None = None
+        self._late: list[int] = []
 
     def take_root(self) -> None:
-        """Cut the mount namespace off from the host's and attach the root file system."""
-        raise NotImplementedError
+        """Cut the mount namespace off from the host's and attach the root file system, which is
+        "/" only after `enter`."""
+        self._umask = os.umask(0)
+        root = self.plan.root
+        try:
+            self._host_root = os.open(b"/", _HERE)
+            self._host_proc = os.open(b"/proc", _HERE)
+        except OSError as e:
+            raise refused("open the host's / and /proc", e) from e
+        require_kernel(self._host_root)
+        cut_off(root)
+        self.root_fd = self.sources.mounts.pop(ROOT, -1)
+        if self.root_fd < 0:
+            self.root_fd = open_root(root)
+        if not stat.S_ISDIR(os.fstat(self.root_fd).st_mode):
+            raise InvalidConfig("root.path is not a directory")
+        attach_root(root, self.root_fd, self._host_root, self._attacher)
+        self._targets = Targets(self.root_fd)
 
     def mount_all(self) -> None:
         """Make the mounts of the plan, in its order."""
-        raise NotImplementedError
+        targets = self._made_targets()
+        mounter = Mounter(targets, self._attacher, self.sources.mounts)
+        for step in self.plan.mounts:
+            mounter.make(step)
+            if step.late_readonly:
+                self._late.append(targets.existing(step.destination))
 
     def make_devices(self) -> None:
         """Make device nodes, the links of /dev and the place of /dev/console."""
-        raise NotImplementedError
+        targets = self._made_targets()
+        maker = NodeMaker(targets, self._attacher, self.sources.nodes)
+        try:
+            for node in self.plan.nodes:
+                maker.node(node)
+            for link in self.plan.links:
+                if not link.needs or self._in_host_proc(link.needs):
+                    maker.link(link)
+        finally:
+            maker.close()
+        if self.plan.console:
+            self._console = targets.file(b"/dev/console")
+        device = os.fstat(self.root_fd).st_dev
+        self.stubs = tuple(s for s in targets.made if s.parent_device == device)
 
     def bind_console(self, slave_fd: int) -> None:
-        """Put the terminal `slave_fd`, a pty of a devpts, on /dev/console."""
-        raise NotImplementedError
+        """Put the terminal `slave_fd`, the slave of a pty, on /dev/console."""
+        what = "mount /dev/console"
+        if self._console < 0:
+            raise InvalidConfig("a console is only for a process with a terminal")
+        if (
+            not stat.S_ISCHR(os.fstat(slave_fd).st_mode)
+            or filesystem_type(slave_fd) != DEVPTS_SUPER_MAGIC
+        ):
+            raise InvalidConfig(f"{what}: this is not a pty of a devpts")
+        try:
+            fd = mounting.clone_mount(slave_fd)
+        except OSError as e:
+            raise refused(what, e) from e
+        try:
+            self._attacher.attach(fd, self._console, MountOptions(), what)
+        finally:
+            os.close(fd)
 
     def enter(self) -> None:
-        """Set sysctls, mask paths, make paths and the root read-only; then make the root "/"
-        and let go of the host's mounts."""
-        raise NotImplementedError
+        """Set sysctls, make paths read-only or cover them, make the root read-only; then make
+        it "/" and let go of the host's mounts."""
+        write_sysctls(self.plan.sysctls, self._host_proc)
+        sealer = Sealer(self.root_fd, self._attacher)
+        try:
+            for path in self.plan.readonly_paths:
+                sealer.make_readonly(path)
+            for path in self.plan.masked_paths:
+                sealer.mask(path)
+        finally:
+            sealer.close()
+        for fd in self._late:
+            self._attacher.make_readonly(fd, "make /dev read-only")
+        if self.plan.root.readonly:
+            self._attacher.make_readonly(self.root_fd, "make the root read-only")
+        enter_root(self.plan.root, self.root_fd, self._host_root)
+        self._close_all(but=self._console)
 
     def finish(self) -> None:
         """Set the host name and the root's propagation, and close what is still open."""
-        raise NotImplementedError
+        try:
+            if self.plan.hostname:
+                processes.sethostname(self.plan.hostname)
+            if self.plan.domainname:
+                processes.setdomainname(self.plan.domainname)
+        except OSError as e:
+            raise refused("set the host name", e) from e
+        set_propagation(self.plan.root)
+        self.close()
+        os.umask(self._umask)
 
     def close(self) -> None:
         """Close every descriptor; after an error instead of `finish`."""
-        raise NotImplementedError
+        self._close_all()
+        self.sources.close()
+
+    def _close_all(self, but: int = -1) -> None:
+        for fd in (self.root_fd, self._host_root, self._host_proc, *self._late):
+            if fd >= 0:
+                os.close(fd)
+        self.root_fd = self._host_root = self._host_proc = -1
+        self._late.clear()
+        if but < 0 and self._console >= 0:
+            os.close(self._console)
+            self._console = -1
+
+    def _made_targets(self) -> Targets:
+        if self._targets is None:
+            raise Failure("take_root has not been called")
+        return self._targets
+
+    def _in_host_proc(self, name: bytes) -> bool:
+        try:
+            os.stat(name, dir_fd=self._host_proc, follow_symlinks=False)
+        except OSError:
+            return False
+        return True

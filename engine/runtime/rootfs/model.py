@@ -37,7 +37,8 @@ class RootfsFacts(Record):
     init is not root of the initial user namespace, whoever made the namespace;
     `parent_opens` that the runtime process has CAP_SYS_ADMIN over its mount namespace while
     the init, in a user namespace of its own, may not be able to reach the sources;
-    `tty_group_mapped` that group 5 exists in the user namespace.
+    `tty_group_mapped` that group 5 exists in the user namespace; `selinux` that the kernel
+    enforces it, so that mounts can be labelled.
     """
 
     bundle: bytes
@@ -49,6 +50,7 @@ class RootfsFacts(Record):
     cgroup: CgroupMounts | None = None
     overlay: RootOverlay | None = None
     no_pivot: bool = False
+    selinux: bool = False
 
 
 class MountOptions(Record):
@@ -126,11 +128,13 @@ class NodeStep(Record):
 
 
 class LinkStep(Record):
-    """One symbolic link; `replace`: whatever file is there already goes."""
+    """One symbolic link; `replace`: whatever file is there already goes. With `needs` it is
+    made only where that name exists in the host's /proc."""
 
     path: bytes
     target: bytes
     replace: bool = False
+    needs: bytes = b""
 
 
 class RootStep(Record):

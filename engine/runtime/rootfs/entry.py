@@ -1,0 +1,123 @@
+"""The way into the root file system: attached on top of the host's "/", then made "/" itself,
+with the host's mounts let go of (pivot_root(2) has the conditions)."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from engine.runtime.errors import KernelRefused, Unsupported, refused
+from engine.runtime.kernel import mounting
+from engine.runtime.kernel.mounting import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE
+from engine.runtime.kernel.paths import O_PATH, open_in_root
+from engine.runtime.rootfs.attach import clone_source
+from engine.runtime.rootfs.layers import root_overlay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from engine.runtime.rootfs.attach import Attacher
+    from engine.runtime.rootfs.model import RootStep
+
+_RAMFS_MAGIC = 0x858458F6
+
+
+def cut_off(root: RootStep) -> None:
+    """Keep mounts made in this namespace from appearing on the host; first of all steps.
+
+    Where `rootfsPropagation` is shared, mounts go on being shared but for the host's "/",
+    which the root is attached to. Raises KernelRefused.
+    """
+    wanted = root.propagation[0] if root.propagation else MS_SLAVE
+    try:
+        if wanted == MS_SHARED:
+            return
+        flag = MS_SLAVE if wanted == MS_SLAVE else MS_PRIVATE
+        mounting.mount(None, b"/", None, flag | MS_REC, None)
+    except OSError as e:
+        raise refused("cut the mounts off from the host's", e) from e
+
+
+def open_root(root: RootStep) -> int:
+    """A detached mount of the root. Raises KernelRefused or Unsupported."""
+    if root.overlay is not None:
+        return root_overlay(root.overlay, own_namespace=True)
+    return clone_source(root.path, recursive=True)
+
+
+def attach_root(root: RootStep, mount_fd: int, host_root: int, attacher: Attacher) -> None:
+    """Attach the root on the host's "/": nothing has to be traversed to get there, and "/"
+    still means the host's for this process. Raises KernelRefused."""
+    what = "attach the root file system"
+    shared = root.propagation is not None and root.propagation[0] == MS_SHARED
+    try:
+        if shared:
+            mounting.mount(None, b"/", None, MS_PRIVATE, None)
+        if attacher.modern:
+            # A shared root could not be pivoted to; its propagation is set at the end.
+            attacher.propagate(mount_fd, MS_PRIVATE if shared else MS_SLAVE, not shared, what)
+        mounting.move_mount(mount_fd, host_root)
+        if not attacher.modern:
+            attacher.propagate(mount_fd, MS_PRIVATE if shared else MS_SLAVE, not shared, what)
+    except OSError as e:
+        raise refused(what, e) from e
+
+
+def enter_root(root: RootStep, mount_fd: int, host_root: int) -> None:
+    """Make `mount_fd` this process's "/" and current directory, and detach the host's mounts.
+    Raises KernelRefused."""
+    try:
+        os.fchdir(mount_fd)
+        if root.no_pivot:
+            _move_root(host_root)
+            return
+        try:
+            mounting.pivot_root(b".", b".")
+        except OSError as e:
+            if e.errno == errno.EINVAL:
+                raise KernelRefused(
+                    "pivot_root: the current root cannot be exchanged",
+                    hint="it is an initramfs or a chroot; run with --no-pivot",
+                    errno=errno.EINVAL,
+                ) from e
+            raise
+        os.fchdir(host_root)
+        # Slaves first, so that unmounting does not reach the host. Not private: that would pin
+        # what the host unmounts at this moment.
+        mounting.mount(None, b".", None, MS_SLAVE | MS_REC, None)
+        mounting.umount(b".", mounting.MNT_DETACH)
+        os.chdir(b"/")
+    except OSError as e:
+        raise refused("pivot_root", e) from e
+
+
+def _move_root(host_root: int) -> None:
+    """Without pivot_root: the root lies over the host's "/" already, so that changing to it
+    leaves nothing above. Host mounts are detached as far as the kernel lets us."""
+    os.chroot(b".")
+    os.chdir(b"/")
+    del host_root
+
+
+def set_propagation(root: RootStep) -> None:
+    """Give "/" the propagation that `rootfsPropagation` asks for. Raises KernelRefused."""
+    if root.propagation is None:
+        return
+    flag, recursive = root.propagation
+    try:
+        mounting.mount(None, b"/", None, flag | (MS_REC if recursive else 0), None)
+    except OSError as e:
+        raise refused("set the root's propagation", e) from e
+
+
+def require_kernel(root_fd: int) -> None:
+    """Refuse kernels on which a path could not be resolved safely. Raises Unsupported."""
+    try:
+        os.close(open_in_root(root_fd, b".", O_PATH))
+    except OSError as e:
+        if e.errno not in (errno.ENOSYS, errno.EPERM):
+            raise refused("open the root file system", e) from e
+        raise Unsupported(
+            "openat2 is not there, and without it paths cannot be resolved safely",
+            hint="Linux 5.6 has it; a seccomp profile may forbid it",
+            errno=e.errno or 0,
+        ) from e
