@@ -23,7 +23,7 @@ NAMES = {
 }
 MAPS = frozenset(("annotations", "sysctl", "unified"))
 # Written although parsing would put the same there: the specification requires them.
-REQUIRED = frozenset(("cwd", "op"))
+REQUIRED = frozenset(("cwd", "major", "minor", "op"))
 
 
 def to_document(config: Config) -> dict[str, object]:
@@ -45,7 +45,7 @@ def _members(record: Record) -> dict[str, object]:
     document: dict[str, object] = {}
     for field in record._fields:
         value = getattr(record, field)
-        required = field in record._required or field in REQUIRED
+        required = field in record._required or (field in REQUIRED and value is not None)
         if not required and value == getattr(type(record), field):
             continue
         name = NAMES.get(field) or _camel_case(field)
