@@ -160,6 +160,11 @@ def join_session_keyring(name: bytes) -> int:
     return syscall(named("keyctl"), KEYCTL_JOIN_SESSION_KEYRING, name)
 
 
+def set_key_permissions(serial: int, permissions: int) -> None:
+    """keyctl(2) KEYCTL_SETPERM on the key `serial`."""
+    syscall(named("keyctl"), KEYCTL_SETPERM, serial, permissions)
+
+
 def personality(persona: int) -> int:
     """personality(2): the previous one."""
     return syscall(named("personality"), persona)
