@@ -35,12 +35,13 @@ class _OpenHow(ctypes.Structure):
 class Stub(Record):
     """A file or directory that was made where there was nothing; `path` has no links in it.
 
-    `parent_times` are the modification times (ns) of the directory it is in, before and after
+    `mode` is st_mode without the type. `parent_times` are the modification times (ns) of the directory it is in, before and after
     it was made.
     """
 
     path: bytes
     directory: bool
+    mode: int
     device: int
     inode: int
     parent_device: int
@@ -196,6 +197,7 @@ class _Walk:
                 Stub(
                     path=b"/".join((*self._done, name)),
                     directory=not as_file,
+                    mode=stat.S_IMODE(found.st_mode),
                     device=found.st_dev,
                     inode=found.st_ino,
                     parent_device=before.st_dev,
