@@ -141,6 +141,16 @@ def capget() -> tuple[int, int, int]:
     return data[0] | data[3] << 32, data[1] | data[4] << 32, data[2] | data[5] << 32
 
 
+def string_vector(items: tuple[bytes, ...]) -> object:
+    """A C array of strings that ends with a null pointer, as execve(2) takes it."""
+    return (ctypes.c_char_p * (len(items) + 1))(*items)
+
+
+def execve(path: bytes, arguments: tuple[bytes, ...], environment: tuple[bytes, ...]) -> None:
+    """execve(2); returns only by raising OSError. The environment may hold a name twice."""
+    syscall(named("execve"), path, string_vector(arguments), string_vector(environment))
+
+
 def prlimit(resource: int, limits: tuple[int, int] | None = None, pid: int = 0) -> tuple[int, int]:
     """prlimit(2): the (soft, hard) limits as they were; 2^64-1 is infinity. 0 is this process."""
     previous = (ctypes.c_uint64 * 2)()

@@ -19,8 +19,9 @@ import os
 import struct
 
 from engine.runtime.errors import CommandNotExecutable, CommandNotFound, Failure
-from engine.runtime.kernel.calls import MACHINE, c_char_p, named, syscall
+from engine.runtime.kernel.calls import MACHINE, named, syscall
 from engine.runtime.kernel.mounting import AT_EMPTY_PATH
+from engine.runtime.kernel.processes import execve, string_vector
 from engine.runtime.process.command import exec_failure, quoted
 from engine.runtime.process.interpreter import refuse_own_interpreter
 from engine.runtime.process.trampoline_code import BASE, ELF_MACHINES, MARKER, ORDERS, machine_code
@@ -217,10 +218,10 @@ def launch(prepared: Launch, program: bytes, report_fd: int = 2) -> NoReturn:
     CommandNotExecutable, and KernelRefused where the seccomp filter cannot be loaded.
     """
     name = prepared.arguments[0]
-    environment = _vector(prepared.environment)
     if prepared.memfd >= 0:
+        environment = string_vector(prepared.environment)
         first = (MARKER + b"%d" % report_fd, program)
-        arguments = _vector(first + prepared.arguments)
+        arguments = string_vector(first + prepared.arguments)
         if report_fd > 2:
             os.set_inheritable(report_fd, True)
         try:
@@ -232,17 +233,10 @@ def launch(prepared: Launch, program: bytes, report_fd: int = 2) -> NoReturn:
             if e.errno not in _REFUSED_FIRST:
                 raise exec_failure(name, e.errno or errno.EIO) from e
     refuse_own_interpreter(program, name, prepared.interpreter)
-    arguments = _vector(prepared.arguments)
-    execve = named("execve")
     if prepared.loader:
         prepared.loader.load()
     try:
-        syscall(execve, program, arguments, environment)
+        execve(program, prepared.arguments, prepared.environment)
     except OSError as e:
         raise exec_failure(name, e.errno or errno.EIO) from e
     raise AssertionError("unreachable")
-
-
-def _vector(items: tuple[bytes, ...]) -> object:
-    """A C array of strings that ends with a null pointer."""
-    return (c_char_p * (len(items) + 1))(*items)
