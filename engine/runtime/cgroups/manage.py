@@ -17,6 +17,7 @@ from engine.runtime.cgroups.model import (
     CgroupPlan,
     PlannedDirectory,
 )
+from engine.runtime.cgroups.paths import components
 from engine.runtime.cgroups.plan import plan_update
 from engine.runtime.cgroups.survey import read_bounded
 from engine.runtime.errors import Failure, KernelRefused, Unsupported, WrongState, refused
@@ -233,6 +234,16 @@ def open_v2(cgroup: Cgroup) -> int:
     if directory is None or not cgroup.clone_into:
         return -1
     return _open(directory)
+
+
+def within(cgroup: Cgroup, below: str) -> Cgroup:
+    """The cgroup `below` a container's, for `exec` to enter: never one to remove. Raises
+    InvalidConfig for a path that leads out of it."""
+    parts = components(below)
+    directories = (
+        d.with_values(path="/".join([d.path, *parts]), made=1) for d in cgroup.directories
+    )
+    return cgroup.with_values(directories=tuple(directories))
 
 
 def open_entry(cgroup: Cgroup) -> Entry:

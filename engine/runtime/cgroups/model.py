@@ -15,7 +15,8 @@ class Hierarchy(Record):
 
     `controllers` are those of version 1, or what cgroup2 offers at the mount. `own` is the cgroup
     of this process, None where the mount does not reach it. `own_writable` and `parent_writable`
-    tell whether this process may make cgroups in it and in the directory above it.
+    tell whether this process may make cgroups in it (in the mount, where it is None) and in the
+    directory above it.
     """
 
     version: int

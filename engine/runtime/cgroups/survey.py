@@ -186,14 +186,9 @@ def _hierarchy(mount: _Mount, controllers: tuple[str, ...], own: str | None) -> 
     offered = controllers
     if mount.version == 2:
         offered = tuple(os.fsdecode(_read_controllers(mount.point)).split())
-    if own is None:
-        parent_writable = own_writable = False
-    else:
-        directory = f"{mount.point}/{own}" if own else mount.point
-        own_writable = _can_make_cgroups(directory)
-        parent = os.path.dirname(own)
-        above = f"{mount.point}/{parent}" if parent else mount.point
-        parent_writable = own != "" and _can_make_cgroups(above)
+    directory = f"{mount.point}/{own}" if own else mount.point
+    own_writable = _can_make_cgroups(directory)
+    parent_writable = bool(own) and _can_make_cgroups(os.path.dirname(directory))
     return Hierarchy(
         version=mount.version,
         controllers=offered,
