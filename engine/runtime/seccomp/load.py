@@ -87,6 +87,11 @@ class Loader:
         return result if self._listens else None
 
 
+def load(compiled: Filter) -> int | None:
+    """Lay `compiled` out and put it on this thread; as Loader and its `load`."""
+    return Loader(compiled).load()
+
+
 def supports(flags: int) -> bool:
     """Whether the kernel knows all of `flags`: asked with no program, it complains of the flags
     (EINVAL) before it complains of the pointer (EFAULT)."""

@@ -37,13 +37,18 @@ def _read_syscall(at: Object) -> SeccompSyscall:
         names=names,
         action=at.required_text("action"),
         errno_ret=at.number("errnoRet", UINT32),
-        args=tuple(
-            SeccompArg(
-                index=one.required_number("index", ARGUMENT),
-                value=one.required_number("value", UINT64),
-                value_two=one.number("valueTwo", UINT64) or 0,
-                op=one.required_text("op"),
-            )
-            for one in at.objects("args")
-        ),
+        args=read_arguments(at),
+    )
+
+
+def read_arguments(at: Object) -> tuple[SeccompArg, ...]:
+    """The conditions `args` of a rule."""
+    return tuple(
+        SeccompArg(
+            index=one.required_number("index", ARGUMENT),
+            value=one.required_number("value", UINT64),
+            value_two=one.number("valueTwo", UINT64) or 0,
+            op=one.required_text("op"),
+        )
+        for one in at.objects("args")
     )
