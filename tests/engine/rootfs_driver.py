@@ -76,7 +76,7 @@ def _report(send: int, work: Callable[[], Any]) -> int:
         answer = {"value": work()}
     except Failure as e:
         answer = {"failure": e.to_document()}
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whatever it is, the parent has to hear of it
         answer = {"crash": traceback.format_exc()}
     os.write(send, json.dumps(answer).encode("utf-8", "surrogateescape"))
     return 0
