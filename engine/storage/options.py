@@ -87,6 +87,19 @@ class RootMount:
     volatile: bool = False
     read_only: bool = False
 
+    @property
+    def options(self) -> tuple[tuple[str, str], ...]:
+        """Further options of the overlay file system as (key, value), "" for a flag.
+
+        What a distribution may have on by default and what diffs cannot read is turned off.
+        """
+        found = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")]
+        if self.userxattr:
+            found.append(("userxattr", ""))
+        if self.volatile and self.upper:
+            found.append(("volatile", ""))
+        return tuple(found)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
@@ -106,17 +119,22 @@ class Snapshot:
     prepared_ns: int = 0
 
 
+AS_ON_DISK = -1
+"""Mode of an `Owner` whose file has the mode it should have."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """What could not be put on a file: its owner, mode, device numbers and attributes.
+    """What could not be put on a file: its owner, mode, (major, minor) and attributes.
 
-    `mode` is the whole st_mode, type included: an empty file may stand for a device node.
+    `mode` is the whole st_mode, type included (an empty file may stand for a device node), or
+    AS_ON_DISK.
     """
 
     uid: int
     gid: int
-    mode: int
-    rdev: int = 0
+    mode: int = AS_ON_DISK
+    rdev: tuple[int, int] = (0, 0)
     xattrs: Mapping[str, bytes] = field(default_factory=dict)
 
 

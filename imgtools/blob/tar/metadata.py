@@ -76,10 +76,17 @@ class Metadata:
             self.skipped += len(refused)
         return refused
 
-    def made(self, path: bytes, entry: Entry, refused: Mapping[str, bytes] = NOTHING) -> None:
+    def made(
+        self,
+        path: bytes,
+        entry: Entry,
+        refused: Mapping[str, bytes] = NOTHING,
+        *,
+        placeholder: bool = False,
+    ) -> None:
         """Tell the recorder of an entry that is in place."""
         if self.recorder is not None:
-            self.recorder.made(path, entry, refused)
+            self.recorder.made(path, entry, refused, placeholder)
 
     def linked(self, path: bytes, target: bytes) -> None:
         """Tell the recorder of a hard link."""

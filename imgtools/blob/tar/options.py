@@ -79,8 +79,11 @@ class Recorder(Protocol):
     Paths are real ones (no link on the way), relative to the root, b"" for the root.
     """
 
-    def made(self, path: bytes, entry: Entry, refused: Mapping[str, bytes]) -> None:
-        """`entry` is at `path` now; the extended attributes `refused` could not be set."""
+    def made(
+        self, path: bytes, entry: Entry, refused: Mapping[str, bytes], placeholder: bool
+    ) -> None:
+        """`entry` is at `path` now; the extended attributes `refused` could not be set, and
+        `placeholder` says that an empty file stands for a device node."""
 
     def linked(self, path: bytes, target: bytes) -> None:
         """`path` is another name of the file `target` now."""

@@ -238,6 +238,7 @@ class _Unpacker:
     def _node(self, entry: Entry, directory: Directory, name: bytes) -> bool:
         """Make a FIFO or device node; False if it was skipped."""
         kind, device, policy = stat.S_IFIFO, 0, self._options.devices
+        placeholder = False
         if entry.type is not EntryType.FIFO:
             if policy is Devices.SKIP:
                 log.debug("device node %r skipped", entry.path)
@@ -251,7 +252,8 @@ class _Unpacker:
             kind = stat.S_IFCHR if entry.type is EntryType.CHAR else stat.S_IFBLK
             device = _device(entry)
             if self._options.layered and kind == stat.S_IFCHR and device == 0:
-                return self._hide(entry, directory, name)
+                self._hide(entry, directory, name)
+                return False
         try:
             os.mknod(name, 0o600 | kind, device, dir_fd=directory.fd)
         except FileExistsError:
@@ -261,22 +263,21 @@ class _Unpacker:
             if policy is not Devices.RECORD or kind == stat.S_IFIFO:
                 raise
             os.close(os.open(name, FILE_FLAGS, 0o600, dir_fd=directory.fd))
+            placeholder = True
         if self._owner:
             ids = self._metadata.ids(entry)
             os.chown(name, *ids, dir_fd=directory.fd, follow_symlinks=False)
         os.chmod(name, self._metadata.mode(entry), dir_fd=directory.fd)
         time = _clamped(entry.mtime_ns)
         os.utime(name, ns=(time, time), dir_fd=directory.fd, follow_symlinks=False)
-        self._metadata.made(directory.child(name), entry)
+        self._metadata.made(directory.child(name), entry, placeholder=placeholder)
         return True
 
-    def _hide(self, entry: Entry, directory: Directory, name: bytes) -> bool:
-        """Remove `name` for a node that overlay mounts take for its whiteout."""
+    def _hide(self, entry: Entry, directory: Directory, name: bytes) -> None:
         try:
             self._remove(directory, name)
         except FileNotFoundError:
-            log.debug("whiteout node %r hides nothing", entry.path)
-        return False
+            log.debug("whiteout %r hides nothing", entry.path)
 
     def _whiteout(self, entry: Entry, parent: bytes, name: bytes) -> bool:
         """Act on a whiteout name; False if it is to be extracted like any other."""
@@ -300,10 +301,7 @@ class _Unpacker:
             if inner is not None:
                 self._clear(inner)
         else:
-            try:
-                self._remove(directory, target)
-            except FileNotFoundError:
-                log.debug("whiteout %r hides nothing", entry.path)
+            self._hide(entry, directory, target)
         return True
 
     def _inside_whiteout(self, entry: Entry) -> bool:

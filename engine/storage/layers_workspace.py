@@ -1,0 +1,124 @@
+"""Where things are made before they get their name, and go before they are removed.
+
+Every directory in `tmp` has a lock file beside it, NAME.lock, which its maker holds with
+flock(2) as long as it lives. Whoever finds one that nobody holds may remove it: what a killed
+process left is gone at the next sweep, and what a living one makes is never touched.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from engine.storage.drivers.removal import remove_tree
+from imgtools.blob.files import storage_errors
+
+LOCK = ".lock"
+LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Workspace:
+    """The directory `path`, which is made when it is needed."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @contextmanager
+    def directory(self) -> Iterator[str]:
+        """A new empty directory that is removed with all that is left in it in the end.
+
+        Raises StorageError, and Conflict when something is mounted in it by then.
+        """
+        with storage_errors(self.path):
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            name, lock = self._lock_new()
+            try:
+                os.mkdir(os.path.join(self.path, name), 0o700)
+            except BaseException:
+                self._forget(name, lock)
+                raise
+        try:
+            yield os.path.join(self.path, name)
+        finally:
+            with storage_errors(self.path):
+                try:
+                    self._remove(name)
+                finally:
+                    self._forget(name, lock)
+
+    def discard(self, path: str) -> bool:
+        """Remove the tree `path` of the same file system: its name is gone at once, then what
+        it contains. False if there was none. Raises StorageError, Conflict."""
+        with self.directory() as into, storage_errors(path):
+            try:
+                os.rename(path, os.path.join(into, "gone"))
+            except FileNotFoundError:
+                return False
+        return True
+
+    def sweep(self) -> int:
+        """Remove what dead processes left; how many directories. Raises StorageError, Conflict."""
+        with storage_errors(self.path):
+            try:
+                names = os.listdir(self.path)
+            except FileNotFoundError:
+                return 0
+            # A directory is made after its lock file and removed before it.
+            known = {n.removesuffix(LOCK) for n in names if n.endswith(LOCK)}
+            return sum(self._sweep_one(name) for name in sorted(known))
+
+    def _sweep_one(self, name: str) -> bool:
+        path = os.path.join(self.path, name + LOCK)
+        try:
+            lock = os.open(path, LOCK_FLAGS)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return False
+        try:
+            if not _same(lock, path):
+                return False
+            self._remove(name)
+            os.unlink(path)
+            return True
+        finally:
+            os.close(lock)
+
+    def _lock_new(self) -> tuple[str, int]:
+        """A new name, and its lock file locked. A sweeper may take the file in between."""
+        while True:
+            name = os.urandom(12).hex()
+            path = os.path.join(self.path, name + LOCK)
+            lock = os.open(path, LOCK_FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _same(lock, path):
+                return name, lock
+            os.close(lock)
+
+    def _remove(self, name: str) -> None:
+        fd = os.open(self.path, DIR_FLAGS)
+        try:
+            remove_tree(os.fsencode(name), fd)
+        finally:
+            os.close(fd)
+
+    def _forget(self, name: str, lock: int) -> None:
+        try:
+            if not os.path.lexists(os.path.join(self.path, name)):
+                os.unlink(os.path.join(self.path, name + LOCK))
+        finally:
+            os.close(lock)
+
+
+def _same(fd: int, path: str) -> bool:
+    """Whether the open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
