@@ -21,8 +21,7 @@ class LayerFacts:
     """A stored layer: the one below it, those whose files make up its tree, its own bytes."""
 
     parent: Digest | None
-    stack: tuple[Digest, ...]
-    diff_id: Digest
+    stack: tuple[Digest, ...] = ()
     size: int = 0
 
 
@@ -31,8 +30,8 @@ class Contents:
     """Everything in a store.
 
     `uses` says of each recorded user whether it is there. `snapshots` maps ids to the layers
-    they need, `blobs` are stored documents, `records` the diff_ids of layer records, `known`
-    the digests of blobs whose diff_id is known, with it.
+    they need, `blobs` are stored documents, `known` the digests of blobs of which it is known
+    which layer they became, with it.
     """
 
     images: Mapping[str, StoredImage] = field(default_factory=lambda: MappingProxyType({}))
@@ -43,7 +42,6 @@ class Contents:
         default_factory=lambda: MappingProxyType({})
     )
     blobs: frozenset[Digest] = frozenset()
-    records: frozenset[Digest] = frozenset()
     known: Mapping[Digest, Digest] = field(default_factory=lambda: MappingProxyType({}))
 
     def names_of(self, image_id: str) -> tuple[str, ...]:
@@ -67,7 +65,6 @@ class Removal:
     images: tuple[str, ...] = ()
     layers: tuple[Digest, ...] = ()
     blobs: tuple[Digest, ...] = ()
-    records: tuple[Digest, ...] = ()
     known: tuple[Digest, ...] = ()
     size: int = 0
 
@@ -76,7 +73,7 @@ class Removal:
         """Whether nothing goes."""
         return not (
             self.uses or self.snapshots or self.names or self.images or self.layers
-            or self.blobs or self.records or self.known
+            or self.blobs or self.known
         )  # fmt: skip
 
 
@@ -132,17 +129,14 @@ def plan_without(
     spares what a pull that goes on has stored; otherwise all that is not referred to."""
     gone = frozenset(images)
     left = [image for key, image in contents.images.items() if key not in gone]
-    there = [use for use, alive in contents.uses.items() if alive]
-    kept_snapshots = {use.id for use in there}
-    needed = _needed_layers(contents, left, there, kept_snapshots)
+    kept_snapshots = {use.id for use, alive in contents.uses.items() if alive}
+    needed = needed_layers(contents, gone)
     theirs = _closure(
         contents, (layer.chain_id for i in gone for layer in contents.images[i].layers)
     )
-    layers = [d for d in contents.layers if d not in needed and (not only_theirs or d in theirs)]
-    remaining = {f.diff_id for d, f in contents.layers.items() if d not in layers}
+    layers = {d for d in contents.layers if d not in needed and (not only_theirs or d in theirs)}
     blobs = {digest for image in left for digest in image.blobs()}
     their_blobs = {digest for i in gone for digest in contents.images[i].blobs()}
-    their_diffs = {contents.layers[d].diff_id for d in layers}
     dead = () if only_theirs else tuple(u for u, alive in contents.uses.items() if not alive)
     stray = () if only_theirs else tuple(sorted(set(contents.snapshots) - kept_snapshots))
     return Removal(
@@ -160,31 +154,29 @@ def plan_without(
         blobs=tuple(
             sorted(d for d in contents.blobs - blobs if not only_theirs or d in their_blobs)
         ),
-        records=tuple(
-            sorted(d for d in contents.records - remaining if not only_theirs or d in their_diffs)
-        ),
         known=tuple(
             sorted(
                 d
-                for d, diff_id in contents.known.items()
-                if diff_id not in remaining and (not only_theirs or diff_id in their_diffs)
+                for d, chain in contents.known.items()
+                if chain in layers or (not only_theirs and chain not in contents.layers)
             )
         ),
         size=sum(contents.layers[d].size for d in layers),
     )
 
 
-def _needed_layers(
-    contents: Contents,
-    images: Iterable[StoredImage],
-    uses: Iterable[Use],
-    snapshots: Collection[str],
-) -> set[Digest]:
-    roots = [layer.chain_id for image in images for layer in image.layers]
-    roots += [use.layer for use in uses if use.layer is not None]
-    for snapshot, stack in contents.snapshots.items():
-        if snapshot in snapshots:
-            roots += stack
+def needed_layers(contents: Contents, without: Collection[str] = ()) -> set[Digest]:
+    """The layers that images (but for those of `without`), users and snapshots stand on."""
+    roots = [
+        layer.chain_id
+        for key, image in contents.images.items()
+        if key not in without
+        for layer in image.layers
+    ]
+    for use, there in contents.uses.items():
+        if there:
+            roots += contents.snapshots.get(use.id, ())
+            roots += [use.layer] if use.layer is not None else []
     return _closure(contents, roots)
 
 
@@ -204,7 +196,7 @@ def _closure(contents: Contents, roots: Iterable[Digest]) -> set[Digest]:
     return found
 
 
-def _children_first(contents: Contents, layers: Sequence[Digest]) -> tuple[Digest, ...]:
+def _children_first(contents: Contents, layers: Iterable[Digest]) -> tuple[Digest, ...]:
     def depth(digest: Digest) -> int:
         count = 0
         facts = contents.layers.get(digest)

@@ -146,12 +146,29 @@ class Uses:
         held.close()
         return False
 
-    def remove(self, use: Use) -> None:
-        """Forget a user that is gone, whose snapshot has been removed."""
-        self._records.remove(use.id)
-        held = self._locks.try_exclusive(LOCK, use.id)
-        if held is not None:
-            held.retire()
+    def claim_dead(self, use_id: str) -> Held | None:
+        """The lock of a user that is gone, or that was never recorded, for who removes what
+        it left; None when somebody is there."""
+        held = self._locks.try_exclusive(LOCK, checked_id(use_id))
+        if held is None:
+            return None
+        try:
+            use = self._records.read(use_id, Use.from_json)
+        except BaseException:
+            held.close()
+            raise
+        if use is not None and (use.persistent or is_running(use.owner, self._proc)):
+            held.close()
+            return None
+        return held
+
+    def forget(self, use_id: str) -> None:
+        """Remove the record of a user, whose lock the caller has and whose snapshot is gone."""
+        self._records.remove(use_id)
+
+    def marks(self) -> dict[str, str]:
+        """See Records.marks."""
+        return self._records.marks()
 
 
 def this_process(proc: str = "/proc") -> Owner:

@@ -192,11 +192,15 @@ class Records:
         except (Error, ValueError) as e:
             raise StorageError(f"{path} is damaged: {e}", path=path) from e
 
-    def write(self, name: str, document: Mapping[str, Any]) -> None:
-        """Store a record, whole and durable; raises StorageError."""
+    def write(self, name: str, document: Mapping[str, Any], *, durable: bool = True) -> None:
+        """Store a record, whole, and unless it can be learnt again durable; raises
+        StorageError."""
         with storage_errors(self.directory):
-            os.makedirs(self.directory, exist_ok=True)
-        write_file(self.path(name), strict_json.dumps(document))
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        if durable:
+            write_file(self.path(name), strict_json.dumps(document), mode=0o600)
+        else:
+            replace_file(self.path(name), strict_json.dumps(document))
 
     def remove(self, name: str) -> bool:
         """Remove a record durably; whether it was there. Raises StorageError."""
@@ -230,6 +234,23 @@ class Records:
             return
         except OSError as e:
             raise StorageError(f"{self.directory}: {e.strerror}", path=self.directory) from e
+
+
+def replace_file(path: str, content: bytes) -> None:
+    """Make `path` hold `content` for every process, if not for a power loss; StorageError."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}-{name[:40]}")
+    with storage_errors(path):
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+            os.rename(temporary, path)
+        except BaseException:
+            try:
+                os.unlink(temporary)
+            except FileNotFoundError:
+                pass
+            raise
 
 
 def name_key(name: str) -> str:

@@ -20,22 +20,26 @@ _WHAT = "record of a blob"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownBlob:
-    """What is in a blob: `diff_id` and `size` (bytes) of its uncompressed tar; `blob_size` is
-    the blob's own."""
+    """What is in a blob of `size` bytes: the `diff_id` of its uncompressed tar, and the
+    `chain_id` of a layer that it became."""
 
     diff_id: Digest
+    chain_id: Digest
     size: int
-    blob_size: int
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> KnownBlob:
         """What a record says; raises InvalidManifest or InvalidDigest."""
         diff_id = optional(value, "diffId", str, _WHAT)
+        chain_id = optional(value, "chainId", str, _WHAT)
         size = optional(value, "size", int, _WHAT)
-        blob_size = optional(value, "blobSize", int, _WHAT)
-        if diff_id is None or size is None or blob_size is None:
-            raise InvalidManifest(f"{_WHAT} has no diffId, size or blobSize")
-        return cls(diff_id=Digest.parse(diff_id), size=size, blob_size=blob_size)
+        if diff_id is None or chain_id is None or size is None:
+            raise InvalidManifest(f"{_WHAT} is not complete")
+        return cls(
+            diff_id=Digest.parse(diff_id),
+            chain_id=Digest.parse(chain_id),
+            size=size,
+        )
 
 
 class KnownBlobs:
@@ -57,13 +61,13 @@ class KnownBlobs:
         if self.get(digest) != known:
             document = {
                 "diffId": str(known.diff_id),
+                "chainId": str(known.chain_id),
                 "size": known.size,
-                "blobSize": known.blob_size,
             }
-            self._records.write(_name(digest), document)
+            self._records.write(_name(digest), document, durable=False)
 
     def all(self) -> dict[Digest, Digest]:
-        """All known blobs with the diff_ids of their layers."""
+        """All known blobs with the chain_ids of the layers that they became."""
         found: dict[Digest, Digest] = {}
         for name in self._records.marks():
             try:
@@ -72,7 +76,7 @@ class KnownBlobs:
                 continue
             known = self.get(digest)
             if known is not None:
-                found[digest] = known.diff_id
+                found[digest] = known.chain_id
         return found
 
     def remove(self, digest: Digest) -> None:

@@ -21,10 +21,11 @@ from imgtools.blob.files import storage_errors, write_all
 from imgtools.blob.tar import BLOCK, EntryType, TarLimits, fields, member, pax
 from imgtools.blob.tar.data import CHUNK, Readable
 from imgtools.blob.tar.root import Root
-from imgtools.errors import Error, InvalidArchive, StorageError
+from imgtools.errors import Error, StorageError
 from imgtools.spec.digest import Digest, new_hasher
 
 MAGIC = b"imgtools layer record 1\n"
+_SIZE = struct.Struct(">Q")
 _HEAD = struct.Struct(">cQ")
 _RAW, _FILE, _END = b"R", b"F", b"E"
 _PATH = struct.Struct(">H")
@@ -49,7 +50,8 @@ class Recorder:
         self._raw = bytearray()
         self._parser = None if whole else _Parser(self._keep, self._file)
         self.size = 0
-        write_all(out, MAGIC)
+        with storage_errors("layer record"):
+            write_all(out, MAGIC + _SIZE.pack(0))
 
     @property
     def diff_id(self) -> Digest:
@@ -74,6 +76,8 @@ class Recorder:
         self._write(_HEAD.pack(_END, self.size))
         with storage_errors("layer record"):
             write_all(self._out, self._packer.flush())
+            self._out.seek(len(MAGIC))
+            write_all(self._out, _SIZE.pack(self.size))
 
     def _keep(self, data: bytes) -> None:
         self._raw += data
@@ -255,9 +259,7 @@ class _Unpacked:
         self._where = where
         self._unpacker = zlib.decompressobj()
         self._rest = b""
-        with storage_errors(where):
-            if file.read(len(MAGIC)) != MAGIC:
-                raise _damaged(where)
+        size_of(file, where)
 
     def exactly(self, size: int) -> bytes:
         parts, have = [self._rest], len(self._rest)
@@ -279,6 +281,17 @@ class _Unpacked:
         return whole[:size]
 
 
+def size_of(record: BinaryIO, where: str) -> int:
+    """The length in bytes of the tar of an open record, which is read past that; raises
+    StorageError naming `where`."""
+    with storage_errors(where):
+        head = record.read(len(MAGIC) + _SIZE.size)
+    if len(head) != len(MAGIC) + _SIZE.size or not head.startswith(MAGIC):
+        raise _damaged(where)
+    size: int = _SIZE.unpack_from(head, len(MAGIC))[0]
+    return size
+
+
 def _damaged(where: str) -> StorageError:
     return StorageError(f"{where}: the record of a layer is damaged", path=where)
 
@@ -294,6 +307,8 @@ class Replay:
     def __init__(self, record: str, tree: str) -> None:
         with storage_errors(record):
             self._file = open(record, "rb", buffering=0)  # noqa: SIM115 - see close
+        self.size = size_of(self._file, record)
+        self._file.seek(0)
         self._where = record
         self._tree = tree
         self._root: Root | None = None
@@ -377,8 +392,9 @@ def look_up(root: Root, path: bytes) -> tuple[os.stat_result, int, bytes] | None
         return None
 
 
-def comes_back(record: str, tree: str) -> bool:
-    """Whether every file of a record is in `tree`, with its length and as a file of its own.
+def comes_back(record: BinaryIO, tree: str) -> bool:
+    """Whether every file of a record (an open file, read from its start) is in `tree`, with
+    its length and as a file of its own.
 
     Two names of one inode are a file that was written twice, of which the first content is
     gone. Raises StorageError for a damaged record.
@@ -386,18 +402,16 @@ def comes_back(record: str, tree: str) -> bool:
     seen: set[int] = set()
     root = open_root(tree)
     try:
-        with storage_errors(record), open(record, "rb", buffering=0) as file:
-            for kind, path, size in _operations(file, record):
-                if kind != _FILE:
-                    continue
-                found = look_up(root, path)
-                if found is None or not stat.S_ISREG(found[0].st_mode):
-                    return False
-                if found[0].st_size != size or found[0].st_ino in seen:
-                    return False
-                seen.add(found[0].st_ino)
-    except InvalidArchive:
-        return False
+        record.seek(0)
+        for kind, path, size in _operations(record, tree):
+            if kind != _FILE:
+                continue
+            found = look_up(root, path)
+            if found is None or not stat.S_ISREG(found[0].st_mode):
+                return False
+            if found[0].st_size != size or found[0].st_ino in seen:
+                return False
+            seen.add(found[0].st_ino)
     finally:
         root.close()
     return True

@@ -46,9 +46,9 @@ from imgtools.errors import Cancelled, DigestMismatch, Error, SizeMismatch
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
-from imgtools.spec.manifest import RawManifest
+from imgtools.spec.manifest import Manifest, RawManifest, parse
 from imgtools.task import Finished, Note, Started, Tally, Task, WorkerPool
-from imgtools.transport.base import BlobOpener, BlobOutcome, Destination, Source
+from imgtools.transport.base import Announced, BlobOpener, BlobOutcome, Destination, Source
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,7 @@ def execute(plan: CopyPlan, source: Source, destination: Destination, *, task: T
         task.warn(warning)
     run = _Run(plan, source, destination)
     if not plan.up_to_date:
+        run.announce()
         with WorkerPool(task) as pool:
             # Not map, which waits and so would report the first error only.
             for action in plan.blobs:
@@ -119,6 +120,16 @@ class _Run:
         self.threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // max(1, changed)))
         # Transfers may be many at a time; each compressor has buffers of many chunks.
         self.compressors = threading.BoundedSemaphore(_MOST_THREADS)
+
+    def announce(self) -> None:
+        """Tell a destination that wants to know what will come, where it is known by now."""
+        for action in self.plan.manifests:
+            raw = action.raw if action.top and isinstance(action, PutManifest) else None
+            if raw is None or not isinstance(self.destination, Announced):
+                continue
+            view = parse(raw)
+            if isinstance(view, Manifest) and not view.is_artifact:
+                self.destination.announce(raw, self._opener(view.config))
 
     def blob(self, action: AnyBlobAction, task: Task) -> None:
         """Do one blob action; runs in a worker."""

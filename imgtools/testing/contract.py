@@ -30,6 +30,7 @@ from imgtools.testing.contract_kit import (
     Endpoint,
     Failing,
     check_same,
+    content_of,
     expected,
     opener,
     put,
@@ -301,7 +302,7 @@ def read_in_parallel(endpoint: Endpoint) -> None:
 
         with WorkerPool(Task(jobs=6)) as pool:
             found = pool.map(read, view.blobs())
-        assert found == [sample.content(d.digest) for d in view.blobs()]
+        assert found == [content_of(sample, d) for d in view.blobs()]
 
 
 CASES: tuple[Case, ...] = (

@@ -15,6 +15,7 @@ from imgtools.testing import images
 from imgtools.testing.contract_kit import (
     Endpoint,
     check_same,
+    content_of,
     opener,
     round_trip,
     suitable,
@@ -32,7 +33,7 @@ def blob_at_an_offset(endpoint: Endpoint) -> None:
         view = mf.parse(source.top())
         assert isinstance(view, mf.Manifest)
         for descriptor in view.blobs():
-            content = sample.content(descriptor.digest)
+            content = content_of(sample, descriptor)
             size = len(content)
             for offset, length in (
                 (0, 1),

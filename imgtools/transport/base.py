@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
 from imgtools.blob.reader import BlobReader
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
 from imgtools.task import Task
+from imgtools.transport.options import DestinationOptions, SourceOptions
 
 BlobOpener = Callable[[], BlobReader]
 """Opens a blob from its start; called again when a transfer has to be repeated."""
@@ -178,3 +179,32 @@ class Destination(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+@runtime_checkable
+class Announced(Protocol):
+    """A destination that does better when it knows beforehand what is going to come."""
+
+    def announce(self, raw: RawManifest, open_config: BlobOpener) -> None:
+        """The manifest that will be put as the top one, byte for byte, before its blobs are;
+        `open_config` reads the config that it names. Raises what reading raises."""
+        ...
+
+
+class Opener(Protocol):
+    """Opens the names of a transport that this package does not have itself.
+
+    `rest` is what stands behind `transport:`; errors are those of `Transports`.
+    """
+
+    def open_source(self, rest: str, options: SourceOptions) -> Source:
+        """The source that `rest` means."""
+        ...
+
+    def open_destination(self, rest: str, options: DestinationOptions) -> Destination:
+        """The destination that `rest` means."""
+        ...
+
+    def close(self) -> None:
+        """Release what names were opened with; safe to call twice."""
+        ...

@@ -128,12 +128,14 @@ class SourceOptions:
 
     `tmpdir` is where input that cannot be read in place (standard input, compressed
     archives) is spooled; `shared_blob_dir` is skopeo's directory of blobs that several OCI
-    layouts share.
+    layouts share. `as_received` asks a store of unpacked images for the manifest that an
+    image came with, whose compressed layers it cannot give, to be looked at.
     """
 
     registry: RegistryOptions = field(default_factory=RegistryOptions)
     tmpdir: str | None = None
     shared_blob_dir: str | None = None
+    as_received: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,14 @@ challenges and tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from imgtools.errors import Unsupported
 from imgtools.spec.reference import ImageName, Reference
 from imgtools.task import CancelToken
-from imgtools.transport.base import Destination, Source
+from imgtools.transport.base import Destination, Opener, Source
 from imgtools.transport.closing import Closing
 from imgtools.transport.options import DestinationOptions, RegistryOptions, SourceOptions
 
@@ -32,20 +33,28 @@ TRANSPORTS = (
     "containers-storage",
     "docker-daemon",
 )
-"""Every transport whose names we understand; the last two are not there yet."""
+"""Every transport whose names we understand; the last is not there yet, and the one before it
+is given to `Transports` by who has a store."""
 
 
 class Transports(Closing):
     """Opens sources and destinations, and closes the registry sessions behind them."""
 
     def __init__(
-        self, cancel: CancelToken | None = None, *, warn: Callable[[str], object] | None = None
+        self,
+        cancel: CancelToken | None = None,
+        *,
+        warn: Callable[[str], object] | None = None,
+        more: Mapping[str, Callable[[], Opener]] = MappingProxyType({}),
     ) -> None:
         """Cancelling `cancel` also ends waits for a registry that nothing else could end;
         `warn` is called with each warning of a registry, from any thread, instead of
-        logging it."""
+        logging it. `more` has the transports of other packages by name, each made when a
+        name first needs it and closed with this."""
         self._cancel = cancel
         self._warn = warn
+        self._more = more
+        self._openers: dict[str, Opener] = {}
         self._sessions: SessionPool | None = None
         self._routes: Routes | None = None
 
@@ -75,7 +84,7 @@ class Transports(Closing):
                 from imgtools.transport.tarball import TarballSource
 
                 return TarballSource.open(parsed.rest, tmpdir=options.tmpdir)
-        raise _unsupported(parsed)
+        return self._opener(parsed).open_source(parsed.rest, options)
 
     def open_destination(self, name: str | ImageName, options: DestinationOptions) -> Destination:
         """The destination that `name` means; raises InvalidReference, Unsupported, Conflict
@@ -122,7 +131,7 @@ class Transports(Closing):
                 return DirectoryDestination(parsed.rest, journal_dir=options.registry.journal_dir)
             case "tarball":
                 raise Unsupported("tarball: can only be read, not written")
-        raise _unsupported(parsed)
+        return self._opener(parsed).open_destination(parsed.rest, options)
 
     def list_tags(
         self, reference: Reference, options: RegistryOptions, limit: int | None = None
@@ -173,6 +182,18 @@ class Transports(Closing):
         sessions, self._sessions, self._routes = self._sessions, None, None
         if sessions is not None:
             sessions.close()
+        while self._openers:
+            self._openers.popitem()[1].close()
+
+    def _opener(self, name: ImageName) -> Opener:
+        """What opens the names of a transport that is not ours; raises Unsupported."""
+        found = self._openers.get(name.transport)
+        if found is None:
+            make = self._more.get(name.transport)
+            if make is None:
+                raise _unsupported(name)
+            found = self._openers[name.transport] = make()
+        return found
 
 
 def parse_name(text: str) -> ImageName:
