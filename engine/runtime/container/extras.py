@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from engine.runtime.record import Record
 from engine.runtime.rootfs.model import RootOverlay
-
-
-class Filter(Record):
-    """A further seccomp program, loaded after that of config.json; with `listener` its
-    notifications go to whoever launches the container."""
-
-    program: bytes
-    listener: bool = False
+from engine.runtime.seccomp.filter import Filter
 
 
 class Extras(Record):
-    """`overlay` is the root instead of root.path. `filters` come on top of linux.seccomp, and
-    need no_new_privs or CAP_SYS_ADMIN as every filter does.
+    """`overlay` is the root instead of root.path. `filters` are loaded
+    before that of linux.seccomp; a listener of theirs goes to whoever launches the container.
+    `forgiving`: limits are defaults of ours, and what cannot be set becomes a warning.
 
-    `single_id`: the user namespace has one id only, so groups cannot be set and the ids asked
-    for are taken as far as they exist. `die_with_creator`: the container is killed when the
-    process that made it ends.
+    `die_with_creator`: the container is killed when the process that made it ends.
     """
 
     overlay: RootOverlay | None = None
     filters: tuple[Filter, ...] = ()
-    single_id: bool = False
+    forgiving: bool = False
     die_with_creator: bool = False

@@ -1,4 +1,4 @@
-"""The birth of a container's init: cloned, mapped, put into its cgroup, and let go.
+"""The birth of a container's init: cloned into its namespaces and cgroup, and mapped.
 
 What is written here runs in the runtime's own process; the child's side is `init`, and
 `stage` where a process in between is needed. Until the init has said that it is ready,
@@ -24,46 +24,49 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     Init = Callable[[Channel, bool], NoReturn]
+    Joined = tuple[tuple[str, int], ...]
+
+
+class Order(Record):
+    """What is to be born: the namespaces, the ids of a new user namespace, and `cgroup_fd`,
+    a cgroup2 directory to begin in or -1."""
+
+    namespaces: NamespacePlan
+    uids: tuple[IdMapping, ...] = ()
+    gids: tuple[IdMapping, ...] = ()
+    cgroup_fd: int = -1
 
 
 class Born(Record):
-    """An init that waits for "go": `mapped` says whether its user namespace has its ids."""
+    """An init that waits to be let go."""
 
     pid: int
     pidfd: int
     channel: Channel
 
 
-def spawn(
-    plan: NamespacePlan,
-    uids: tuple[IdMapping, ...],
-    gids: tuple[IdMapping, ...],
-    cgroup_fd: int,
-    init: Init,
-) -> Born:
-    """Clone the init that runs `init(channel, in_new_user_namespace)` in its namespaces.
-
-    `cgroup_fd` is a cgroup2 directory to begin in, or -1. Raises KernelRefused.
-    """
+def spawn(order: Order, init: Init) -> Born:
+    """Clone the init that runs `init(channel, in_new_user_namespace)`. Raises KernelRefused."""
+    plan = order.namespaces
     joined = open_joined(plan)
     ours, theirs = pair()
     new_user = plan.has_new("user")
     try:
         if plan.staged:
-            born = _staged(plan, joined, ours, theirs, uids, gids, lambda: init(theirs, new_user))
-        else:
-            try:
-                # A new cgroup namespace is made by the init itself, when it is in its cgroup.
-                flags = plan.new & ~processes.CLONE_NEWCGROUP
-                pid, pidfd = processes.clone3(flags, cgroup_fd=cgroup_fd)
-            except OSError as e:
-                raise refused("clone the container's init", e) from e
-            if pid == 0:
-                ours.close()
-                init(theirs, new_user)
-            born = Born(pid=pid, pidfd=pidfd, channel=ours)
-            if new_user:
-                _map_or_kill(born, uids, gids)
+            return _staged(order, joined, ours, theirs, init)
+        try:
+            # A new cgroup namespace is made by the init itself, when it is in its cgroup.
+            flags = plan.new & ~processes.CLONE_NEWCGROUP
+            pid, pidfd = processes.clone3(flags, cgroup_fd=order.cgroup_fd)
+        except OSError as e:
+            raise refused("clone the container's init", e) from e
+        if pid == 0:
+            ours.close()
+            init(theirs, new_user)
+        born = Born(pid=pid, pidfd=pidfd, channel=ours)
+        if new_user:
+            _map_or_end(born, order)
+        return born
     except BaseException:
         ours.close()
         raise
@@ -71,40 +74,37 @@ def spawn(
         theirs.close()
         for _, fd in joined:
             os.close(fd)
-    return born
 
 
-def _map_or_kill(born: Born, uids: tuple[IdMapping, ...], gids: tuple[IdMapping, ...]) -> None:
+def _map_or_end(born: Born, order: Order) -> None:
     try:
-        write_maps(born.pid, uids, gids)
+        write_maps(born.pid, order.uids, order.gids)
     except Failure:
         end(born)
         raise
 
 
-def _staged(
-    plan: NamespacePlan,
-    joined: tuple[tuple[str, int], ...],
-    ours: Channel,
-    theirs: Channel,
-    uids: tuple[IdMapping, ...],
-    gids: tuple[IdMapping, ...],
-    init: Callable[[], NoReturn],
-) -> Born:
+def _staged(order: Order, joined: Joined, ours: Channel, theirs: Channel, init: Init) -> Born:
+    new_user = order.namespaces.has_new("user")
     stage, stage_theirs = pair()
     pid = os.fork()
     if pid == 0:
         ours.close()
         stage.close()
-        run_stage(plan, joined, stage_theirs, init)
+        run_stage(
+            order.namespaces,
+            joined,
+            order.cgroup_fd,
+            stage_theirs,
+            lambda: init(theirs, new_user),
+        )
     stage_theirs.close()
     theirs.close()
-    mapped = not plan.has_new("user")
     try:
         message, fds = stage.expect("map", "cloned")
-        if message["type"] == "map":
-            write_maps(pid, uids, gids)
-            mapped = True
+        mapped = message["type"] == "map"
+        if mapped:
+            write_maps(pid, order.uids, order.gids)
             stage.send({"type": "mapped"})
             message, fds = stage.expect("cloned")
     except Failure:
@@ -117,17 +117,20 @@ def _staged(
     if not isinstance(number, int) or len(fds) != 1:
         raise Failure("the process that joins namespaces gave no pid")
     born = Born(pid=number, pidfd=fds[0], channel=ours)
-    if not mapped:
-        _map_or_kill(born, uids, gids)
+    if new_user and not mapped:
+        _map_or_end(born, order)
     return born
 
 
 def end(born: Born) -> None:
-    """Kill an init that was not let go, and reap it."""
+    """Kill an init that is not wanted any more, and reap it."""
     try:
         processes.signal_pidfd(born.pidfd, processes.SIGKILL)
     except ProcessLookupError:
         pass
-    os.waitpid(born.pid, 0)
+    try:
+        os.waitpid(born.pid, 0)
+    except ChildProcessError:
+        pass
     os.close(born.pidfd)
     born.channel.close()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def run_stage(
     plan: NamespacePlan,
     joined: tuple[tuple[str, int], ...],
+    cgroup_fd: int,
     channel: Channel,
     init: Callable[[], NoReturn],
 ) -> NoReturn:
@@ -33,7 +34,7 @@ def run_stage(
         if plan.has_new("time"):
             flags = _enter_time(plan, channel, flags)
         try:
-            pid, pidfd = processes.clone3(flags | processes.CLONE_PARENT)
+            pid, pidfd = processes.clone3(flags | processes.CLONE_PARENT, cgroup_fd=cgroup_fd)
         except OSError as e:
             raise refused("clone the container's init", e) from e
         if pid == 0:

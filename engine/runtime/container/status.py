@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from engine.runtime.cgroups import manage
+from engine.runtime.cgroups import document, ending
 from engine.runtime.cgroups.model import Cgroup
 from engine.runtime.container import state as states
 from engine.runtime.container.gate import is_waiting
@@ -35,14 +35,14 @@ def status_of(directory: StateDir, state: State) -> str:
     if not states.is_alive(state.pid, state.started):
         return STOPPED
     cgroup = cgroup_of(state)
-    if cgroup is not None and manage.is_frozen(cgroup):
+    if cgroup is not None and ending.is_frozen(cgroup):
         return PAUSED
     return CREATED if is_waiting(directory) else RUNNING
 
 
 def cgroup_of(state: State) -> Cgroup | None:
     """The container's cgroup, None if it has none."""
-    return manage.from_document(state.cgroup) if state.cgroup else None
+    return document.from_document(state.cgroup) if state.cgroup else None
 
 
 def describe(directory: StateDir, state: State, status: str = "") -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from engine.runtime.container.extras import Extras, Filter
+from engine.runtime.container.extras import Extras
 from engine.runtime.errors import Damaged
 from engine.runtime.record import Record
 from engine.runtime.rootfs.model import RootOverlay
+from engine.runtime.seccomp.filter import Filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def to_document(request: LaunchRequest) -> dict[str, Any]:
             "upper": overlay.upper.hex(),
             "work": overlay.work.hex(),
         }
-    document["filters"] = [[f.program.hex(), f.listener] for f in request.extras.filters]
-    document["keep_ids"] = request.extras.single_id
+    document["filters"] = [[f.program.hex(), f.flags] for f in request.extras.filters]
+    document["forgiving"] = request.extras.forgiving
     return document
 
 
@@ -65,10 +66,10 @@ def from_document(document: dict[str, Any]) -> LaunchRequest:
                 }
             ),
             filters=tuple(
-                Filter(program=bytes.fromhex(program), listener=bool(listener))
-                for program, listener in document.pop("filters")
+                Filter(program=bytes.fromhex(program), flags=int(flags))
+                for program, flags in document.pop("filters")
             ),
-            single_id=bool(document.pop("keep_ids")),
+            forgiving=bool(document.pop("forgiving")),
             die_with_creator=True,
         )
         return LaunchRequest(**document, extras=extras)

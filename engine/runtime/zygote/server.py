@@ -7,7 +7,7 @@ monitor is killed, the container dies with it and the launcher cleans up.
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import fcntl
 import os
 import select
@@ -153,7 +153,7 @@ def _monitor(request: LaunchRequest, fds: tuple[int, ...]) -> NoReturn:
             config,
             options,
             lambda text: channel.send({"type": "warning", "message": text}),
-            attend=lambda pidfd: _attend(pidfd, channel),
+            attend=lambda pid: _attend(pid, channel),
             extras=request.extras,
             tell=lambda kind, document, more: channel.send({"type": kind, **document}, more),
         )
@@ -175,8 +175,9 @@ def _content(fd: int) -> bytes:
     return os.pread(fd, size, 0)
 
 
-def _attend(pidfd: int, channel: Channel) -> None:
+def _attend(pid: int, channel: Channel) -> None:
     """Until the init ends: pass signals on, and kill it if nobody is there any more."""
+    pidfd = processes.pidfd_open(pid)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.register(channel.fileno(), select.POLLIN)
