@@ -4,13 +4,14 @@ descriptors that go along. Both ends treat what arrives as if a stranger had sen
 from __future__ import annotations
 
 import _socket
-import array
+import struct
 
 from engine.runtime.errors import Damaged, Failure, from_document
 from engine.runtime.jsontext import encode, parse
 
 MAX_MESSAGE = 1 << 18
 MAX_DESCRIPTORS = 64
+FD_SIZE = struct.calcsize("i")
 
 
 class Channel:
@@ -32,7 +33,7 @@ class Channel:
         """Send one message; raises OSError, EPIPE if the other end is gone."""
         ancillary = []
         if fds:
-            rights = array.array("i", fds)
+            rights = struct.pack(f"{len(fds)}i", *fds)
             ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)]
         self._socket.sendmsg([encode(message).encode()], ancillary, _socket.MSG_NOSIGNAL)
 
@@ -47,10 +48,10 @@ class Channel:
             content, ancillary, flags, _ = self._socket.recvmsg(MAX_MESSAGE, size, flags)
         except ConnectionResetError:
             return None
-        fds = array.array("i")
+        fds: list[int] = []
         for level, kind, data in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+                fds += struct.unpack_from(f"{len(data) // FD_SIZE}i", data)
         if not content:
             return None
         document = parse(content, "message")

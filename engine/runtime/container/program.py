@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import _socket
-import array
 import os
 import select
+import struct
 
 from engine.runtime.container.channel import Channel
 from engine.runtime.errors import Damaged, InvalidConfig, KernelRefused, from_document, refused
@@ -77,7 +77,7 @@ def _send_listener(config: Config, state: dict[str, Any], listener: int) -> None
     end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         end.connect(os.fsencode(path))
-        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [listener]))
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", listener))
         end.sendmsg([encode(document).encode()], [rights], _socket.MSG_NOSIGNAL)
     except OSError as e:
         raise refused(f"send the seccomp listener to {path}", e) from e
