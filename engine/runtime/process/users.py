@@ -64,9 +64,9 @@ def resolve_user(root_fd: int, text: str) -> ResolvedUser:
     number above MAX_ID, an empty part, and files that are not regular or larger than MAX_FILE.
     """
     user_part, colon, group_part = text.partition(":")
-    if "\0" in text or (text and not user_part) or (colon and not group_part):
+    if (text and not user_part) or (colon and not group_part):
         raise InvalidConfig(f"invalid user {text!r}: expected USER or USER:GROUP")
-    wanted = os.fsencode(user_part or "0")
+    wanted = _name(user_part)
     number = parse_id(user_part) if user_part else 0
     user = next(
         (
@@ -78,9 +78,8 @@ def resolve_user(root_fd: int, text: str) -> ResolvedUser:
     )
     if user is None:
         if number is None:
-            raise InvalidConfig(
-                f"unable to find user {user_part}: no matching entries in passwd file"
-            )
+            shown = _shown(user_part)
+            raise InvalidConfig(f"unable to find user {shown}: no matching entries in passwd file")
         user = _User(name=b"", uid=number, gid=0, home=b"/")
     gid = _group_id(root_fd, group_part) if group_part else user.gid
     others: tuple[int, ...] = ()
@@ -118,11 +117,24 @@ def _group_id(root_fd: int, text: str) -> int:
     number = parse_id(text)
     if number is not None:
         return number
-    wanted = os.fsencode(text)
+    wanted = _name(text)
     found = next((group.gid for group in _groups(root_fd) if group.name == wanted), None)
     if found is None:
-        raise InvalidConfig(f"unable to find group {text}: no matching entries in group file")
+        shown = _shown(text)
+        raise InvalidConfig(f"unable to find group {shown}: no matching entries in group file")
     return found
+
+
+def _name(text: str) -> bytes:
+    """A name as it is in a file; empty, which matches nothing, where no file can hold it."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        return b""
+
+
+def _shown(text: str) -> str:
+    return text if text.isprintable() else ascii(text)
 
 
 def _users(root_fd: int) -> Iterator[_User]:
