@@ -26,7 +26,9 @@ class NetworkFacts:
     pasta knows, whether /dev/net/tun can be opened, and the texts of resolv.conf.
 
     `real_resolv_conf` is what systemd-resolved or NetworkManager would ask itself, for where
-    the host's file names only their own server on the loopback.
+    the host's file names only their own server on the loopback. `host_address` is the host's
+    IPv4 address towards the outside, `ipv6` whether it has a way there by IPv6. `real_root`
+    says that this is root outside of any user namespace.
     """
 
     pasta: str = ""
@@ -39,6 +41,7 @@ class NetworkFacts:
     host_name: str = ""
     host_address: str = ""
     ipv6: bool = False
+    real_root: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

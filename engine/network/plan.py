@@ -67,6 +67,9 @@ def _default(facts: NetworkFacts) -> NetworkPlan:
 def _pasta(facts: NetworkFacts) -> NetworkPlan:
     _require("pasta", facts.pasta, facts.tun_problem)
     command = [facts.pasta, "--config-net", "--foreground"]
+    if facts.real_root:
+        # As nobody, which is its default, pasta may not enter a namespace that root made.
+        command += ["--runas", "0"]
     command += ["-t", "none", "-u", "none", "-T", "none", "-U", "none"]
     command += ["--no-map-gw", "--quiet", "--dns-forward", PASTA_DNS]
     # Only since 2024; it gives the host an address that the guest can use.
@@ -78,6 +81,8 @@ def _pasta(facts: NetworkFacts) -> NetworkPlan:
         private=True,
         helper=tuple(command),
         nameservers=(PASTA_DNS,),
+        # pasta gives the container the host's own address.
+        address=facts.host_address,
         host_address=PASTA_HOST if reachable else "",
     )
 
