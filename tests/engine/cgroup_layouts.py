@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from engine.runtime.cgroups.model import CgroupHost, Hierarchy
+from engine.runtime.cgroups.model import CgroupHost, CgroupPlan, Hierarchy
 
 V1_CONTROLLERS = (
     "cpu,cpuacct",
@@ -127,3 +127,12 @@ def _version_1(sets: tuple[str, ...], own: str, writable: bool) -> tuple[Hierarc
         )
         for controllers in ("name=systemd", *sets)
     )
+
+
+def writes(plan: CgroupPlan) -> list[str]:
+    """Every write of a plan as "file=value", those that need not be there in brackets."""
+    return [
+        f"[{w.file}={w.value}]" if w.if_present else f"{w.file}={w.value}"
+        for directory in plan.directories
+        for w in directory.writes
+    ]

@@ -88,7 +88,7 @@ def set_devices(fd: int, plan: CgroupPlan, applying: Applying) -> None:
         else:
             from engine.runtime.cgroups.bpf import set_device_program
 
-            set_device_program(fd, plan.program)
+            set_device_program(fd, plan.program or b"")
     except OSError as e:
         applying.failed("linux.resources.devices: set the device rules", plan.devices_required, e)
 

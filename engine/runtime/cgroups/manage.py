@@ -64,10 +64,10 @@ def create(plan: CgroupPlan) -> Cgroup:
     devices_done = False
     try:
         for planned in plan.directories:
-            made = _create_one(planned, plan, applying)
+            made, is_new = _create_one(planned, plan, applying)
             if made is not None:
                 done.append(made)
-                devices_done |= set_devices_of(made, plan, applying)
+                devices_done |= _set_devices_of(made, plan, applying, is_new)
         if not devices_done and (plan.program or plan.devices is not None):
             applying.failed("linux.resources.devices: no cgroup was made", plan.devices_required)
     except BaseException:
@@ -83,8 +83,9 @@ def create(plan: CgroupPlan) -> Cgroup:
 
 def _create_one(
     planned: PlannedDirectory, plan: CgroupPlan, applying: Applying
-) -> CgroupDirectory | None:
-    """Make one cgroup and write its limits; None where it cannot be and need not."""
+) -> tuple[CgroupDirectory | None, bool]:
+    """Make one cgroup and write its limits, None where it cannot be and need not; whether it was
+    not there before."""
     missing: dict[str, str] = {}
 
     def visit(fd: int, above: int | None) -> None:
@@ -100,7 +101,7 @@ def _create_one(
         if planned.required and not (plan.forgiving and e.errno in _REFUSALS):
             raise failure from e
         applying.notes.append(failure.message)
-        return None
+        return None, False
     directory = CgroupDirectory(
         version=planned.version,
         controllers=planned.controllers,
@@ -113,7 +114,7 @@ def _create_one(
             _refuse_used(fd, planned)
         if planned.version == 2 and not _is_domain(fd, planned, applying):
             _discard([directory] if made else [])
-            return None
+            return None, False
         write_limits(fd, planned.writes, missing, applying)
         if planned.version == 2 and plan.owner is not None:
             _delegate(fd, plan.owner)
@@ -123,7 +124,7 @@ def _create_one(
         raise
     finally:
         os.close(fd)
-    return directory
+    return directory, made > 0
 
 
 def _refuse_used(fd: int, planned: PlannedDirectory) -> None:
@@ -195,12 +196,16 @@ def _delegate(fd: int, uid: int) -> None:
         raise refused(f"give the container's cgroup to uid {uid}", e) from e
 
 
-def set_devices_of(directory: CgroupDirectory, plan: CgroupPlan, applying: Applying) -> bool:
+def _set_devices_of(
+    directory: CgroupDirectory, plan: CgroupPlan, applying: Applying, is_new: bool
+) -> bool:
     """Set the plan's device rules where `directory` is the place for them; whether it is."""
-    here = (directory.version == 1 and "devices" in directory.controllers) or (
-        directory.version == 2 and plan.devices is None
-    )
-    if not here or (plan.devices is None and not plan.program):
+    if directory.version == 1:
+        here = plan.devices is not None and "devices" in directory.controllers
+    else:
+        # A cgroup that was just made has no filter to remove.
+        here = plan.program is not None and not (is_new and not plan.program)
+    if not here:
         return False
     fd = _open(directory)
     try:
@@ -347,8 +352,7 @@ def update(
     applying = Applying(forgiving, list(plan.notes))
     for planned, directory in zip(plan.directories, cgroup.directories, strict=True):
         _update_one(planned, plan, applying)
-        if resources.devices:
-            set_devices_of(directory, plan, applying)
+        _set_devices_of(directory, plan, applying, False)
     return tuple(applying.notes)
 
 

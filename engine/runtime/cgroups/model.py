@@ -97,8 +97,9 @@ class PlannedDirectory(Record):
 class CgroupPlan(Record):
     """What has to be done for one container.
 
-    `program` is the eBPF device filter for cgroup2, `devices` the list for version 1; without
-    `devices_required` a kernel that refuses them is a note. `forgiving` turns every limit that
+    `program` is the eBPF device filter for cgroup2 (empty: none) and `devices` the list for
+    version 1, None where there is nothing to do; without `devices_required` a kernel that refuses
+    them is a note. `forgiving` turns every limit that
     cannot be set into a note. `clone_into`: the container's first process can be born in the
     cgroup. `owner` is the uid that gets the cgroup2 directory. `memory_below` is the number of
     bytes the memory in use has to be below for the plan to be carried out.
@@ -106,7 +107,7 @@ class CgroupPlan(Record):
 
     directories: tuple[PlannedDirectory, ...] = ()
     devices: DeviceList | None = None
-    program: bytes = b""
+    program: bytes | None = None
     devices_required: bool = True
     forgiving: bool = False
     clone_into: bool = False
