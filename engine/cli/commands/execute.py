@@ -6,13 +6,13 @@ from engine.cli.arguments import Arguments, Option, Syntax, decimal
 from engine.cli.commands.create import check_console
 from engine.cli.context import Context, absolute
 from engine.cli.files import read_document
-from engine.runtime.container import lifecycle
+from engine.runtime.container.entering import exec_process
+from engine.runtime.container.lifecycle import saved_config
 from engine.runtime.container.options import ExecOptions
-from engine.runtime.container.state import CONFIG, StateDir
+from engine.runtime.container.state import StateDir
 from engine.runtime.errors import InvalidConfig, Unsupported
-from engine.runtime.jsontext import parse
 from engine.runtime.spec.model import Capabilities, Process, User
-from engine.runtime.spec.parse import parse_config, parse_process
+from engine.runtime.spec.parse import parse_process
 
 MAX_ID = (1 << 32) - 2
 
@@ -36,14 +36,12 @@ def execute(context: Context) -> int:
     )
     runtime, warn = context.runtime, context.log.warn
     if options.detach:
-        return lifecycle.exec_process(runtime, context.id, process, options, warn)
+        return exec_process(runtime, context.id, process, options, warn)
     from engine.cli.foreground import Foreground
 
     with Foreground(terminal=process.terminal and not options.console_socket) as foreground:
         options = options.with_values(console_fd=foreground.console_fd)
-        return lifecycle.exec_process(
-            runtime, context.id, process, options, warn, foreground.attend
-        )
+        return exec_process(runtime, context.id, process, options, warn, foreground.attend)
 
 
 def _process(context: Context) -> Process:
@@ -55,8 +53,7 @@ def _process(context: Context) -> Process:
     if not command:
         raise InvalidConfig("exec: no command", hint="name one, or a process.json with --process")
     with StateDir.find(context.runtime.root, context.id) as directory:
-        content = directory.read(CONFIG)
-    config = parse_config(parse(content, f"container {context.id}: {CONFIG}"))
+        config = saved_config(directory)
     return override(config.process or Process(), tuple(command), arguments)
 
 

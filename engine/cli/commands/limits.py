@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.cli.arguments import Arguments, Option, Syntax
 from engine.cli.context import Context
 from engine.cli.files import read_document
-from engine.runtime.container import lifecycle
+from engine.runtime.container import control
 from engine.runtime.errors import InvalidConfig
 from engine.runtime.spec.parse import parse_resources
 
@@ -35,13 +35,13 @@ LIMITS = (
 
 def pause(context: Context) -> int:
     """`imgtools-runtime pause`."""
-    lifecycle.pause(context.runtime, context.id)
+    control.pause(context.runtime, context.id)
     return 0
 
 
 def resume(context: Context) -> int:
     """`imgtools-runtime resume`."""
-    lifecycle.resume(context.runtime, context.id)
+    control.resume(context.runtime, context.id)
     return 0
 
 
@@ -52,7 +52,8 @@ def update(context: Context) -> int:
         document = read_document(arguments.text("resources"))
     else:
         document = resources_of(arguments)
-    lifecycle.update(context.runtime, context.id, parse_resources(document))
+    resources = parse_resources(document)
+    control.update(context.runtime, context.id, resources, context.log.warn)
     return 0
 
 

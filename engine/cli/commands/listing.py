@@ -6,7 +6,7 @@ import os
 
 from engine.cli.arguments import Option, Syntax
 from engine.cli.context import Context, output
-from engine.runtime.container import lifecycle
+from engine.runtime.container import control, lifecycle
 from engine.runtime.errors import InvalidConfig, KernelRefused, Unsupported
 from engine.runtime.jsontext import encode
 
@@ -25,6 +25,8 @@ def list_containers(context: Context) -> int:
     arguments = context.arguments
     form = _format(arguments.text("format", "table"))
     containers = lifecycle.containers(context.runtime)
+    for one in containers:
+        one["owner"] = owner_of(os.path.join(context.runtime.root, one["id"]))
     if arguments.flag("quiet"):
         output("".join(f"{one['id']}\n" for one in containers))
     elif form == "json":
@@ -35,11 +37,25 @@ def list_containers(context: Context) -> int:
     return 0
 
 
+def owner_of(path: str) -> str:
+    """The name of the user that a container's state belongs to, `#1000` for one without."""
+    import pwd
+
+    try:
+        uid = os.stat(path).st_uid
+    except OSError:
+        return ""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
 def ps(context: Context) -> int:
     """`imgtools-runtime ps`."""
     arguments = context.arguments
     form = _format(arguments.text("format", "table"))
-    pids = sorted(lifecycle.pids(context.runtime, context.id))
+    pids = sorted(control.pids(context.runtime, context.id))
     if form == "json":
         output(encode(pids) + "\n")
         return 0

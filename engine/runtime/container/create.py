@@ -132,6 +132,7 @@ class _Making:
             state=status.describe(self.directory, self.state, status.CREATING),
             first_closed=3 + options.preserve_fds,
             awaits_runtime=self._acts_in_between(),
+            closed=(self.directory.fd,),
         )
         order = spawn.Order(
             namespaces=self.plan.namespaces,
@@ -147,7 +148,7 @@ class _Making:
         born.channel.send({"type": "go"})
         stubs = self._until_ready()
         if options.pid_file:
-            _write_pid_file(options.pid_file, born.pid)
+            write_pid_file(options.pid_file, born.pid)
         self._save(ready=True)
         for fd in self.fds:
             os.close(fd)
@@ -219,8 +220,8 @@ def _close(sources: Sources, entry: manage.Entry | None) -> None:
         manage.close_entry(entry)
 
 
-def _write_pid_file(path: str, pid: int) -> None:
-    """Whole or not at all: whoever waits for the file reads a pid."""
+def write_pid_file(path: str, pid: int) -> None:
+    """Write a pid file, whole or not at all: whoever waits for it reads a pid."""
     temporary = f"{path}.{os.getpid()}"
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)

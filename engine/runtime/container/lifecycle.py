@@ -73,7 +73,7 @@ def load_config(bundle: str, config_path: str = "") -> Config:
 
 def create(runtime: RuntimeOptions, config: Config, options: CreateOptions, warn: Warn) -> int:
     """Make a container that waits to be started; its init's pid."""
-    _check_descriptors(options)
+    check_descriptors(options.preserve_fds)
     directory = StateDir.make(runtime.root, options.id)
     with directory:
         directory.lock()
@@ -143,7 +143,7 @@ def run(
     `attend(pid)` is called while the program runs and returns when its process has ended.
     `tell` gets what goes on: "started" with the pid, "listener" with a descriptor.
     """
-    _check_descriptors(options)
+    check_descriptors(options.preserve_fds)
     directory = StateDir.make(runtime.root, options.id)
     with directory:
         directory.lock()
@@ -318,11 +318,10 @@ def saved_config(directory: StateDir) -> Config:
     return parse_config(jsontext.parse(directory.read(CONFIG), f"{directory.path}/{CONFIG}"))
 
 
-def _check_descriptors(options: CreateOptions) -> None:
-    for fd in range(3, 3 + options.preserve_fds):
+def check_descriptors(count: int) -> None:
+    """Raise InvalidConfig unless the first `count` descriptors from 3 on are open."""
+    for fd in range(3, 3 + count):
         try:
             os.fstat(fd)
         except OSError as e:
-            raise InvalidConfig(
-                f"--preserve-fds {options.preserve_fds}: descriptor {fd} is not open"
-            ) from e
+            raise InvalidConfig(f"--preserve-fds {count}: descriptor {fd} is not open") from e
