@@ -231,13 +231,16 @@ def test_f9_no_file_leads_to_another_error_than_ours(
     tmp_path_factory: pytest.TempPathFactory, passwd: bytes, group: bytes, text: str
 ) -> None:
     made = Root(tmp_path_factory.mktemp("root"))
+    (made.path / "etc/passwd").write_bytes(passwd)
+    (made.path / "etc/group").write_bytes(group)
+    failure: Failure | None = None
+    found = ResolvedUser(uid=0, gid=0, additional_gids=(0,), home="/")
     try:
-        (made.path / "etc/passwd").write_bytes(passwd)
-        (made.path / "etc/group").write_bytes(group)
         found = resolve_user(made.fd, text)
-        assert all(0 <= i <= MAX_ID for i in (found.uid, found.gid, *found.additional_gids))
-        assert found.additional_gids[0] == found.gid
     except Failure as e:
-        assert "\n" not in e.message
+        failure = e
     finally:
         os.close(made.fd)
+    assert failure is None or "\n" not in failure.message
+    assert all(0 <= i <= MAX_ID for i in (found.uid, found.gid, *found.additional_gids))
+    assert found.additional_gids[0] == found.gid
