@@ -39,7 +39,7 @@ def run(view: str, action: str, argument: object = None) -> Any:
         [*command, json.dumps(argument)], cwd=REPOSITORY, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[0])
 
 
 def run_killed(action: str, argument: object) -> int:
@@ -139,6 +139,50 @@ def as_nobody(name: str) -> dict[str, Any]:
     except Failure as e:
         error = type(e).__name__
     return {"directories": len(made.directories), "notes": len(made.notes), "error": error}
+
+
+def delegated(name: str) -> dict[str, Any]:
+    """A whole life as a user whose unit was delegated to them, as systemd does it: the cgroup
+    above ours is the user's, and so are the files by which processes move."""
+    unified = survey().unified()
+    assert unified is not None
+    given = Path(unified.mount, name)
+    unit = given / "unit"
+    unit.mkdir(parents=True)
+    for path in (given, *(given / file for file in manage.DELEGATED)):
+        os.chown(path, NOBODY, NOBODY)
+    pid = os.fork()
+    if pid == 0:
+        (unit / "cgroup.procs").write_text("0")
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        print(json.dumps(life("box")), flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    left = sorted(path.name for path in given.iterdir() if path.is_dir())
+    unit.rmdir()
+    given.rmdir()
+    return {"left": left}
+
+
+def contained(name: str) -> dict[str, Any]:
+    """A whole life inside a cgroup namespace whose root has processes."""
+    unified = survey().unified()
+    assert unified is not None
+    outer = Path(unified.mount, name)
+    outer.mkdir()
+    pid = os.fork()
+    if pid == 0:
+        (outer / "cgroup.procs").write_text("0")
+        processes.unshare(processes.CLONE_NEWCGROUP | processes.CLONE_NEWNS)
+        mounting.umount(TOP, mounting.MNT_DETACH)
+        mounting.mount(b"cgroup2", TOP, b"cgroup2", 0, None)
+        print(json.dumps(life("box")), flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    outer.rmdir()
+    return {}
 
 
 def devices(name: str) -> dict[str, Any]:
@@ -259,6 +303,8 @@ def owned(name: str) -> dict[str, Any]:
 ACTIONS: dict[str, Callable[[Any], object]] = {
     "life": life,
     "as_nobody": as_nobody,
+    "delegated": delegated,
+    "contained": contained,
     "devices": devices,
     "fork_bomb": fork_bomb,
     "die_making": die_making,

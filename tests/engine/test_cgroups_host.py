@@ -333,13 +333,13 @@ def test_a_frozen_leftover_is_refused(make: Make) -> None:
     assert make() == cgroup
 
 
-@pytest.mark.parametrize("steps", range(0, 40, 3))
+@pytest.mark.parametrize("steps", range(0, 64, 4))
 def test_killed_while_making_leaves_what_the_state_finds_again(steps: int, name: str) -> None:
     """The description that was kept before is enough to remove everything."""
     plan = plan_cgroups(survey(), "", Resources(pids_limit=9), name, forgiving=True)
     kept = document.to_document(manage.describe(plan))
     status = cgroup_children.run_killed("die_making", [name, steps])
-    assert status in (0, -signal.SIGKILL)
+    assert status == -signal.SIGKILL or (status == 0 and steps > 8)
     cgroup = document.from_document(kept)
     assert ending.kill_all(cgroup) == ()
     ending.remove(cgroup)
