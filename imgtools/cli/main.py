@@ -29,6 +29,7 @@ _VERBS = {
     "delete": "Delete an image from a registry or an OCI layout.",
     "diff": "Show what differs between two images.",
     "experimental-image-proxy": "Serve images to another program over a socket.",
+    "info": "Show what this host lets containers do.",
     "inspect": "Look at an image where it is.",
     "list-tags": "List the tags of a repository.",
     "login": "Log in to a registry.",
@@ -36,6 +37,7 @@ _VERBS = {
     "manifest-digest": "Compute the digest of a manifest file.",
     "serve": "Offer a folder of OCI layouts as a registry.",
     "sync": "Keep images of one place in another, copying only what differs.",
+    "unshare": "Run a command in the user namespace of containers.",
 }
 
 

@@ -1,0 +1,32 @@
+"""Verbs whose last argument is a command line of somebody else: what follows the first word
+that is no option belongs to it, options included."""
+
+from __future__ import annotations
+
+import click
+
+from imgtools.cli.command import GoBool, VerbCommand
+
+
+class PassThroughCommand(VerbCommand):
+    """A verb that ends where the user's own command begins."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As VerbCommand, with nothing after the first word touched."""
+        position = self._first_word(ctx, args)
+        rest = args[position:]
+        if rest[:1] != ["--"]:
+            rest = ["--", *rest]
+        return super().parse_args(ctx, args[:position] + rest)
+
+    def _first_word(self, ctx: click.Context, args: list[str]) -> int:
+        options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+        by_name = {name: option for option in options for name in option.opts}
+        position = 0
+        while position < len(args) and args[position].startswith("-") and args[position] != "-":
+            if args[position] == "--":
+                break
+            option = by_name.get(args[position])
+            takes_next = option is not None and not option.is_flag
+            position += 2 if takes_next and not isinstance(option, GoBool) else 1
+        return min(position, len(args))
