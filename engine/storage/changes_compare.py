@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.storage.options import Emulated, Owner, Ownership
 from engine.storage.ownership import Identity, OwnerTree, identity
@@ -52,7 +52,8 @@ class Comparison:
     def owner(self, path: bytes, st: os.stat_result, before: os.stat_result | None) -> Owner | None:
         """The record of the file that is at `path` now, `before` being the one below.
 
-        A record of the layers goes with its path as long as the type stays.
+        A record of the layers goes with its path as long as the type stays; as the kernel
+        does, it gives up the capability of a file that was written to.
         """
         found = self._emulated(st)
         if found is None and before is not None:
@@ -60,6 +61,10 @@ class Comparison:
                 found = self._emulated(before)
             if found is None and stat.S_IFMT(st.st_mode) == stat.S_IFMT(before.st_mode):
                 found = self.owners.get(path)
+                written = (st.st_size, st.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
+                if found is not None and stat.S_ISREG(st.st_mode) and written:
+                    kept = {k: v for k, v in found.xattrs.items() if k != attributes.CAPABILITY}
+                    found = replace(found, xattrs=kept)
         return found
 
     def identity(self, st: os.stat_result, owner: Owner | None) -> Identity:

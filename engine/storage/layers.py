@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator
 
 from engine.runtime.kernel.calls import c_int, checked, function
+from engine.storage.layers_ahead import ReadAhead
 from engine.storage.layers_disk import Disk, read_document
 from engine.storage.layout import META, OWNERS
 from engine.storage.options import ApplyOptions, Layer, Ownership, RootMount
@@ -255,29 +256,18 @@ class LayerStore:
             return True
 
 
-class _Hashing:
-    """A stream that is hashed as it is read."""
-
-    def __init__(self, source: Readable, digest: Digest) -> None:
-        self._source = source
-        self.hasher = digest.hasher()
-
-    def read(self, size: int, /) -> bytes:
-        data = self._source.read(size)
-        self.hasher.update(data)
-        return data
-
-
 def _unpack_verified(
     reader: Readable, diff_id: Digest, tree: int, options: UnpackOptions
 ) -> UnpackResult:
-    with Decompressor(reader, limit=options.limits.total_bytes) as plain:
-        source = _Hashing(plain, diff_id)
+    with (
+        Decompressor(reader, limit=options.limits.total_bytes) as plain,
+        ReadAhead(plain, diff_id) as source,
+    ):
         try:
             result = unpack_tree(source, tree, options)
         except Error as e:
             raise e.with_context(f"layer {diff_id.short}") from e.__cause__
-    actual = Digest(diff_id.algorithm, source.hasher.hexdigest())
+        actual = Digest(diff_id.algorithm, source.hexdigest())
     if actual != diff_id:
         raise DigestMismatch("layer", expected=str(diff_id), actual=str(actual))
     return result

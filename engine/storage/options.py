@@ -91,9 +91,10 @@ class RootMount:
     def options(self) -> tuple[tuple[str, str], ...]:
         """Further options of the overlay file system as (key, value), "" for a flag.
 
-        What a distribution may have on by default and what diffs cannot read is turned off.
+        What a distribution may have on by default and what diffs cannot read is turned off
+        (with `userxattr` the kernel takes no other word than "nofollow" for that).
         """
-        found = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")]
+        found = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow")]
         if self.userxattr:
             found.append(("userxattr", ""))
         if self.volatile and self.upper:

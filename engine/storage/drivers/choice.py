@@ -36,7 +36,7 @@ def choose_driver(
     if not superuser:
         reason = "only the superuser of a user namespace may mount"
     else:
-        reason = ""
+        reasons = []
         for userxattr in (False, True):
             found = probe_overlay(directory(), userxattr=userxattr)
             if not found:
@@ -47,7 +47,8 @@ def choose_driver(
                     ownership=ownership,
                     reason=f"an overlay mount on this file system {how}",
                 )
-            reason = reason or found
+            reasons.append(f"{found} ({'with' if userxattr else 'without'} userxattr)")
+        reason = "; ".join(reasons)
     if wanted:
         raise StorageError(
             f"the overlay driver does not work here: {reason}",
