@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import tempfile
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from engine.runtime.errors import Failure, from_document
@@ -27,8 +30,8 @@ from engine.runtime.kernel.processes import (
 from engine.runtime.rootfs.execute import Rootfs
 from engine.runtime.rootfs.model import RootfsFacts
 from engine.runtime.rootfs.plan import plan_rootfs
-from engine.runtime.rootfs.sources import Sources, open_sources
-from engine.runtime.spec.model import Config
+from engine.runtime.rootfs.sources import open_sources
+from engine.runtime.spec.model import Config, Mount, Root
 
 NEW = ("mount", "pid", "ipc", "uts", "network")
 FLAGS = {
@@ -160,13 +163,64 @@ def _init(
     return look(rootfs)
 
 
-def no_sources() -> Sources:
-    """No source is opened by the parent."""
-    return Sources({}, {})
-
-
-def mounts_here() -> dict[str, str]:
-    """Mount point to "type options" of this process's mounts; /proc has to be mounted."""
+def mounted(point: str) -> dict[str, list[str]]:
+    """What mountinfo says of the topmost mount at `point`: its type, flags, propagation and
+    the options of its file system."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         lines = [line.split() for line in file]
-    return {line[4]: f"{line[line.index('-') + 1]} {line[5]}" for line in lines}
+    line = [line for line in lines if line[4] == point][-1]
+    dash = line.index("-")
+    return {
+        "type": [line[dash + 1]],
+        "flags": line[5].split(","),
+        "propagation": [tag.partition(":")[0] for tag in line[6:dash]],
+        "super": line[dash + 3].split(","),
+    }
+
+
+def new_bundle() -> Iterator[Path]:
+    """A directory that every user can reach, with an empty `rootfs` in it."""
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o755)
+    (path / "rootfs").mkdir()
+    yield path
+    shutil.rmtree(path)
+
+
+def entry(destination: str, kind: str, source: str = "", *options: str, **more: Any) -> Mount:
+    """One of `mounts`; the source of a file system is its type where none is given."""
+    return Mount(destination=destination, type=kind, source=source or kind, options=options, **more)
+
+
+PROC = entry("/proc", "proc")
+DEV = entry("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k")
+DEFAULT_MOUNTS = (
+    PROC,
+    DEV,
+    entry(
+        "/dev/pts",
+        "devpts",
+        "devpts",
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+        "gid=5",
+    ),
+    entry("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k"),
+    entry("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
+    entry("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro"),
+)
+
+
+def container(mounts: tuple[Mount, ...] = (PROC,), **fields: Any) -> Config:
+    """A config.json with `mounts`; the root is `rootfs` of the bundle."""
+    fields.setdefault("root", Root(path="rootfs"))
+    return Config(oci_version="1.2.0", mounts=mounts, **fields)
+
+
+def facts(bundle: Path, **fields: Any) -> RootfsFacts:
+    """Facts of a container with new namespaces of all kinds but user."""
+    fields.setdefault("new_namespaces", NEW)
+    return RootfsFacts(bundle=os.fsencode(bundle), **fields)

@@ -134,10 +134,7 @@ def _move(mount_fd: int, target_fd: int, what: str) -> None:
     try:
         mounting.move_mount(mount_fd, target_fd)
     except OSError as e:
-        hint = ""
-        if e.errno == errno.ENOTDIR:
-            hint = "one of source and destination is a directory and the other is a file"
-        raise refused(what, e, hint=hint) from e
+        raise refused(what, e) from e
 
 
 def clone_source(source: bytes, *, recursive: bool, nofollow: bool = False) -> int:

@@ -12,7 +12,7 @@ import stat
 from engine.runtime.errors import Failure, InvalidConfig, refused
 from engine.runtime.kernel import mounting, processes
 from engine.runtime.kernel.paths import DEVPTS_SUPER_MAGIC, O_PATH, Stub, filesystem_type
-from engine.runtime.rootfs.attach import Attacher
+from engine.runtime.rootfs.attach import Attacher, clone_source
 from engine.runtime.rootfs.entry import (
     attach_root,
     cut_off,
@@ -21,7 +21,7 @@ from engine.runtime.rootfs.entry import (
     require_kernel,
     set_propagation,
 )
-from engine.runtime.rootfs.model import MountOptions
+from engine.runtime.rootfs.model import BIND, MountOptions
 from engine.runtime.rootfs.mounts import Mounter
 from engine.runtime.rootfs.nodes import NodeMaker
 from engine.runtime.rootfs.seal import Sealer, write_sysctls
@@ -72,8 +72,23 @@ class Rootfs:
             self.root_fd = open_root(root)
         if not stat.S_ISDIR(os.fstat(self.root_fd).st_mode):
             raise InvalidConfig("root.path is not a directory")
+        self._open_binds_of_the_host_root()
         attach_root(root, self.root_fd, self._host_root, self._attacher)
         self._targets = Targets(self.root_fd)
+
+    def _open_binds_of_the_host_root(self) -> None:
+        """Copy the host's whole tree, where a bind asks for it, before the container's root lies
+        on top of it and would be part of the copy."""
+        host = os.fstat(self._host_root)
+        for step in self.plan.mounts:
+            if step.kind != BIND or not step.options.recursive or step.parent_opens:
+                continue
+            try:
+                found = os.stat(step.source)
+            except OSError:
+                continue  # Said with the name of the mount when its turn comes.
+            if (found.st_dev, found.st_ino) == (host.st_dev, host.st_ino):
+                self.sources.mounts[step.number] = clone_source(step.source, recursive=True)
 
     def mount_all(self) -> None:
         """Make the mounts of the plan, in its order."""

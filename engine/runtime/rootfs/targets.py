@@ -100,11 +100,14 @@ class Targets:
 
     def check(self, target_fd: int, mount_fd: int) -> None:
         """Refuse to mount `mount_fd` on `target_fd` where it must not be: on the root itself,
-        on /proc unless it is a procfs, or on a name in /proc or /sys that is not listed.
+        on /proc unless it is a procfs, or on a name in /proc or /sys that is not listed. Nor can
+        a file be mounted on a directory, or the reverse.
 
         Raises InvalidConfig.
         """
         target = _identity(target_fd)
+        if _is_directory(target_fd) != _is_directory(mount_fd):
+            raise InvalidConfig("of source and destination one is a directory and one is not")
         if target == self._root:
             raise InvalidConfig("the destination leads to the root itself")
         kind, new_kind = filesystem_type(target_fd), filesystem_type(mount_fd)
@@ -161,7 +164,7 @@ class Targets:
             return
         if target in self._below(b"sys", _SYS_NAMES):
             return
-        if stat.S_ISDIR(os.fstat(target_fd).st_mode):
+        if _is_directory(target_fd):
             above = os.stat(b"..", dir_fd=target_fd)
             if (above.st_dev, above.st_ino) in self._below(b"sys", _SYS_PARENTS):
                 return
@@ -170,6 +173,10 @@ class Targets:
             hint="only what the kernel keeps for mounts, as in /sys/fs and /sys/kernel, may be "
             "covered",
         )
+
+
+def _is_directory(fd: int) -> bool:
+    return stat.S_ISDIR(os.fstat(fd).st_mode)
 
 
 def _identity(fd: int) -> tuple[int, int]:
