@@ -14,7 +14,8 @@ from engine.storage.images import replace_file
 from engine.storage.layers import BOOT
 from engine.storage.options import Layer
 from engine.storage.parts import Parts, record_path
-from engine.storage.tar_record import Recorder, Replay, comes_back
+from engine.storage.tar_record import Recorder
+from engine.storage.tar_replay import Replay, comes_back
 from imgtools.blob.compression import Decompressor
 from imgtools.blob.files import storage_errors, write_file
 from imgtools.blob.reader import CHUNK, BlobReader, Readable
@@ -57,13 +58,12 @@ class Intake:
                 feed = _Feed(reader, record, task, item)
                 try:
                     layer = self._parts.layers.apply(parent, diff_id, feed)
-                    # Where the layer is there already nothing was read.
-                    feed.drain()
+                    feed.drain(diff_id)
                 except (InvalidInput, LimitExceeded):
                     while reader.read(CHUNK):
                         task.cancel.check()
                     raise
-                feed.finish(diff_id)
+                feed.finish()
             return layer, record
         except BaseException:
             record.close()
@@ -160,17 +160,20 @@ class _Feed:
                 pass
         return data
 
-    def drain(self) -> None:
-        """Read what is left."""
-        while self.read(CHUNK):
-            pass
+    def drain(self, diff_id: Digest) -> None:
+        """Read what is left: all of it, and checked here, where the layer was there already
+        and so nobody has read and checked it. Raises DigestMismatch."""
+        hasher = None if self._recorder.size else diff_id.hasher()
+        while data := self.read(CHUNK):
+            if hasher is not None:
+                hasher.update(data)
+        if hasher is not None and hasher.hexdigest() != diff_id.hex:
+            actual = f"{diff_id.algorithm}:{hasher.hexdigest()}"
+            raise DigestMismatch("layer", expected=str(diff_id), actual=actual)
 
-    def finish(self, diff_id: Digest) -> None:
-        """Complete the record; raises DigestMismatch when it is of another layer."""
+    def finish(self) -> None:
+        """Complete the record."""
         self._recorder.finish()
-        actual = self._recorder.diff_id
-        if actual != diff_id and actual.algorithm == diff_id.algorithm:
-            raise DigestMismatch("layer", expected=str(diff_id), actual=str(actual))
 
 
 def _plain(source: Readable, size: int | None) -> Decompressor:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from imgtools.errors import ImageNotFound, InvalidDigest, InvalidReference
-from imgtools.spec.digest import Digest
-from imgtools.spec.reference import DOCKER_HUB, Reference
+from imgtools.errors import ImageNotFound, InvalidReference
+from imgtools.spec.reference import Reference
+from imgtools.transport.registries.short_names import is_short
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _ID_START = re.compile(r"[0-9a-f]{3,64}")
@@ -116,9 +116,10 @@ def find(
         return Match(image_id=text)
     for candidate in candidates(text):
         if candidate.digest is not None:
-            found = digests.get(f"{candidate.name}@{candidate.digest}")
+            key = str(stored_name(candidate))
+            found = digests.get(key)
             if found:
-                return Match(image_id=next(iter(found)))
+                return Match(image_id=next(iter(found)), name=key if key in names else "")
         elif str(candidate) in names:
             return Match(image_id=names[str(candidate)], name=str(candidate))
     match = _by_suffix(text, names) or _by_id(text, ids)
@@ -133,7 +134,7 @@ def candidates(text: str) -> tuple[Reference, ...]:
         reference = Reference.parse(text)
     except InvalidReference:
         return ()
-    if not _is_short(text):
+    if not is_short(text):
         return (reference,)
     path = _path(text)
     return (
@@ -151,10 +152,10 @@ def normalised(text: str) -> str:
     return str(candidates(text)[0])
 
 
-def _is_short(text: str) -> bool:
-    """Whether `text` names no registry."""
-    first, slash, _ = text.partition("/")
-    return not (slash and ("." in first or ":" in first or first == LOCAL))
+def stored_name(reference: Reference) -> Reference:
+    """The name by which an image is stored: what is named by digest has no tag, since nobody
+    says that the tag means it."""
+    return replace(reference, tag="") if reference.digest is not None else reference
 
 
 def _path(text: str) -> str:
@@ -170,7 +171,7 @@ def _by_suffix(text: str, names: Mapping[str, str]) -> Match | None:
         reference = Reference.parse(text)
     except InvalidReference:
         return None
-    if not _is_short(text) or reference.digest is not None:
+    if not is_short(text) or reference.digest is not None:
         return None
     ending = f"/{_path(text)}:{reference.tag}"
     found = sorted(name for name in names if name.endswith(ending))
@@ -190,20 +191,8 @@ def _by_id(text: str, ids: Collection[str]) -> Match | None:
 
 
 def repository_of(name: str) -> tuple[str, str]:
-    """A stored name split for people: (repository, tag)."""
+    """A stored name split for people: (repository, tag or "")."""
+    if "@" in name:
+        return name.partition("@")[0], ""
     repository, _, tag = name.rpartition(":")
     return repository, tag
-
-
-def is_digest(text: str) -> bool:
-    """Whether `text` is a digest and nothing else."""
-    try:
-        Digest.parse(text)
-    except InvalidDigest:
-        return False
-    return True
-
-
-def on_hub(repository: str) -> bool:
-    """Whether a repository is one of Docker Hub's."""
-    return repository.startswith(f"{DOCKER_HUB}/")

@@ -65,8 +65,12 @@ class ImageRegistry:
         has stored all that it needs."""
         before = self.get(image.id)
         if before is not None:
-            image = image.with_digests(before.repo_digests)
-            if replace(image, stored=before.stored) == before:
+            image = (
+                before.with_digests(image.repo_digests)
+                if _same(image, before)
+                else (image.with_digests(before.repo_digests))
+            )
+            if image == before:
                 return before
         self._parts.images.write(image.id, image.to_json())
         return image
@@ -88,3 +92,8 @@ class ImageRegistry:
             for name in wanted:
                 self.give_name(name, image.id)
         return image
+
+
+def _same(image: StoredImage, before: StoredImage) -> bool:
+    """Whether an image is the recorded one, but for when and by what digests it came."""
+    return replace(image, stored=before.stored, repo_digests=before.repo_digests) == before

@@ -22,7 +22,7 @@ from engine.storage.known import KnownBlobs
 from engine.storage.layers import LayerStore
 from engine.storage.layers_disk import Disk, open_disk
 from engine.storage.locks import Held, Locks
-from engine.storage.names import StorageName, find, parse_storage_name
+from engine.storage.names import StorageName, find, stored_name
 from engine.storage.options import StoreLocation
 from engine.storage.parts import Parts, lock_key
 from engine.storage.registry import ImageRegistry
@@ -33,7 +33,6 @@ from imgtools.blob.store import BlobStore
 from imgtools.errors import ImageNotFound, InvalidReference
 from imgtools.spec.config import Config
 from imgtools.spec.manifest import RawManifest
-from imgtools.spec.reference import Reference
 from imgtools.task import Task
 from imgtools.transport.base import Origin
 from imgtools.transport.closing import Closing
@@ -155,6 +154,13 @@ class Store(Closing):
         """Give an image more names; raises ImageNotFound, InvalidReference."""
         return self._registry.tag(text, tuple(names), task=task)
 
+    def remember_digests(
+        self, image: StoredImage, digests: Sequence[str], *, task: Task
+    ) -> StoredImage:
+        """Record by which further `repository@digest` an image is known."""
+        with self._registry.locked(image.id, task=task):
+            return self._registry.add(image.with_digests(tuple(digests)))
+
     def remove(self, text: str, *, force: bool = False, task: Task) -> Removal:
         """Remove an image, or only the name `text` where it has others; what went.
 
@@ -204,12 +210,7 @@ class Store(Closing):
         self, name: StorageName, *, repo_digests: Sequence[str] = ()
     ) -> StorageDestination:
         """A place for an image that shall be called `name`; raises InvalidReference."""
-        reference: Reference | None = None
-        if name.text:
-            reference = name.reference
-            if reference.digest is not None:
-                repo_digests = (f"{reference.name}@{reference.digest}", *repo_digests)
-                reference = None if not reference.tag else _tagged(reference)
+        reference = stored_name(name.reference) if name.text else None
         return StorageDestination(
             self.parts,
             self._origin(name),
@@ -243,12 +244,3 @@ class Store(Closing):
 
 def _is_id(text: str) -> bool:
     return len(text) == 64 and not set(text) - set("0123456789abcdef")
-
-
-def _tagged(reference: Reference) -> Reference:
-    return reference.with_tag(reference.tag)
-
-
-def named(rest: str) -> StorageName:
-    """What stands behind `containers-storage:`; raises InvalidReference."""
-    return parse_storage_name(rest)

@@ -3,32 +3,28 @@
 Only unpacked layers are stored, and yet a layer has to come back byte for byte, or its
 diff_id would be another. While a layer streams into a tree, `Recorder` writes down all of
 the stream but the contents of regular files, for which it keeps path and length; `Replay`
-puts both together again. A layer of which a tree cannot give everything back (a file twice,
-one replaced later in the same archive) is recorded whole.
+(in `tar_replay`) puts both together again. A layer of which a tree cannot give everything
+back (a file twice, one replaced later in the same archive) is recorded whole.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 import struct
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from typing import BinaryIO
 
 from imgtools.blob import whiteout
 from imgtools.blob.files import storage_errors, write_all
-from imgtools.blob.tar import BLOCK, EntryType, TarLimits, fields, member, pax
-from imgtools.blob.tar.data import CHUNK, Readable
-from imgtools.blob.tar.root import Root
-from imgtools.errors import Error, StorageError
-from imgtools.spec.digest import Digest, new_hasher
+from imgtools.blob.tar import BLOCK, EntryType, fields, member, pax
+from imgtools.blob.tar.data import Readable
+from imgtools.errors import Error
 
 MAGIC = b"imgtools layer record 1\n"
-_SIZE = struct.Struct(">Q")
-_HEAD = struct.Struct(">cQ")
-_RAW, _FILE, _END = b"R", b"F", b"E"
-_PATH = struct.Struct(">H")
+SIZE = struct.Struct(">Q")
+HEAD = struct.Struct(">cQ")
+RAW, FILE, END = b"R", b"F", b"E"
+PATH = struct.Struct(">H")
 _FLUSH = 64 * 1024
 _LEVEL = 3
 _SPECIAL_LIMIT = 1024 * 1024
@@ -37,32 +33,25 @@ _SPECIAL_LIMIT = 1024 * 1024
 class Recorder:
     """Passes a tar stream on and writes its record; reads are `source.read`'s.
 
-    `diff_id` and `size` are about what was read so far. With `whole` all bytes are recorded,
-    for a layer that `comes_back` refuses.
+    `size` is the bytes read so far. With `whole` all bytes are recorded, for a layer that
+    `comes_back` refuses.
     """
 
     def __init__(self, source: Readable, out: BinaryIO, *, whole: bool = False) -> None:
         """`out` is an unbuffered file; `finish` completes what is written to it."""
         self._source = source
         self._out = out
-        self._hasher = new_hasher("sha256")
         self._packer = zlib.compressobj(_LEVEL)
         self._raw = bytearray()
         self._parser = None if whole else _Parser(self._keep, self._file)
         self.size = 0
         with storage_errors("layer record"):
-            write_all(out, MAGIC + _SIZE.pack(0))
-
-    @property
-    def diff_id(self) -> Digest:
-        """The digest of the bytes so far."""
-        return Digest("sha256", self._hasher.hexdigest())
+            write_all(out, MAGIC + SIZE.pack(0))
 
     def read(self, size: int, /) -> bytes:
         """The next bytes of the source, recorded."""
         data = self._source.read(size)
         if data:
-            self._hasher.update(data)
             self.size += len(data)
             if self._parser is None:
                 self._keep(data)
@@ -73,11 +62,11 @@ class Recorder:
     def finish(self) -> None:
         """Complete the record; the source has been read to its end. Raises StorageError."""
         self._flush()
-        self._write(_HEAD.pack(_END, self.size))
+        self._write(HEAD.pack(END, self.size))
         with storage_errors("layer record"):
             write_all(self._out, self._packer.flush())
             self._out.seek(len(MAGIC))
-            write_all(self._out, _SIZE.pack(self.size))
+            write_all(self._out, SIZE.pack(self.size))
 
     def _keep(self, data: bytes) -> None:
         self._raw += data
@@ -86,11 +75,11 @@ class Recorder:
 
     def _file(self, path: bytes, size: int) -> None:
         self._flush()
-        self._write(_HEAD.pack(_FILE, size) + _PATH.pack(len(path)) + path)
+        self._write(HEAD.pack(FILE, size) + PATH.pack(len(path)) + path)
 
     def _flush(self) -> None:
         if self._raw:
-            self._write(_HEAD.pack(_RAW, len(self._raw)) + bytes(self._raw))
+            self._write(HEAD.pack(RAW, len(self._raw)) + bytes(self._raw))
             self._raw.clear()
 
     def _write(self, data: bytes) -> None:
@@ -230,188 +219,3 @@ class _Parser:
     def _give_up(self) -> None:
         """Keep everything from here on, content or not."""
         self._done = True
-
-
-def _operations(file: BinaryIO, where: str) -> Iterator[tuple[bytes, bytes, int]]:
-    """(kind, raw bytes or path, number) of a record; raises StorageError when it is damaged."""
-    source = _Unpacked(file, where)
-    while True:
-        kind, number = _HEAD.unpack(source.exactly(_HEAD.size))
-        if kind == _RAW:
-            left = number
-            while left:
-                data = source.exactly(min(left, CHUNK))
-                left -= len(data)
-                yield kind, data, len(data)
-        elif kind == _FILE:
-            (length,) = _PATH.unpack(source.exactly(_PATH.size))
-            yield kind, source.exactly(length), number
-        elif kind == _END:
-            yield kind, b"", number
-            return
-        else:
-            raise _damaged(where)
-
-
-class _Unpacked:
-    def __init__(self, file: BinaryIO, where: str) -> None:
-        self._file = file
-        self._where = where
-        self._unpacker = zlib.decompressobj()
-        self._rest = b""
-        size_of(file, where)
-
-    def exactly(self, size: int) -> bytes:
-        parts, have = [self._rest], len(self._rest)
-        while have < size:
-            packed = self._unpacker.unconsumed_tail
-            if not packed:
-                with storage_errors(self._where):
-                    packed = self._file.read(CHUNK)
-            try:
-                data = self._unpacker.decompress(packed, CHUNK)
-            except zlib.error as e:
-                raise _damaged(self._where) from e
-            if not data and not packed:
-                raise _damaged(self._where)
-            parts.append(data)
-            have += len(data)
-        whole = b"".join(parts)
-        self._rest = whole[size:]
-        return whole[:size]
-
-
-def size_of(record: BinaryIO, where: str) -> int:
-    """The length in bytes of the tar of an open record, which is read past that; raises
-    StorageError naming `where`."""
-    with storage_errors(where):
-        head = record.read(len(MAGIC) + _SIZE.size)
-    if len(head) != len(MAGIC) + _SIZE.size or not head.startswith(MAGIC):
-        raise _damaged(where)
-    size: int = _SIZE.unpack_from(head, len(MAGIC))[0]
-    return size
-
-
-def _damaged(where: str) -> StorageError:
-    return StorageError(f"{where}: the record of a layer is damaged", path=where)
-
-
-class Replay:
-    """The tar of a record, read as it was; `size` is its length.
-
-    `tree` is the directory that the layer was unpacked into, of which nothing is believed:
-    names are looked up beneath it, and only regular files of the recorded length are read.
-    Whoever reads verifies the digest. Raises StorageError when the tree has changed.
-    """
-
-    def __init__(self, record: str, tree: str) -> None:
-        with storage_errors(record):
-            self._file = open(record, "rb", buffering=0)  # noqa: SIM115 - see close
-        self.size = size_of(self._file, record)
-        self._file.seek(0)
-        self._where = record
-        self._tree = tree
-        self._root: Root | None = None
-        self._pieces = self._bytes()
-        self._piece = b""
-
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, b"" at the end."""
-        while not self._piece:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return b""
-            self._piece = piece
-        data, self._piece = self._piece[:size], self._piece[size:]
-        return data
-
-    def close(self) -> None:
-        """Release the files; safe to call twice."""
-        self._pieces.close()
-        self._file.close()
-        root, self._root = self._root, None
-        if root is not None:
-            root.close()
-
-    def _bytes(self) -> Generator[bytes, None, None]:
-        for kind, data, number in _operations(self._file, self._where):
-            if kind == _RAW:
-                yield data
-            elif kind == _FILE:
-                yield from self._content(data, number)
-
-    def _content(self, path: bytes, size: int) -> Iterator[bytes]:
-        fd = self._open(path, size)
-        try:
-            left = size
-            while left:
-                with storage_errors(self._tree):
-                    data = os.read(fd, min(left, CHUNK))
-                if not data:
-                    raise self._changed(path)
-                left -= len(data)
-                yield data
-        finally:
-            os.close(fd)
-
-    def _open(self, path: bytes, size: int) -> int:
-        if self._root is None:
-            self._root = open_root(self._tree)
-        found = look_up(self._root, path)
-        if found is None or not stat.S_ISREG(found[0].st_mode) or found[0].st_size != size:
-            raise self._changed(path)
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with storage_errors(self._tree):
-            return os.open(found[2], flags, dir_fd=found[1])
-
-    def _changed(self, path: bytes) -> StorageError:
-        return StorageError(
-            f"{os.fsdecode(path)!r} in {self._tree} is not what was unpacked there",
-            path=self._tree,
-            hint="the store was changed by others; pull the image again",
-        )
-
-
-def open_root(tree: str) -> Root:
-    """The root of an unpacked tree; raises StorageError."""
-    with storage_errors(tree):
-        fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    return Root(fd, TarLimits(), lambda path, mode: None)
-
-
-def look_up(root: Root, path: bytes) -> tuple[os.stat_result, int, bytes] | None:
-    """What an archive path names below `root`, with the descriptor of its directory and its
-    name there; None where it is not."""
-    parent, _, name = path.rpartition(b"/")
-    try:
-        directory = root.find(parent)
-        if directory is None or name in (b"", b".", b".."):
-            return None
-        return os.lstat(name, dir_fd=directory.fd), directory.fd, name
-    except (Error, OSError):
-        return None
-
-
-def comes_back(record: BinaryIO, tree: str) -> bool:
-    """Whether every file of a record (an open file, read from its start) is in `tree`, with
-    its length and as a file of its own.
-
-    Two names of one inode are a file that was written twice, of which the first content is
-    gone. Raises StorageError for a damaged record.
-    """
-    seen: set[int] = set()
-    root = open_root(tree)
-    try:
-        record.seek(0)
-        for kind, path, size in _operations(record, tree):
-            if kind != _FILE:
-                continue
-            found = look_up(root, path)
-            if found is None or not stat.S_ISREG(found[0].st_mode):
-                return False
-            if found[0].st_size != size or found[0].st_ino in seen:
-                return False
-            seen.add(found[0].st_ino)
-    finally:
-        root.close()
-    return True

@@ -18,7 +18,7 @@ from engine.storage.images import StoredImage, StoredLayer
 from engine.storage.intake import Intake, temporary_file
 from engine.storage.locks import Held
 from engine.storage.options import Layer
-from engine.storage.parts import Parts, lock_key
+from engine.storage.parts import Parts, find_layer, lock_key
 from engine.storage.registry import ImageRegistry
 from imgtools.blob.pump import pump
 from imgtools.blob.reader import BlobReader
@@ -104,7 +104,9 @@ class StorageDestination(Closing):
         if self._name is None:
             return None
         found = ImageRegistry(self._parts).by_name(str(self._name))
-        return found.manifest if found is not None else None
+        if found is None or not self._is_whole(found):
+            return None
+        return found.manifest
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the blob was put, or its layer is in the store, where it then stays."""
@@ -204,6 +206,12 @@ class StorageDestination(Closing):
         for file, _size in files.values():
             file.close()
 
+    def _is_whole(self, image: StoredImage) -> bool:
+        """Whether all layers of an image are there; if not, a copy makes them again."""
+        intake = Intake(self._parts)
+        found = (find_layer(self._parts, layer.chain_id) for layer in image.layers)
+        return all(layer is not None and intake.is_whole(layer) for layer in found)
+
     def _image(
         self, raw: RawManifest, view: Manifest, config: Config, layers: Sequence[Layer]
     ) -> StoredImage:
@@ -231,8 +239,8 @@ class StorageDestination(Closing):
         )
 
     def _digests(self, raw: RawManifest) -> tuple[str, ...]:
-        if self._name is None:
-            return self._repo_digests
+        if self._name is None or self._name.digest is not None:
+            return (str(self._name), *self._repo_digests) if self._name else self._repo_digests
         return (f"{self._name.name}@{raw.digest}", *self._repo_digests)
 
     def _hold(self, descriptor: Descriptor, open_blob: BlobOpener, task: Task) -> None:

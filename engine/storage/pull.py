@@ -1,0 +1,153 @@
+"""Getting an image into the store: `pull_image`, for whoever runs or builds from one.
+
+A copy into `StorageDestination` does the work, so layers are unpacked while others are on
+their way, and what is in the store is not moved. Of two processes that pull one name at a
+time, the second waits for the first and finds the image.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from engine.storage.images import StoredImage, name_key
+from engine.storage.names import StorageName, stored_name
+from engine.storage.registry import ImageRegistry
+from engine.storage.store import Store
+from imgtools.copy import CopyOptions, Selection, copy_image
+from imgtools.copy.survey import Admit
+from imgtools.errors import (
+    Cancelled,
+    ConnectionFailed,
+    Denied,
+    Error,
+    ImageNotFound,
+    InvalidReference,
+    NotFound,
+    RegistryError,
+)
+from imgtools.spec.platform import Platform
+from imgtools.spec.reference import ImageName, Reference
+from imgtools.task import Note, Task
+from imgtools.transport.options import SourceOptions
+from imgtools.transport.registries import short_names
+from imgtools.transport.registries.files import load, load_recorded
+from imgtools.transport.table import TRANSPORTS, Transports
+
+log = logging.getLogger(__name__)
+
+PullPolicy = Literal["missing", "always", "never", "newer"]
+_PULL_LOCK = "pull"
+_NEXT = (ImageNotFound, Denied, ConnectionFailed, RegistryError)
+"""Why the next registry of a short name is tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullOptions:
+    """How an image is pulled. `platform` None is that of this machine, whatever is stored;
+    one that was asked for has to be that of a stored image too. `admit` is policy."""
+
+    policy: PullPolicy = "missing"
+    platform: Platform | None = None
+    source: SourceOptions = field(default_factory=SourceOptions)
+    admit: Admit | None = None
+
+
+def pull_image(
+    store: Store, text: str, options: PullOptions, *, transports: Transports, task: Task
+) -> StoredImage:
+    """The image that people mean by `text`, from the store or where it is published.
+
+    `text` is a name as `docker run` takes it, or `transport:reference`, which is always read
+    (but not moved again). Policies are podman's: "missing" pulls what is not in the store,
+    "newer" also what is another by now, if that can be told, "never" nothing. Raises
+    ImageNotFound, InvalidReference, and what copies raise.
+    """
+    transport, colon, _ = text.partition(":")
+    if colon and transport in TRANSPORTS:
+        return _pull(store, ImageName.parse(text, TRANSPORTS), options, transports, task)
+    found = _stored(store, text, options)
+    if options.policy == "never" or (found is not None and options.policy == "missing"):
+        if found is None:
+            raise ImageNotFound(f"{text}: image not known", hint="let it be pulled")
+        return found
+    try:
+        return _pull_any(store, text, options, transports, task)
+    except Error as e:
+        if found is None or options.policy != "newer" or isinstance(e, Cancelled):
+            raise
+        task.progress(Note("warning", f"{text}: the stored image is used: {e.message}"))
+        return found
+
+
+def _stored(store: Store, text: str, options: PullOptions) -> StoredImage | None:
+    try:
+        image, _ = store.find(text)
+    except ImageNotFound:
+        return None
+    wanted = options.platform
+    if wanted is not None and image.platform and Platform.parse(image.platform) != wanted:
+        return None
+    return image
+
+
+def _pull_any(
+    store: Store, text: str, options: PullOptions, transports: Transports, task: Task
+) -> StoredImage:
+    """Pull from the first of the registries that `text` may mean which has it."""
+    candidates = _candidates(text, options)
+    for number, reference in enumerate(candidates):
+        try:
+            name = ImageName(transport="docker", rest=f"//{reference}")
+            return _pull(store, name, options, transports, task)
+        except _NEXT as e:
+            if number == len(candidates) - 1:
+                raise
+            log.debug("%s: %s", reference, e.message)
+    raise ImageNotFound(f"{text}: no registry is configured that may have it")
+
+
+def _candidates(text: str, options: PullOptions) -> Sequence[Reference]:
+    reference = Reference.parse(text)
+    if not short_names.is_short(text):
+        return (reference,)
+    files = options.source.registry.registries
+    try:
+        config = load(files, aliases=True)
+        resolved = short_names.resolve(text, config, load_recorded(files))
+    except NotFound:
+        # As where there is no configuration at all: podman's default is Docker Hub too.
+        return (reference,)
+    if resolved.ambiguous == "require":
+        raise InvalidReference(
+            text,
+            "it is short and may mean several images",
+            hint=f"say which one, for example {resolved.candidates[0]}",
+        )
+    return resolved.candidates
+
+
+def _pull(
+    store: Store, name: ImageName, options: PullOptions, transports: Transports, task: Task
+) -> StoredImage:
+    """Copy the image `name` into the store, under its name if it is one of a registry."""
+    reference = Reference.parse(name.rest[2:]) if name.transport == "docker" else None
+    lock = store.parts.locks.exclusive(_PULL_LOCK, name_key(str(name)), task=task)
+    with lock, transports.open_source(name, options.source) as source:
+        # Of an index the image for one platform is stored; it is known by both digests.
+        digests: tuple[str, ...] = ()
+        if reference is not None:
+            digests = (f"{reference.name}@{source.resolve().digest}",)
+        stored = StorageName(text=str(reference) if reference is not None else "")
+        with store.destination(stored, repo_digests=digests) as destination:
+            selection = Selection(platform=options.platform)
+            copy = CopyOptions(selection=selection)
+            result = copy_image(source, destination, copy, admit=options.admit, task=task)
+            if not result.up_to_date:
+                return destination.committed
+        image = ImageRegistry(store.parts).by_name(str(stored_name(stored.reference)))
+        if image is None:
+            raise ImageNotFound(f"{reference}: it was removed while it was pulled")
+        return store.remember_digests(image, digests, task=task)
