@@ -8,10 +8,11 @@ with a console socket.
 from __future__ import annotations
 
 import _socket
-import array
 import fcntl
 import os
 import select
+import struct
+import sys
 import termios
 
 from engine.runtime.errors import Failure, InvalidConfig, refused
@@ -200,7 +201,7 @@ def _forget(poll: select.poll, fd: int) -> None:
 def receive_master(end: _socket.socket) -> int:
     """The descriptor of a terminal's master that a runtime sent, close-on-exec; raises
     KernelRefused, Failure if none came."""
-    size = array.array("i").itemsize
+    size = struct.calcsize("i")
     try:
         flags = _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT
         _, ancillary, _, _ = end.recvmsg(CHUNK, _socket.CMSG_SPACE(size), flags)
@@ -208,7 +209,7 @@ def receive_master(end: _socket.socket) -> int:
         raise refused("receive the master of the terminal", e) from e
     for level, kind, content in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS and len(content) >= size:
-            return array.array("i", content[:size])[0]
+            return int.from_bytes(content[:size], sys.byteorder)
     raise Failure("the container's side sent no terminal")
 
 
