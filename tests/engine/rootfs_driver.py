@@ -94,12 +94,13 @@ def contained(
     map_to: int | None = None,
     before: Callable[[], None] | None = None,
     prepare: Callable[[Rootfs], None] | None = None,
+    entered: Callable[[Rootfs], None] | None = None,
 ) -> Any:
     """What `look` sees in the container of `config`.
 
     `uid` is the user who makes it, with a user namespace of one id if `facts` name one, in
     which root is `map_to` (default: `uid`). `before` runs in the new namespaces before the
-    first step, `prepare` between the devices and the way in.
+    first step, `prepare` between the devices and the way in, `entered` after that.
     """
 
     def stage() -> Any:
@@ -114,7 +115,7 @@ def contained(
         for name in facts.new_namespaces:
             flags |= FLAGS[name]
         _enter_namespaces(flags, uid if map_to is None else map_to)
-        return in_child(lambda: _init(Rootfs(plan, sources), look, before, prepare))
+        return in_child(lambda: _init(Rootfs(plan, sources), look, before, prepare, entered))
 
     return in_child(stage)
 
@@ -150,6 +151,7 @@ def _init(
     look: Look,
     before: Callable[[], None] | None,
     prepare: Callable[[Rootfs], None] | None,
+    entered: Callable[[Rootfs], None] | None,
 ) -> Any:
     if before is not None:
         before()
@@ -159,6 +161,8 @@ def _init(
     if prepare is not None:
         prepare(rootfs)
     rootfs.enter()
+    if entered is not None:
+        entered(rootfs)
     rootfs.finish()
     return look(rootfs)
 
