@@ -177,8 +177,14 @@ def test_d4_another_process_finds_the_memfd_and_cannot_write_it() -> None:
     try:
         assert os.WIFSTOPPED(os.waitpid(pid, 0)[1])
         assert os.readlink(f"/proc/{pid}/exe").startswith("/memfd:imgtools-exec")
-        with open(f"/proc/{pid}/exe", "r+b", buffering=0) as file, pytest.raises(PermissionError):
-            file.write(b"overwritten")
+        kept = os.open(f"/proc/{pid}/exe", os.O_PATH)
+        with pytest.raises(OSError, match="Text file busy"):
+            os.open(f"/proc/self/fd/{kept}", os.O_WRONLY)
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+    writer = os.open(f"/proc/self/fd/{kept}", os.O_WRONLY)
+    with pytest.raises(PermissionError):
+        os.write(writer, b"overwritten")
+    os.close(writer)
+    os.close(kept)
