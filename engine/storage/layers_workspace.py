@@ -84,9 +84,10 @@ class Workspace:
         try:
             if not _same(lock, path):
                 return False
+            found = os.path.lexists(os.path.join(self.path, name))
             self._remove(name)
             os.unlink(path)
-            return True
+            return found
         finally:
             os.close(lock)
 

@@ -41,9 +41,10 @@ class OverlayDriver:
         with storage_errors(diff):
             self._root(lower, diff)
         if not lower or whole:
-            with opened(diff) as fd, storage_errors(diff):
+            with opened(diff) as fd:
                 if lower:
-                    self._copy(lower, fd)
+                    with storage_errors(diff):
+                        self._copy(lower, fd)
                 yield fd
             return
         work = os.path.join(directory, WORK)
