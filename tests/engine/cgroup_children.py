@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.runtime.cgroups import document, ending, manage, tree
+from engine.runtime.cgroups.apply import DELEGATED
 from engine.runtime.cgroups.bpf import attached
 from engine.runtime.cgroups.model import Cgroup, CgroupPlan
 from engine.runtime.cgroups.plan import plan_cgroups
@@ -149,7 +150,7 @@ def delegated(name: str) -> dict[str, Any]:
     given = Path(unified.mount, name)
     unit = given / "unit"
     unit.mkdir(parents=True)
-    for path in (given, *(given / file for file in manage.DELEGATED)):
+    for path in (given, *(given / file for file in DELEGATED)):
         os.chown(path, NOBODY, NOBODY)
     pid = os.fork()
     if pid == 0:
@@ -271,8 +272,8 @@ def fork_bomb(argument: list[Any]) -> dict[str, Any]:
 
 def die_making(argument: list[Any]) -> None:
     """Make a cgroup, and be killed at its nth directory or limit."""
-    name, steps = argument
-    plan = plan_named(name, Resources(pids_limit=9), forgiving=True)
+    path, steps = argument
+    plan = plan_cgroups(survey(), path, Resources(pids_limit=9), "box", forgiving=True)
     count = 0
 
     def count_down(*_arguments: object) -> None:

@@ -333,17 +333,18 @@ def test_a_frozen_leftover_is_refused(make: Make) -> None:
     assert make() == cgroup
 
 
-@pytest.mark.parametrize("steps", range(0, 64, 4))
+@pytest.mark.parametrize("steps", range(0, 96, 6))
 def test_killed_while_making_leaves_what_the_state_finds_again(steps: int, name: str) -> None:
     """The description that was kept before is enough to remove everything."""
-    plan = plan_cgroups(survey(), "", Resources(pids_limit=9), name, forgiving=True)
+    path = f"/{name}/above/box"
+    plan = plan_cgroups(survey(), path, Resources(pids_limit=9), "box", forgiving=True)
     kept = document.to_document(manage.describe(plan))
-    status = cgroup_children.run_killed("die_making", [name, steps])
+    status = cgroup_children.run_killed("die_making", [path, steps])
     assert status == -signal.SIGKILL or (status == 0 and steps > 8)
     cgroup = document.from_document(kept)
     assert ending.kill_all(cgroup) == ()
     ending.remove(cgroup)
-    assert not any(os.path.exists(f"{d.mount}/{d.path}") for d in cgroup.directories)
+    assert not any(os.path.exists(f"{d.mount}/{name}") for d in cgroup.directories)
 
 
 @pytest.mark.parametrize("view", ["host", "cgroup2"])

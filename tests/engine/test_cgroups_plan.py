@@ -216,6 +216,20 @@ def test_root_without_any_cgroup_cannot_restrict_devices() -> None:
     assert plan_cgroups(CgroupHost(mode="none"), "", everything, "box").devices is None
 
 
+def test_device_rules_that_version_1_cannot_express() -> None:
+    """An error; a note where device rules are not the user's to have."""
+    hole = (
+        DeviceRule(allow=True, type="c", major=1),
+        DeviceRule(allow=False, type="c", major=1, minor=11),
+    )
+    with pytest.raises(Unsupported, match="version 1 cannot express"):
+        plan_cgroups(v1_host(), "", Resources(devices=hole), "box")
+    plan = plan_cgroups(v1_host(), "", Resources(devices=hole), "box", rootless=True)
+    assert plan.devices is None
+    assert any("version 1 cannot express" in note for note in plan.notes)
+    assert plan_cgroups(v2_host(), "", Resources(devices=hole), "box").program
+
+
 def test_clone_into_needs_a_kernel_that_has_it() -> None:
     """Linux 5.7."""
     for kernel, expected in (((5, 6), False), ((5, 7), True), ((6, 0), True)):

@@ -1,4 +1,5 @@
-"""Writes limits and device rules to a cgroup, and says in config.json's terms what failed.
+"""Sets up a cgroup that is there: controllers, limits, device rules and ownership, and says in
+config.json's terms what failed.
 
 The kernel refuses a pair of limits in one order and takes it in the other (memory and swap,
 period and quota), depending on what is set already; a refused write is tried again after the
@@ -8,12 +9,17 @@ others, which covers every order without reading the old values.
 from __future__ import annotations
 
 import errno
+import os
 
 from engine.runtime.cgroups import tree
 from engine.runtime.cgroups.devices import line
 from engine.runtime.cgroups.model import CgroupPlan, DeviceList, Write
+from engine.runtime.cgroups.survey import read_bounded
 from engine.runtime.errors import Unsupported, refused
 
+DELEGATE_FILE = "/sys/kernel/cgroup/delegate"
+# cgroups(7): what is delegated where the kernel does not say it.
+DELEGATED = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
 _ORDER = (errno.EINVAL, errno.EBUSY)
 
 
@@ -124,3 +130,49 @@ def _surplus(now: set[str], wanted: DeviceList) -> list[str]:
         if rest:
             surplus.append(f"{device} {rest}")
     return surplus
+
+
+def copy_cpuset(above: int, fd: int) -> None:
+    """A new cpuset of version 1 has no cpus and memory nodes, and takes no process so."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if tree.read_file(fd, name).strip():
+            continue
+        inherited = tree.read_file(above, name).strip()
+        if inherited:
+            tree.write_file(fd, name, inherited)
+
+
+def hand_down(fd: int, wanted: tuple[str, ...], missing: dict[str, str]) -> None:
+    """Enable controllers for the cgroups in `fd`; `missing` gets those that cannot be, and why."""
+    offered = tree.read_file(fd, "cgroup.controllers").split()
+    enabled = tree.read_file(fd, "cgroup.subtree_control").split()
+    for name in wanted:
+        if name not in offered:
+            missing.setdefault(name, "it is not handed down from above")
+    lacking = [name for name in wanted if name in offered and name not in enabled]
+    if not lacking:
+        return
+    try:
+        tree.write_file(fd, "cgroup.subtree_control", " ".join(f"+{n}" for n in lacking))
+    except OSError:
+        for name in lacking:
+            try:
+                tree.write_file(fd, "cgroup.subtree_control", f"+{name}")
+            except OSError as e:
+                reason = os.strerror(e.errno or 0).lower()
+                if e.errno == errno.EBUSY:
+                    reason = "the cgroup above has processes of its own"
+                missing.setdefault(name, reason)
+
+
+def delegate(fd: int, uid: int) -> None:
+    """Give the cgroup to `uid`, with the files that the kernel says may be delegated."""
+    listed = read_bounded(DELEGATE_FILE, tree.MAX_VALUE)
+    names = os.fsdecode(listed).split() or DELEGATED
+    try:
+        os.chown(fd, uid, -1)
+        for name in names:
+            if "/" not in name and tree.has_file(fd, name):
+                os.chown(name, uid, -1, dir_fd=fd, follow_symlinks=False)
+    except OSError as e:
+        raise refused(f"give the container's cgroup to uid {uid}", e) from e

@@ -314,22 +314,26 @@ def _remove_one(directory: CgroupDirectory) -> OSError | None:
     above, _, name = directory.path.rpartition("/")
     try:
         fd = tree.open_cgroup(directory.mount, above)
-    except OSError as e:
-        return None if e.errno in tree.GONE else e
-    try:
         try:
-            os.rmdir(name, dir_fd=fd)
-        except OSError as e:
-            if e.errno not in tree.BUSY:
-                return None if e.errno in tree.GONE else e
-            _remove_below(fd, name)
-            os.rmdir(name, dir_fd=fd)
+            _remove_named(fd, name)
+        finally:
+            os.close(fd)
     except OSError as e:
-        return None if e.errno in tree.GONE else e
-    finally:
-        os.close(fd)
-    tree.remove_upwards(directory.mount, above, directory.made - 1 if above else 0)
+        if e.errno not in tree.GONE:
+            return e
+    # Those above may have been made without the cgroup itself, by someone who was killed then.
+    tree.remove_upwards(directory.mount, above, directory.made - 1)
     return None
+
+
+def _remove_named(fd: int, name: str) -> None:
+    try:
+        os.rmdir(name, dir_fd=fd)
+    except OSError as e:
+        if e.errno not in tree.BUSY:
+            raise
+        _remove_below(fd, name)
+        os.rmdir(name, dir_fd=fd)
 
 
 def _remove_below(fd: int, name: str) -> None:

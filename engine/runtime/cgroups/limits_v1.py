@@ -51,7 +51,9 @@ def memory(resources: Resources, notes: list[str]) -> list[Write]:
         writes.append(_number("memory.swappiness", asked.swappiness, "memory.swappiness"))
     if asked.use_hierarchy is not None:
         write = _number("memory.use_hierarchy", int(asked.use_hierarchy), "memory.useHierarchy")
-        writes.insert(0, write.with_values(if_present=True))
+        # Kernels since 5.11 are always hierarchical and refuse 0.
+        required = asked.use_hierarchy
+        writes.insert(0, write.with_values(if_present=True, required=required))
     return writes
 
 

@@ -10,23 +10,21 @@ import errno
 import os
 
 from engine.runtime.cgroups import tree
-from engine.runtime.cgroups.apply import Applying, set_devices, write_limits
-from engine.runtime.cgroups.model import (
-    Cgroup,
-    CgroupDirectory,
-    CgroupPlan,
-    PlannedDirectory,
+from engine.runtime.cgroups.apply import (
+    Applying,
+    copy_cpuset,
+    delegate,
+    hand_down,
+    set_devices,
+    write_limits,
 )
+from engine.runtime.cgroups.model import Cgroup, CgroupDirectory, CgroupPlan, PlannedDirectory
 from engine.runtime.cgroups.paths import components
 from engine.runtime.cgroups.plan import plan_update
-from engine.runtime.cgroups.survey import read_bounded
 from engine.runtime.errors import Failure, KernelRefused, Unsupported, WrongState, refused
 from engine.runtime.record import Record
 from engine.runtime.spec.model import Resources
 
-DELEGATE_FILE = "/sys/kernel/cgroup/delegate"
-# cgroups(7): what is delegated where the kernel does not say it.
-DELEGATED = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -39,17 +37,33 @@ class Entry(Record):
 
 
 def describe(plan: CgroupPlan) -> Cgroup:
-    """The Cgroup that `create` is going to make, for the container's state before it is made."""
+    """The Cgroup that `create` is going to make, for the container's state before it is made.
+
+    It looks which directories are there, so that a kill in between leaves nothing behind that
+    `remove` would not find.
+    """
     return Cgroup(
         directories=tuple(
             CgroupDirectory(
-                version=d.version, controllers=d.controllers, mount=d.mount, path=d.path
+                version=d.version,
+                controllers=d.controllers,
+                mount=d.mount,
+                path=d.path,
+                made=_missing(d.mount, d.path),
             )
             for d in plan.directories
         ),
         clone_into=plan.clone_into,
         notes=plan.notes,
     )
+
+
+def _missing(mount: str, path: str) -> int:
+    """How many components at the end of `path` are not there, the last one always counted."""
+    above, count = path.rpartition("/")[0], 1
+    while above and not os.path.isdir(f"{mount}/{above}"):
+        above, count = above.rpartition("/")[0], count + 1
+    return count
 
 
 def create(plan: CgroupPlan) -> Cgroup:
@@ -90,9 +104,9 @@ def _create_one(
 
     def visit(fd: int, above: int | None) -> None:
         if planned.copy_cpuset and above is not None:
-            _copy_cpuset(above, fd)
+            copy_cpuset(above, fd)
         if planned.version == 2 and above is not None and planned.enable:
-            _hand_down(above, planned.enable, missing)
+            hand_down(above, planned.enable, missing)
 
     try:
         fd, made = tree.make_cgroup(planned.mount, planned.path, visit)
@@ -117,7 +131,7 @@ def _create_one(
             return None, False
         write_limits(fd, planned.writes, missing, applying)
         if planned.version == 2 and plan.owner is not None:
-            _delegate(fd, plan.owner)
+            delegate(fd, plan.owner)
     except BaseException:
         if made:
             _discard([directory])
@@ -137,39 +151,6 @@ def _refuse_used(fd: int, planned: PlannedDirectory) -> None:
         raise WrongState(f"the cgroup {name} is frozen: a process started in it would hang")
 
 
-def _copy_cpuset(above: int, fd: int) -> None:
-    """A new cpuset of version 1 has no cpus and memory nodes, and takes no process so."""
-    for name in ("cpuset.cpus", "cpuset.mems"):
-        if tree.read_file(fd, name).strip():
-            continue
-        inherited = tree.read_file(above, name).strip()
-        if inherited:
-            tree.write_file(fd, name, inherited)
-
-
-def _hand_down(fd: int, wanted: tuple[str, ...], missing: dict[str, str]) -> None:
-    """Enable controllers for the cgroups in `fd`; `missing` gets those that cannot be, and why."""
-    offered = tree.read_file(fd, "cgroup.controllers").split()
-    enabled = tree.read_file(fd, "cgroup.subtree_control").split()
-    for name in wanted:
-        if name not in offered:
-            missing.setdefault(name, "it is not handed down from above")
-    lacking = [name for name in wanted if name in offered and name not in enabled]
-    if not lacking:
-        return
-    try:
-        tree.write_file(fd, "cgroup.subtree_control", " ".join(f"+{n}" for n in lacking))
-    except OSError:
-        for name in lacking:
-            try:
-                tree.write_file(fd, "cgroup.subtree_control", f"+{name}")
-            except OSError as e:
-                reason = os.strerror(e.errno or 0).lower()
-                if e.errno == errno.EBUSY:
-                    reason = "the cgroup above has processes of its own"
-                missing.setdefault(name, reason)
-
-
 def _is_domain(fd: int, planned: PlannedDirectory, applying: Applying) -> bool:
     """Whether processes can enter the cgroup2 directory: one below a threaded cgroup, or below
     one with both controllers and processes, takes none."""
@@ -181,19 +162,6 @@ def _is_domain(fd: int, planned: PlannedDirectory, applying: Applying) -> bool:
         raise Unsupported(message, hint="set linux.cgroupsPath to a place in another cgroup")
     applying.notes.append(message)
     return False
-
-
-def _delegate(fd: int, uid: int) -> None:
-    """Give the cgroup to `uid`, with the files that the kernel says may be delegated."""
-    listed = read_bounded(DELEGATE_FILE, tree.MAX_VALUE)
-    names = os.fsdecode(listed).split() or DELEGATED
-    try:
-        os.chown(fd, uid, -1)
-        for name in names:
-            if "/" not in name and tree.has_file(fd, name):
-                os.chown(name, uid, -1, dir_fd=fd, follow_symlinks=False)
-    except OSError as e:
-        raise refused(f"give the container's cgroup to uid {uid}", e) from e
 
 
 def _set_devices_of(
@@ -362,12 +330,12 @@ def _update_one(planned: PlannedDirectory, plan: CgroupPlan, applying: Applying)
     missing: dict[str, str] = {}
     name = f"{planned.mount}/{planned.path}"
 
-    def hand_down(fd: int) -> None:
-        _hand_down(fd, planned.enable, missing)
+    def enable(fd: int) -> None:
+        hand_down(fd, planned.enable, missing)
 
     try:
         if planned.version == 2 and planned.enable:
-            tree.each_above(planned.mount, planned.path, hand_down)
+            tree.each_above(planned.mount, planned.path, enable)
         fd = tree.open_cgroup(planned.mount, planned.path)
     except OSError as e:
         raise refused(f"open the cgroup {name}", e) from e

@@ -269,7 +269,13 @@ def _device_plan(
     rules = devices.effective_rules(resources.devices)
     required = bool(resources.devices) and not optional
     if any("devices" in d.controllers for d in directories if d.version == 1):
-        return CgroupPlan(devices=devices.device_list(rules), devices_required=required)
+        try:
+            return CgroupPlan(devices=devices.device_list(rules), devices_required=required)
+        except Unsupported as e:
+            if required:
+                raise
+            notes.append(e.message)
+            return CgroupPlan()
     if any(d.version == 2 for d in directories):
         program = b"" if devices.allows_everything(rules) else devices.device_program(rules)
         return CgroupPlan(program=program, devices_required=required)
