@@ -1,0 +1,121 @@
+"""The system calls that a recorder is asked about, brought to one form whatever their variant
+and architecture."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from engine.emulation.filters import ATTRIBUTES, NODES, OWNERSHIP, REMOVALS
+from engine.emulation.notes import UNCHANGED
+from engine.emulation.target import AT_FDCWD
+from engine.runtime.kernel.calls import error
+from engine.runtime.seccomp.architectures import runnable
+from engine.runtime.seccomp.tables import numbers
+
+AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000
+
+
+class Kind(Enum):
+    """What a call does."""
+
+    CHOWN = "chown"
+    MKNOD = "mknod"
+    SET = "setxattr"
+    REMOVE = "removexattr"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One system call: `name` without the 32 of wide ids; `narrow` ids have 16 bits."""
+
+    kind: Kind
+    name: str
+    narrow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The file meant: a descriptor `fd`, or else the path at the address `path`, relative to
+    `dir_fd`. An empty path may mean `dir_fd` itself where `empty` says so."""
+
+    fd: int | None = None
+    dir_fd: int = AT_FDCWD
+    path: int = 0
+    follow: bool = True
+    empty: bool = False
+
+
+def variants(machine: str) -> dict[tuple[int, int], Variant]:
+    """The calls of every architecture of `machine` by token and number."""
+    kinds = dict.fromkeys(OWNERSHIP, Kind.CHOWN)
+    kinds |= {name: Kind.MKNOD for name, _ in NODES}
+    kinds |= dict.fromkeys(ATTRIBUTES, Kind.SET)
+    kinds |= dict.fromkeys(REMOVALS, Kind.REMOVE)
+    found = {}
+    for architecture in runnable(machine):
+        table = numbers(architecture.table)
+        for name, kind in kinds.items():
+            if name in table:
+                # Where chown32 exists, plain chown is the one of the time of 16-bit ids.
+                narrow = f"{name}32" in table
+                plain = name.removesuffix("32")
+                key = (architecture.token, table[name] + architecture.offset)
+                found[key] = Variant(kind=kind, name=plain, narrow=narrow)
+    return found
+
+
+def place(variant: Variant, args: tuple[int, ...]) -> Place:
+    """The file that a call is about. Raises OSError EINVAL for flags that do not exist."""
+    match variant.name:
+        case "fchown" | "fsetxattr" | "fremovexattr":
+            return Place(fd=signed(args[0]))
+        case "lchown" | "lsetxattr" | "lremovexattr":
+            return Place(path=args[0], follow=False)
+        case "fchownat":
+            return _at(args, args[4])
+        case "setxattrat" | "removexattrat":
+            return _at(args, args[2])
+        case "mknodat":
+            return Place(dir_fd=signed(args[0]), path=args[1])
+        case _:
+            return Place(path=args[0])
+
+
+def _at(args: tuple[int, ...], flags: int) -> Place:
+    flags &= 0xFFFFFFFF
+    if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
+        raise error(errno.EINVAL)
+    return Place(
+        dir_fd=signed(args[0]),
+        path=args[1],
+        follow=not flags & AT_SYMLINK_NOFOLLOW,
+        empty=bool(flags & AT_EMPTY_PATH),
+    )
+
+
+def ids(variant: Variant, args: tuple[int, ...]) -> tuple[int, int]:
+    """uid and gid of a call that changes owners; UNCHANGED for -1 of any width."""
+    first = 2 if variant.name == "fchownat" else 1
+    uid, gid = args[first] & 0xFFFFFFFF, args[first + 1] & 0xFFFFFFFF
+    if variant.narrow:
+        uid, gid = (UNCHANGED if one & 0xFFFF == 0xFFFF else one & 0xFFFF for one in (uid, gid))
+    return uid, gid
+
+
+def node(variant: Variant, args: tuple[int, ...]) -> tuple[int, tuple[int, int]]:
+    """Mode and device number of a call that makes a node (the kernel's new_decode_dev)."""
+    first = dict(NODES)[variant.name]
+    mode, device = args[first] & 0xFFFF, args[first + 1] & 0xFFFFFFFF
+    return mode, ((device & 0xFFF00) >> 8, (device & 0xFF) | ((device >> 12) & 0xFFF00))
+
+
+def signed(value: int) -> int:
+    """A register as an int."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+Variants = Mapping[tuple[int, int], Variant]

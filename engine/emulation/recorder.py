@@ -1,0 +1,226 @@
+"""Answers the calls of a container whose root is emulated, and notes what they asked for.
+
+It runs beside the container, in a thread or a process, with the rights of the container's root
+(best inside its user namespace), until no process of the container is left. Programs see the
+errors that the kernel would give a real root: a missing file, a read-only mount, a bad pointer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+
+from engine.emulation.attributes import Attribute, Decision, decide, read_attribute, read_name
+from engine.emulation.births import born
+from engine.emulation.calls import Kind, Place, Variant, ids, node, place, variants
+from engine.emulation.notes import Key, Note, Notes, chowned, mode_after_chown
+from engine.emulation.notifications import Call, Gone, Listener
+from engine.emulation.target import Target, read_text, umask
+from engine.runtime.kernel.calls import error
+from engine.storage.options import Owner
+
+Base = Callable[[bytes], Owner | None]
+"""The owner that the layers below record for a path (without leading slash)."""
+
+_ROOT = Owner(uid=0, gid=0)
+
+
+def nothing_recorded(_path: bytes) -> Owner | None:
+    """The Base of an image without recorded owners."""
+    return None
+
+
+class OwnershipRecorder:
+    """Serves the listener of `record_filter`; `notes` has the result. `listener` becomes its
+    own and is closed by `close`, `notes` stays the caller's.
+
+    `base` tells the owners of files that the container has not touched yet.
+    """
+
+    def __init__(self, listener: int, notes: Notes, base: Base = nothing_recorded) -> None:
+        self._listener = Listener(listener)
+        self._notes = notes
+        self._base = base
+        self._variants = variants(os.uname().machine)
+        self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
+
+    def serve(self) -> None:
+        """Answer until the last process under the filter has ended, or `stop`.
+
+        Raises nothing for what a container does; OSError if the listener itself fails.
+        """
+        poll = select.poll()
+        poll.register(self._listener.fd, select.POLLIN)
+        poll.register(self._stop_read, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            if self._stop_read in ready:
+                return
+            events = ready.get(self._listener.fd, 0)
+            if events & select.POLLIN:
+                call = self._listener.receive()
+                if call is not None:
+                    self.answer(call)
+            elif events:
+                return
+
+    def stop(self) -> None:
+        """Make `serve` return, from any thread; calls of the container then wait until `close`
+        and fail with ENOSYS."""
+        os.write(self._stop_write, b"x")
+
+    def close(self) -> None:
+        """Close the listener; not while `serve` runs."""
+        self._listener.close()
+        os.close(self._stop_read)
+        os.close(self._stop_write)
+
+    def answer(self, call: Call) -> None:
+        """Carry out and answer one call."""
+        variant = self._variants.get((call.token, call.number))
+        if variant is None:
+            self._listener.pass_on(call)
+            return
+        try:
+            done = self._carry_out(call, variant)
+        except Gone:
+            return
+        except OSError as e:
+            self._listener.answer(call, e.errno or errno.EIO)
+            return
+        if done:
+            self._listener.answer(call)
+        else:
+            self._listener.pass_on(call)
+
+    def _carry_out(self, call: Call, variant: Variant) -> bool:
+        """Whether it is done; if not, the kernel is to do it. Raises OSError as its answer."""
+        match variant.kind:
+            case Kind.MKNOD:
+                return self._make_node(call, variant)
+            case Kind.CHOWN:
+                fd = self._open(call, place(variant, call.args))
+                try:
+                    self._change_owner(fd, Target(call.pid), *ids(variant, call.args))
+                finally:
+                    os.close(fd)
+                return True
+            case Kind.SET:
+                attribute = read_attribute(call.pid, variant.name, call.args)
+            case Kind.REMOVE:
+                attribute = read_name(call.pid, variant.name, call.args)
+        decision = decide(attribute)
+        if decision is Decision.KERNEL:
+            return False
+        fd = self._open(call, place(variant, call.args))
+        try:
+            if variant.kind is Kind.SET:
+                self._set_attribute(fd, Target(call.pid), attribute)
+                return True
+            return self._remove_attribute(fd, attribute.name)
+        finally:
+            os.close(fd)
+
+    def _open(self, call: Call, where: Place) -> int:
+        """An O_PATH descriptor of the file meant, on a mount that can be written."""
+        target = Target(call.pid)
+        if where.fd is not None:
+            fd = target.descriptor(where.fd)
+        else:
+            # Since 6.11 no address at all will do for an empty path.
+            none = where.empty and not where.path
+            path = b"" if none else read_text(call.pid, where.path)
+            self._listener.check(call)
+            if not path and where.empty:
+                fd = target.descriptor(where.dir_fd) if where.dir_fd >= 0 else target.directory()
+            else:
+                fd = target.open(where.dir_fd, path, follow=where.follow)
+        try:
+            self._listener.check(call)
+            if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
+                raise error(errno.EROFS)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _noted(self, fd: int, target: Target) -> tuple[Key, Note]:
+        """What is known of the file `fd`: noted, recorded in a layer below, or root's."""
+        state = os.fstat(fd)
+        key, birth = (state.st_dev, state.st_ino), born(fd)
+        note = self._notes.get(key, birth)
+        if note is None:
+            owner = self._base(target.path_inside(fd)) or _ROOT
+            note = Note(owner=owner, born=birth)
+        return key, note
+
+    def _change_owner(self, fd: int, target: Target, uid: int, gid: int) -> None:
+        key, note = self._noted(fd, target)
+        mode = os.fstat(fd).st_mode
+        _touch(fd)
+        left = mode_after_chown(mode)
+        if left != mode and not stat.S_ISLNK(mode):
+            os.chmod(b"/proc/self/fd/%d" % fd, stat.S_IMODE(left))
+        self._notes.set(key, replace(note, owner=chowned(note.owner, uid, gid, mode)))
+
+    def _make_node(self, call: Call, variant: Variant) -> bool:
+        where = place(variant, call.args)
+        mode, device = node(variant, call.args)
+        if stat.S_ISCHR(mode) and device == (0, 0):
+            return False
+        target = Target(call.pid)
+        path = read_text(call.pid, where.path)
+        self._listener.check(call)
+        if not path:
+            raise error(errno.ENOENT)
+        parent, name = target.parent(where.dir_fd, path)
+        try:
+            mode = stat.S_IFMT(mode) | (stat.S_IMODE(mode) & ~umask(call.pid))
+            caller = os.stat(f"/proc/{call.pid}")
+            self._listener.check(call)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(name, flags, 0o600, dir_fd=parent)
+        finally:
+            os.close(parent)
+        try:
+            state = os.fstat(fd)
+            if state.st_uid != caller.st_uid:
+                os.fchown(fd, caller.st_uid, -1)
+            os.fchmod(fd, stat.S_IMODE(mode))
+            owner = Owner(uid=0, gid=0, mode=mode, rdev=device)
+            self._notes.set((state.st_dev, state.st_ino), Note(owner=owner, born=born(fd)))
+        finally:
+            os.close(fd)
+        return True
+
+    def _set_attribute(self, fd: int, target: Target, attribute: Attribute) -> None:
+        key, note = self._noted(fd, target)
+        attribute.check_flags(present=attribute.name in note.owner.xattrs)
+        _touch(fd)
+        xattrs = {**note.owner.xattrs, attribute.name: attribute.value}
+        self._notes.set(key, replace(note, owner=replace(note.owner, xattrs=xattrs)))
+
+    def _remove_attribute(self, fd: int, name: str) -> bool:
+        """Whether it was a noted one."""
+        state = os.fstat(fd)
+        key = (state.st_dev, state.st_ino)
+        note = self._notes.get(key, born(fd))
+        if note is None or name not in note.owner.xattrs:
+            return False
+        xattrs = {key: value for key, value in note.owner.xattrs.items() if key != name}
+        self._notes.set(key, replace(note, owner=replace(note.owner, xattrs=xattrs)))
+        return True
+
+
+def _touch(fd: int) -> None:
+    """Change the change time, as the real call would: it brings a file of a lower layer up into
+    an overlay's own. A file that is not ours (a bind mount of the host's) stays as it is."""
+    state = os.fstat(fd)
+    try:
+        os.utime(b"/proc/self/fd/%d" % fd, ns=(state.st_atime_ns, state.st_mtime_ns))
+    except PermissionError:
+        return
