@@ -378,6 +378,64 @@ def test_activation_sockets_are_passed(runtime: Runtime) -> None:
     assert out == "1 1\nsent\n"
 
 
+def test_exec(runtime: Runtime, tmp_path: Path) -> None:
+    """By options and by a process.json; codes as `run` has them, 255 for what is our failure."""
+    runtime.configure("sleep", "60", env=["PATH=/bin", "A=1"])
+    runtime.spawned("run", "-d", "c")
+    assert runtime.ok("exec", "-e", "B=2", "c", "sh", "-c", "echo $A $B") == "1 2\n"
+    assert runtime.ok("exec", "--user", "7:8", "c", "id", "-u") == "7\n"
+    assert runtime.ok("exec", "--cwd", "/tmp", "c", "sh", "-c", "pwd") == "/tmp\n"
+    assert runtime("exec", "c", "sh", "-c", "exit 9").returncode == 9
+    assert runtime("exec", "c", "sh", "-c", "kill -9 $$").returncode == 137
+    process = tmp_path / "process.json"
+    document = {"args": ["echo", "json"], "cwd": "/", "env": ["PATH=/bin"]}
+    process.write_text(json.dumps(document))
+    assert runtime.ok("exec", "--process", str(process), "c") == "json\n"
+    process.write_text(json.dumps(document | {"args": []}))
+    for words, code, said in (
+        (("c", "nosuch"), 127, NOT_FOUND),
+        (("c", "/bin/text"), 126, ""),
+        (("c", "/proc"), 126, NOT_PERMITTED),
+        (("c",), 255, "exec: no command"),
+        (("--user", "0x0", "c", "true"), 255, "option --user"),
+        (("--cwd", "/nosuch", "c", "true"), 255, "(?i)no such file or directory"),
+        (("--process", str(process), "c"), 255, "process.args: expected at least one"),
+        (("--process", "nosuch", "c"), 255, "read nosuch: no such file"),
+        (("nosuch", "true"), 255, "does not exist"),
+        (("-t", "c", "true"), 255, "open /dev/tty"),
+        (("-d", "-t", "c", "true"), 255, "cannot allocate tty"),
+        (("--cgroup", "cpu:/x", "c", "true"), 255, "option --cgroup"),
+        (("--cgroup", "../x", "c", "true"), 255, "option --cgroup"),
+        (("--cap", "CAP_NOSUCH", "c", "true"), 255, "unknown capability"),
+    ):
+        done = runtime("exec", *words)
+        assert (done.returncode, done.stdout) == (code, ""), (words, done.stderr)
+        assert re.search(said, done.stderr), (words, done.stderr)
+
+
+def test_exec_detached(runtime: Runtime) -> None:
+    """It goes on, and its id is written."""
+    runtime.configure("sleep", "60")
+    runtime.spawned("run", "-d", "c")
+    runtime.spawned("exec", "-d", "--pid-file", "pid", "c", "sleep", "50")
+    pids = json.loads(runtime.ok("ps", "-f", "json", "c"))
+    assert int((runtime.bundle / "pid").read_text()) in pids
+    assert len(pids) == 2
+
+
+def test_exec_in_a_terminal(runtime: Runtime) -> None:
+    """A second one, beside what the container has."""
+    runtime.configure("sleep", "60")
+    runtime.spawned("run", "-d", "c")
+    screen = Screen()
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = runtime.words("exec", "-t", "c", "sh", "-c", "stty size; exit 8")
+    with screen.start(command, cwd=runtime.bundle, env=environment) as process:
+        assert screen.expect(b"24 80\r\n") == b"24 80\r\n"
+        assert process.wait(LIMIT) == 8
+    screen.close()
+
+
 def test_spec_is_written_once(runtime: Runtime, tmp_path: Path) -> None:
     """A config.json that is there stays as it is; nothing else is left."""
     out = tmp_path / "out"

@@ -99,7 +99,8 @@ def size(text: str, name: str) -> int:
     plain = digits.isascii() and digits.isdecimal() and len(digits) <= MAX_DIGITS
     if not plain or (point and not fraction):
         raise InvalidConfig(f"{name}: expected bytes such as 512m, or -1, got {text!r}")
-    return int(digits) * factor // 10 ** len(fraction)
+    parts: int = 10 ** len(fraction)
+    return int(digits) * factor // parts
 
 
 COMMANDS = {
