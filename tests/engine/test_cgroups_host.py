@@ -184,7 +184,7 @@ def test_a_limit_that_the_kernel_refuses_is_named_and_leaves_nothing(make: Make,
 
 
 def test_a_cgroup_in_use_is_refused_and_left_alone(
-    make: Make, sleep: subprocess.Popen[bytes]
+    make: Make, sleep: subprocess.Popen[bytes], name: str
 ) -> None:
     """It is somebody else's: neither entered nor killed nor removed."""
     cgroup = make()
@@ -194,6 +194,8 @@ def test_a_cgroup_in_use_is_refused_and_left_alone(
     manage.join(cgroup, sleep.pid)
     with pytest.raises(WrongState, match="processes"):
         make()
+    with pytest.raises(WrongState, match="processes"):
+        manage.prepare(plan_cgroups(survey(), "", None, name))
     assert sleep.poll() is None
     assert ending.pids(cgroup) == (sleep.pid,)
 
@@ -338,7 +340,7 @@ def test_killed_while_making_leaves_what_the_state_finds_again(steps: int, name:
     """The description that was kept before is enough to remove everything."""
     path = f"/{name}/above/box"
     plan = plan_cgroups(survey(), path, Resources(pids_limit=9), "box", forgiving=True)
-    kept = document.to_document(manage.describe(plan))
+    kept = document.to_document(manage.prepare(plan))
     status = cgroup_children.run_killed("die_making", [path, steps])
     assert status == -signal.SIGKILL or (status == 0 and steps > 8)
     cgroup = document.from_document(kept)

@@ -58,6 +58,22 @@ def describe(plan: CgroupPlan) -> Cgroup:
     )
 
 
+def prepare(plan: CgroupPlan) -> Cgroup:
+    """`describe`, after making sure that nobody else uses the planned cgroups: whoever finds the
+    description later may kill what is in them. Raises WrongState, as `create` does."""
+    for planned in plan.directories:
+        try:
+            fd = tree.open_cgroup(planned.mount, planned.path)
+        except OSError:
+            # It is not there, or `create` is going to say what is wrong with it.
+            continue
+        try:
+            _refuse_used(fd, planned)
+        finally:
+            os.close(fd)
+    return describe(plan)
+
+
 def _missing(mount: str, path: str) -> int:
     """How many components at the end of `path` are not there, the last one always counted."""
     above, count = path.rpartition("/")[0], 1
@@ -71,7 +87,8 @@ def create(plan: CgroupPlan) -> Cgroup:
 
     Raises WrongState where a cgroup is there and has processes or is frozen (it is not ours:
     neither kill nor remove it), and InvalidConfig, Unsupported, KernelRefused for what is
-    required and cannot be done, after removing again what was made.
+    required and cannot be done. What was made is removed again then, so that nothing is left
+    to be undone.
     """
     applying = Applying(plan.forgiving, list(plan.notes))
     done: list[CgroupDirectory] = []

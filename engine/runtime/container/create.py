@@ -160,8 +160,8 @@ class _Making:
         planned = self.plan.cgroup
         if planned is None or not planned.directories:
             return None
-        self.cgroup = manage.describe(planned)
-        self._save(cgroup=cgroup_document(self.cgroup))
+        # A failed `create` leaves no cgroup, and one that others use must not be undone.
+        self._save(cgroup=cgroup_document(manage.prepare(planned)))
         self.cgroup = manage.create(planned)
         self._save(cgroup=cgroup_document(self.cgroup))
         return manage.open_entry(self.cgroup)
