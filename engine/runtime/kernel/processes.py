@@ -166,7 +166,8 @@ def default_action(number: int) -> None:
 
 
 def join_session_keyring(name: bytes) -> int:
-    """keyctl(2) KEYCTL_JOIN_SESSION_KEYRING: a new session keyring; its serial number."""
+    """keyctl(2) KEYCTL_JOIN_SESSION_KEYRING: the serial number of the session keyring `name`,
+    made if there is none that we may search; 0 if it is ours already."""
     return syscall(named("keyctl"), KEYCTL_JOIN_SESSION_KEYRING, name)
 
 

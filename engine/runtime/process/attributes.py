@@ -195,7 +195,8 @@ def join_keyring(name: bytes) -> str:
     """
     try:
         serial = processes.join_session_keyring(name)
-        processes.set_key_permissions(serial, _KEYRING_PERMISSIONS)
+        if serial:  # 0 if it is ours already
+            processes.set_key_permissions(serial, _KEYRING_PERMISSIONS)
     except OSError as e:
         if e.errno not in _KEYRING_NOT_POSSIBLE:
             raise refused("join a session keyring", e) from e
