@@ -35,8 +35,8 @@ class _OpenHow(ctypes.Structure):
 class Stub(Record):
     """A file or directory that was made where there was nothing; `path` has no links in it.
 
-    `mode` is st_mode without the type. `parent_times` are the modification times (ns) of the directory it is in, before and after
-    it was made.
+    `mode` is st_mode without the type. `parent_times` are the modification times (ns) of the
+    directory it is in, before and after it was made.
     """
 
     path: bytes
