@@ -22,6 +22,8 @@ from imgtools.errors import StorageError
 DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 MAX_VALUE = 255
 """Bytes of one value that fsconfig(2) takes."""
+ESCAPE = b"\\"
+"""Goes out of names of upper and work directories, even in fsconfig(2), but not of lower ones."""
 MAX_DATA = 4095
 """Bytes of all options that mount(2) takes: a page with its NUL."""
 MAX_LOWER = 200
@@ -145,7 +147,7 @@ def _settings(
 
     def name(path: str) -> bytes:
         raw = os.fsencode(path)
-        if not short and len(raw) <= MAX_VALUE:
+        if not short and len(raw) <= MAX_VALUE and ESCAPE not in raw:
             return raw
         fd = os.open(raw, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, fd)
