@@ -26,7 +26,6 @@ from engine.runtime.process.command import exec_failure, quoted
 from engine.runtime.process.interpreter import refuse_own_interpreter
 from engine.runtime.process.trampoline_code import BASE, ELF_MACHINES, MARKER, ORDERS, machine_code
 from engine.runtime.record import Record
-from engine.runtime.seccomp.load import Loader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from engine.runtime.seccomp.filter import Filter
+    from engine.runtime.seccomp.load import Loader
 
     Report = Callable[[Failure], bytes]
 
@@ -96,7 +96,7 @@ def prepare(
     """
     st = os.stat(b"/proc/self/exe")
     memfd = -1
-    loader = Loader(seccomp) if seccomp else None
+    loader = _loader(seccomp) if seccomp else None
     if not direct and MACHINE not in ELF_MACHINES:
         direct = f"there is no trampoline for {MACHINE}"
     if not direct:
@@ -114,6 +114,13 @@ def prepare(
         loader=loader,
         why_direct=direct,
     )
+
+
+def _loader(seccomp: Filter) -> Loader:
+    # Here and not above: most of what starts has no filter and need not wait for the import.
+    from engine.runtime.seccomp.load import Loader
+
+    return Loader(seccomp)
 
 
 def _line_of_text(failure: Failure) -> bytes:
