@@ -8,8 +8,9 @@ from engine.runtime.seccomp.filter import Filter
 
 
 class Extras(Record):
-    """`overlay` is the root instead of root.path. `filters` are loaded
-    before that of linux.seccomp; a listener of theirs goes to whoever launches the container.
+    """`overlay` is the root instead of root.path. `profile` is what
+    linux.seccomp would compile to, instead of it. `filters` are loaded before it; a listener of
+    theirs goes to whoever launches the container.
     `forgiving`: limits are defaults of ours, and what cannot be set becomes a warning.
 
     `die_with_creator`: the container is killed when the process that made it ends.
@@ -17,5 +18,6 @@ class Extras(Record):
 
     overlay: RootOverlay | None = None
     filters: tuple[Filter, ...] = ()
+    profile: Filter | None = None
     forgiving: bool = False
     die_with_creator: bool = False

@@ -86,6 +86,7 @@ def plan_container(
         host.process,
         other_user=namespaces.has_new("user") or namespaces.joined("user"),
         filters=extras.filters,
+        profile=extras.profile,
         clamp=extras.forgiving,
         keyring=not options.no_new_keyring,
     )

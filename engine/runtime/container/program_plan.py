@@ -9,7 +9,7 @@ from engine.runtime.process.cpulist import parse_list
 from engine.runtime.record import Record
 from engine.runtime.seccomp.compiler import compile_profile
 from engine.runtime.seccomp.filter import FLAG_NEW_LISTENER, Filter
-from engine.runtime.spec.model import Linux, Process, Seccomp
+from engine.runtime.spec.model import Linux, Process
 
 MAX_CPUS = 8192
 CAP_SYS_RESOURCE = 1 << 24
@@ -88,14 +88,18 @@ def plan_program(
     *,
     other_user: bool,
     filters: tuple[Filter, ...] = (),
+    profile: Filter | None = None,
     clamp: bool = False,
     keyring: bool = True,
 ) -> ProgramPlan:
     """The plan; pure. `other_user` says that the process enters another user namespace, where
-    it has all capabilities. `filters` are loaded before that of config.json, `clamp` lowers
-    limits instead of refusing them. Raises InvalidConfig or Unsupported."""
+    it has all capabilities. `filters` are loaded before that of config.json, which
+    `profile` replaces; `clamp` lowers limits instead of refusing them. Raises InvalidConfig
+    or Unsupported."""
     own = capabilities.full(facts.own.last_cap) if other_user else facts.own
-    early, late = _filters(process, linux.seccomp, filters)
+    if profile is None and linux.seccomp is not None:
+        profile = compile_profile(linux.seccomp, os.uname().machine)
+    early, late = _filters(process, profile, filters)
     initial, final = _affinities(process)
     return ProgramPlan(
         process=process,
@@ -118,16 +122,15 @@ def plan_program(
 
 
 def _filters(
-    process: Process, profile: Seccomp | None, before: tuple[Filter, ...]
+    process: Process, profile: Filter | None, before: tuple[Filter, ...]
 ) -> tuple[tuple[Filter, ...], Filter | None]:
     """The filters that the process loads itself, and the one that the last step loads: that of
     config.json, if it needs neither privileges to be loaded nor a listener to be passed on."""
     if profile is None:
         return before, None
-    compiled = compile_profile(profile, os.uname().machine)
-    if process.no_new_privileges and not compiled.flags & FLAG_NEW_LISTENER:
-        return before, compiled
-    return (*before, compiled), None
+    if process.no_new_privileges and not profile.flags & FLAG_NEW_LISTENER:
+        return before, profile
+    return (*before, profile), None
 
 
 def _affinities(process: Process) -> tuple[frozenset[int], frozenset[int]]:

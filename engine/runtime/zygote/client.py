@@ -25,13 +25,19 @@ class Running:
     Closing this before the end kills the container.
     """
 
-    def __init__(self, channel: Channel, warn: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        warn: Callable[[str], object],
+        link: Callable[[int], object] | None,
+    ) -> None:
         self._channel = channel
         self._warn = warn
         self._code: int | None = None
         self.pid = 0
         self.listener_fd = -1
         self.info: dict[str, Any] = {}
+        self._link = link
 
     def fileno(self) -> int:
         """A descriptor that polls readable when `step` has something to do."""
@@ -60,8 +66,14 @@ class Running:
 
     def step(self) -> None:
         """Take one message in; blocks if there is none."""
-        document, fds = self._channel.expect("warning", "started", "listener", "exited")
+        document, fds = self._channel.expect(
+            "warning", "namespaces", "started", "listener", "exited"
+        )
         match document["type"]:
+            case "namespaces":
+                if self._link is not None:
+                    self._link(int(document["pid"]))  # type: ignore[call-overload]
+                self._channel.send({"type": "linked"})
             case "warning":
                 self._warn(str(document.get("message")))
             case "started":
@@ -141,11 +153,13 @@ class Zygote:
         console_fd: int = -1,
         preserve: Sequence[int] = (),
         warn: Callable[[str], object] = lambda text: None,
+        link: Callable[[int], object] | None = None,
     ) -> Running:
         """Begin a container of `config`, a config.json's document.
 
         `stdio` are its standard descriptors; with process.terminal `console_fd` is a unix
         socket that gets the terminal's master. `preserve` become its descriptors from 3 on.
+        `link` is called with the init's pid, to connect its network, if the request says so.
         """
         content = jsontext.encode(config).encode()
         config_fd = os.memfd_create("config.json", os.MFD_CLOEXEC)
@@ -163,7 +177,7 @@ class Zygote:
         finally:
             theirs.close()
             os.close(config_fd)
-        return Running(ours, warn)
+        return Running(ours, warn, link)
 
     def close(self) -> None:
         """Ask for no more, wait until all containers have ended; safe to call twice."""

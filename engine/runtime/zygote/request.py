@@ -19,7 +19,8 @@ follow."""
 
 class LaunchRequest(Record):
     """One container: `id` and `state_root` name its state, `bundle` is where relative paths of
-    its config.json begin. `extras` is what config.json has no words for."""
+    its config.json begin. `linked`: the engine connects the container's network, and says when.
+    `extras` is what config.json has no words for."""
 
     id: str
     state_root: str
@@ -28,6 +29,7 @@ class LaunchRequest(Record):
     rootless: bool | None = None
     no_pivot: bool = False
     no_new_keyring: bool = False
+    linked: bool = False
     extras: Extras = Extras()
 
 
@@ -45,7 +47,9 @@ def to_document(request: LaunchRequest) -> dict[str, Any]:
             "upper": overlay.upper.hex(),
             "work": overlay.work.hex(),
         }
-    document["filters"] = [[f.program.hex(), f.flags] for f in request.extras.filters]
+    document["filters"] = [_filter_document(f) for f in request.extras.filters]
+    profile = request.extras.profile
+    document["profile"] = None if profile is None else _filter_document(profile)
     document["forgiving"] = request.extras.forgiving
     return document
 
@@ -65,13 +69,20 @@ def from_document(document: dict[str, Any]) -> LaunchRequest:
                     "work": bytes.fromhex(overlay["work"]),
                 }
             ),
-            filters=tuple(
-                Filter(program=bytes.fromhex(program), flags=int(flags))
-                for program, flags in document.pop("filters")
-            ),
+            filters=tuple(_filter(value) for value in document.pop("filters")),
+            profile=None if (profile := document.pop("profile")) is None else _filter(profile),
             forgiving=bool(document.pop("forgiving")),
             die_with_creator=True,
         )
         return LaunchRequest(**document, extras=extras)
     except (KeyError, TypeError, ValueError) as e:
         raise Damaged(f"a launch request cannot be read: {e}") from e
+
+
+def _filter_document(one: Filter) -> list[Any]:
+    return [one.program.hex(), one.flags, one.optional_flags]
+
+
+def _filter(value: list[Any]) -> Filter:
+    program, flags, optional = value
+    return Filter(program=bytes.fromhex(program), flags=int(flags), optional_flags=int(optional))

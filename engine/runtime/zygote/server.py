@@ -155,6 +155,7 @@ def _monitor(request: LaunchRequest, fds: tuple[int, ...]) -> NoReturn:
             lambda text: channel.send({"type": "warning", "message": text}),
             attend=lambda pid: _attend(pid, channel),
             extras=request.extras,
+            link=(lambda pid: _link(pid, channel)) if request.linked else None,
             tell=lambda kind, document, more: channel.send({"type": kind, **document}, more),
         )
         channel.send({"type": "exited", "code": code})
@@ -165,6 +166,12 @@ def _monitor(request: LaunchRequest, fds: tuple[int, ...]) -> NoReturn:
     except OSError as e:
         channel.fail(Failure(f"launch: {os.strerror(e.errno or 0).lower()}", errno=e.errno or 0))
     os._exit(code)
+
+
+def _link(pid: int, channel: Channel) -> None:
+    """Have the engine connect the network of the container whose init is `pid`."""
+    channel.send({"type": "namespaces", "pid": pid})
+    channel.expect("linked")
 
 
 def _content(fd: int) -> bytes:

@@ -1,0 +1,139 @@
+"""What `imgtools run` and a build's RUN ask of a container, as frozen data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from engine.network.model import DnsOptions
+from imgtools.errors import InvalidManifest
+from imgtools.spec.config import Config
+from imgtools.spec.descriptor import optional, string_map
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """A directory or file of the host at `destination`; `options` are mount options."""
+
+    source: str
+    destination: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tmpfs:
+    """An empty file system in memory at `destination`."""
+
+    destination: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Resource limits; memory in bytes, None for no limit. `memory_swap` is memory and swap
+    together, -1 unlimited. `cpus` is a number of processors."""
+
+    memory: int | None = None
+    memory_swap: int | None = None
+    pids: int | None = None
+    cpus: float | None = None
+    cpu_shares: int | None = None
+    cpuset_cpus: str = ""
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    shm_size: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Security:
+    """--security-opt, --cap-add, --cap-drop and --privileged, parsed.
+
+    `seccomp` is "" for the default profile, "unconfined", or the path of a profile. `mask` and
+    `unmask` are paths; an unmask of ALL leaves nothing masked. Labels and profiles are for
+    hosts that have the security module.
+    """
+
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    seccomp: str = ""
+    no_new_privileges: bool = False
+    mask: tuple[str, ...] = ()
+    unmask: tuple[str, ...] = ()
+    apparmor: str = ""
+    label: str = ""
+    privileged: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """Everything that can be asked of one container.
+
+    `command` replaces the image's Cmd, `entrypoint` (None: the image's) its Entrypoint; `env`
+    are NAME=VALUE. `hostname` "" is made from the container's id. `network` "" is the best
+    that there is. `pull` is containers' policy for the image.
+    """
+
+    command: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] | None = None
+    env: tuple[str, ...] = ()
+    unset_env: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    group_add: tuple[int, ...] = ()
+    hostname: str = ""
+    name: str = ""
+    interactive: bool = False
+    terminal: bool = False
+    volumes: tuple[Volume, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
+    network: str = ""
+    dns: DnsOptions = field(default_factory=DnsOptions)
+    add_hosts: tuple[str, ...] = ()
+    read_only: bool = False
+    limits: Limits = field(default_factory=Limits)
+    security: Security = field(default_factory=Security)
+    isolation: str | None = None
+    pull: Literal["missing", "always", "never", "newer"] = "missing"
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    annotations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    init: bool = False
+    stop_signal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageDefaults:
+    """What an image's config says about running it (OCI image-spec config.md, "config")."""
+
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    user: str = ""
+    workdir: str = ""
+    volumes: tuple[str, ...] = ()
+    stop_signal: str = ""
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def from_config(cls, config: Config) -> ImageDefaults:
+        """The defaults of an image; raises InvalidManifest on a wrong type."""
+        what = "image config"
+        settings: dict[str, Any] = optional(config.document, "config", dict, what) or {}
+        volumes = optional(settings, "Volumes", dict, what) or {}
+        return cls(
+            entrypoint=_words(settings, "Entrypoint"),
+            cmd=_words(settings, "Cmd"),
+            env=config.env,
+            user=optional(settings, "User", str, what) or "",
+            workdir=optional(settings, "WorkingDir", str, what) or "",
+            volumes=tuple(sorted(volumes)),
+            stop_signal=optional(settings, "StopSignal", str, what) or "",
+            labels=string_map(settings, "Labels", what),
+        )
+
+
+def _words(settings: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    found = optional(settings, key, list, "image config") or []
+    if not all(isinstance(item, str) for item in found):
+        raise InvalidManifest(f"image config: property {key!r} has an item that is not a string")
+    return tuple(found)
