@@ -16,6 +16,7 @@ from engine.runtime.errors import Failure, InvalidConfig, KernelRefused
 from engine.runtime.kernel import mounting as m
 from engine.runtime.kernel.processes import CLONE_NEWNS, unshare
 from engine.runtime.rootfs.execute import Rootfs
+from engine.runtime.rootfs.mounttable import parse_mountinfo
 from engine.runtime.spec.model import IdMapping, Linux, Root
 from tests.engine.rootfs_driver import (
     DEFAULT_MOUNTS,
@@ -436,6 +437,58 @@ def test_without_pivot_root(bundle: Path) -> None:
 
     names = contained(container((PROC, DEV)), facts(bundle, no_pivot=True), look)
     assert names == ["deeper", "dev", "mark", "proc"]
+
+
+def test_without_pivot_root_the_host_s_mounts_go(bundle: Path) -> None:
+    host: list[int] = []
+
+    def look(_: Rootfs) -> Any:
+        return os.listdir(os.open("proc", os.O_RDONLY, dir_fd=host[0]))
+
+    def remember() -> None:
+        host.append(os.open("/", os.O_PATH | os.O_DIRECTORY))
+
+    config = container((PROC,))
+    assert contained(config, facts(bundle, no_pivot=True), look, before=remember) == []
+
+
+def test_a_chroot_is_no_place_for_a_runtime(bundle: Path) -> None:
+    """Its "/" is no mount, so that nothing could be cut off from the host or exchanged."""
+
+    def confine() -> None:
+        m.mount(None, b"/", None, m.MS_REC | m.MS_PRIVATE, None)
+        jail = os.fsencode(bundle / "jail")
+        os.mkdir(jail)
+        for name in (b"proc", b"b"):
+            os.mkdir(jail + b"/" + name)
+        m.mount(b"proc", jail + b"/proc", b"proc", 0, None)
+        m.mount(os.fsencode(bundle), jail + b"/b", None, m.MS_BIND, None)
+        os.chroot(jail)
+        os.chdir("/")
+
+    config = container((), root=Root(path="/b/rootfs"))
+    for no_pivot in (False, True):
+        with pytest.raises(KernelRefused, match="cut the mounts off") as caught:
+            contained(config, facts(bundle, no_pivot=no_pivot), lambda _: 0, before=confine)
+        assert "chroot" in caught.value.hint
+        for name in ("proc", "b", ""):
+            (bundle / "jail" / name).rmdir()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"1 1 0:2 / / rw - rootfs rootfs rw", [(1, 1, b"/", b"rootfs")]),
+        (
+            b"36 35 98:0 /a /b\\040c\\134d rw,noatime master:1 - ext3 /dev/root rw\nbad\n",
+            [(36, 35, b"/b c\\d", b"ext3")],
+        ),
+        (b"x 1 0:2 / / rw - a b\n1 2 3 4 - 5\n\n", []),
+    ],
+)
+def test_mountinfo_is_read(text: bytes, expected: list[Any]) -> None:
+    found = [(e.number, e.parent, e.point, e.fstype) for e in parse_mountinfo(text)]
+    assert found == expected
 
 
 def test_a_root_that_is_no_directory(bundle: Path) -> None:

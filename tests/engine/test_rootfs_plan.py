@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.runtime.cgroups.view import CgroupMounts
 from engine.runtime.errors import Failure, InvalidConfig, Unsupported
 from engine.runtime.kernel import mounting as m
 from engine.runtime.rootfs.model import (
@@ -61,7 +62,7 @@ def step(entry: Mount, facts: RootfsFacts = FACTS, **fields: Any) -> MountStep:
         (mount("/a", "none", "/s", "bind"), BIND),
         (mount("/a", "tmpfs", "tmpfs"), FILESYSTEM),
         (mount("/a", "cgroup", "cgroup", "ro"), CGROUP),
-        (mount("/a", "cgroup2", "cgroup"), CGROUP),
+        (mount("/a", "cgroup2", "cgroup"), FILESYSTEM),
         (mount("/a", "bind", "/s", "remount", "ro"), REMOUNT),
         (mount("/", "", "", "remount", "ro"), REMOUNT),
         (mount("/a", "", "", "rshared"), PROPAGATION),
@@ -70,6 +71,12 @@ def step(entry: Mount, facts: RootfsFacts = FACTS, **fields: Any) -> MountStep:
 )
 def test_a_mount_is_of_the_kind_its_options_say(entry: Mount, kind: str) -> None:
     assert step(entry).kind == kind
+
+
+def test_cgroup2_is_the_view_where_there_is_one() -> None:
+    view = CgroupMounts()
+    found = step(mount("/a", "cgroup2", "cgroup"), FACTS.with_values(cgroup=view))
+    assert (found.kind, found.cgroup) == (CGROUP, view)
 
 
 @pytest.mark.parametrize(

@@ -137,22 +137,24 @@ def _move(mount_fd: int, target_fd: int, what: str) -> None:
         raise refused(what, e) from e
 
 
-def clone_source(source: bytes, *, recursive: bool, nofollow: bool = False) -> int:
-    """A detached copy of the mount at the host's path `source`. Raises KernelRefused."""
+def clone_source(
+    source: bytes, *, recursive: bool, nofollow: bool = False, what: str = "open the source"
+) -> int:
+    """A detached copy of the mount at the host's path `source`. Raises KernelRefused, which
+    begins with `what`."""
     flags = mounting.OPEN_TREE_CLONE | (mounting.AT_RECURSIVE if recursive else 0)
     if nofollow:
         flags |= mounting.AT_SYMLINK_NOFOLLOW
     try:
         return mounting.open_tree(mounting.AT_FDCWD, source, flags)
     except OSError as e:
-        raise _source_error(source, e) from e
+        raise _source_error(f"{what} {shown(source)}", e) from e
 
 
-def _source_error(source: bytes, error: OSError) -> KernelRefused:
-    text = f"open the source {shown(source)}"
+def _source_error(text: str, error: OSError) -> KernelRefused:
     hint = ""
     if error.errno == errno.ENOENT:
-        hint = "create it first; sources of bind mounts are never made"
+        hint = "it has to be there; nothing is made on the host"
     elif error.errno == errno.EINVAL:
         hint = "it is unbindable, or has mounts below it that only rbind may take along"
     elif error.errno == errno.ENOSYS:

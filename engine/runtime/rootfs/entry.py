@@ -12,13 +12,12 @@ from engine.runtime.kernel.mounting import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLA
 from engine.runtime.kernel.paths import O_PATH, open_in_root
 from engine.runtime.rootfs.attach import clone_source
 from engine.runtime.rootfs.layers import root_overlay
+from engine.runtime.rootfs.mounttable import mount_number, read_mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from engine.runtime.rootfs.attach import Attacher
     from engine.runtime.rootfs.model import RootStep
-
-_RAMFS_MAGIC = 0x858458F6
 
 
 def cut_off(root: RootStep) -> None:
@@ -34,14 +33,17 @@ def cut_off(root: RootStep) -> None:
         flag = MS_SLAVE if wanted == MS_SLAVE else MS_PRIVATE
         mounting.mount(None, b"/", None, flag | MS_REC, None)
     except OSError as e:
-        raise refused("cut the mounts off from the host's", e) from e
+        hint = (
+            "the runtime is in a chroot; bind its root on itself" if e.errno == errno.EINVAL else ""
+        )
+        raise refused("cut the mounts off from the host's", e, hint=hint) from e
 
 
 def open_root(root: RootStep) -> int:
     """A detached mount of the root. Raises KernelRefused or Unsupported."""
     if root.overlay is not None:
         return root_overlay(root.overlay, own_namespace=True)
-    return clone_source(root.path, recursive=True)
+    return clone_source(root.path, recursive=True, what="open the root file system")
 
 
 def attach_root(root: RootStep, mount_fd: int, host_root: int, attacher: Attacher) -> None:
@@ -62,24 +64,27 @@ def attach_root(root: RootStep, mount_fd: int, host_root: int, attacher: Attache
         raise refused(what, e) from e
 
 
-def enter_root(root: RootStep, mount_fd: int, host_root: int) -> None:
+def enter_root(root: RootStep, mount_fd: int, host_root: int, host_proc: int) -> None:
     """Make `mount_fd` this process's "/" and current directory, and detach the host's mounts.
     Raises KernelRefused."""
     try:
         os.fchdir(mount_fd)
         if root.no_pivot:
-            _move_root(host_root)
+            _change_root(mount_fd, host_root, host_proc)
             return
         try:
             mounting.pivot_root(b".", b".")
         except OSError as e:
-            if e.errno == errno.EINVAL:
+            if e.errno != errno.EINVAL:
+                raise
+            if not _is_initramfs(host_root, host_proc):
                 raise KernelRefused(
                     "pivot_root: the current root cannot be exchanged",
-                    hint="it is an initramfs or a chroot; run with --no-pivot",
+                    hint="it is no mount of its own, as in a chroot; run with --no-pivot",
                     errno=errno.EINVAL,
                 ) from e
-            raise
+            _change_root(mount_fd, host_root, host_proc)
+            return
         os.fchdir(host_root)
         # Slaves first, so that unmounting does not reach the host. Not private: that would pin
         # what the host unmounts at this moment.
@@ -90,12 +95,26 @@ def enter_root(root: RootStep, mount_fd: int, host_root: int) -> None:
         raise refused("pivot_root", e) from e
 
 
-def _move_root(host_root: int) -> None:
-    """Without pivot_root: the root lies over the host's "/" already, so that changing to it
-    leaves nothing above. Host mounts are detached as far as the kernel lets us."""
+def _is_initramfs(host_root: int, host_proc: int) -> bool:
+    """Whether the host's "/" is the first mount of the kernel, which can never be exchanged."""
+    number = mount_number(host_proc, host_root)
+    return any(m.number == number and m.fstype == b"rootfs" for m in read_mounts(host_proc))
+
+
+def _change_root(mount_fd: int, host_root: int, host_proc: int) -> None:
+    """Without pivot_root: the root lies over the host's "/" already, so that ".." leads back
+    to it from wherever a process may get to. The host's other mounts are detached; those that
+    are locked (EINVAL) stay, under the root."""
+    own, host = mount_number(host_proc, mount_fd), mount_number(host_proc, host_root)
+    for entry in reversed(read_mounts(host_proc)):
+        if entry.parent == host and entry.number != own:
+            try:
+                mounting.umount(entry.point, mounting.MNT_DETACH | mounting.UMOUNT_NOFOLLOW)
+            except OSError as e:
+                if e.errno != errno.EINVAL:
+                    raise
     os.chroot(b".")
     os.chdir(b"/")
-    del host_root
 
 
 def set_propagation(root: RootStep) -> None:

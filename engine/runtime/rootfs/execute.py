@@ -113,6 +113,7 @@ class Rootfs:
             maker.close()
         if self.plan.console:
             self._console = targets.file(b"/dev/console")
+            targets.check(self._console, self._console)
         device = os.fstat(self.root_fd).st_dev
         self.stubs = tuple(s for s in targets.made if s.parent_device == device)
 
@@ -151,7 +152,7 @@ class Rootfs:
             self._attacher.make_readonly(fd, "make /dev read-only")
         if self.plan.root.readonly:
             self._attacher.make_readonly(self.root_fd, "make the root read-only")
-        enter_root(self.plan.root, self.root_fd, self._host_root)
+        enter_root(self.plan.root, self.root_fd, self._host_root, self._host_proc)
         self._close_all(but=self._console)
 
     def finish(self) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from engine.runtime.rootfs.model import MountOptions, MountStep
     from engine.runtime.rootfs.targets import Targets
 
+_TTY_GROUP = (b"gid", b"5")
 _REFUSED = (errno.EPERM, errno.EACCES, errno.ENODEV)
 
 
@@ -113,13 +114,7 @@ class Mounter:
             early &= ~MOUNT_ATTR_RDONLY
         late = options.attr_set & ~early if not step.late_readonly else 0
         try:
-            fd = new_filesystem(
-                step.fstype,
-                source=step.source,
-                flags=options.flags,
-                data=options.data,
-                attributes=early,
-            )
+            fd = _made(step, early)
         except KernelRefused as e:
             if not step.fallback or e.errno not in _REFUSED:
                 hint = e.hint or (step.remedy if e.errno in _REFUSED else "")
@@ -184,3 +179,24 @@ class Mounter:
                 os.close(config)
         finally:
             os.close(fd)
+
+
+def _made(step: MountStep, attributes: int) -> int:
+    """The new file system of a step. A terminal group that the user namespace does not have is
+    left out: who is outside of it cannot always know."""
+    options = step.options
+    pairs = (options.data, tuple(pair for pair in options.data if pair != _TTY_GROUP))
+    for data in pairs:
+        try:
+            return new_filesystem(
+                step.fstype,
+                source=step.source,
+                flags=options.flags,
+                data=data,
+                attributes=attributes,
+            )
+        except KernelRefused as e:
+            mine = step.fstype == b"devpts" and e.message.startswith("option gid=5:")
+            if not mine or data is pairs[1]:
+                raise
+    raise AssertionError("unreachable")

@@ -110,7 +110,7 @@ def _mount_step(number: int, mount: Mount, facts: RootfsFacts, linux: Linux) -> 
     destination = as_bytes(mount.destination, f"{field}.destination")
     try:
         options = parse_options(mount.options)
-        kind = _kind(mount, options)
+        kind = _kind(mount, options, facts)
         if not destination:
             raise InvalidConfig("the destination is empty")
         if not lexical(destination) and kind not in (REMOUNT, PROPAGATION):
@@ -134,13 +134,14 @@ def _mount_step(number: int, mount: Mount, facts: RootfsFacts, linux: Linux) -> 
         raise type(e)(text, hint=e.hint, errno=e.errno) from e
 
 
-def _kind(mount: Mount, options: MountOptions) -> str:
-    """What a mount asks for; options say more than the type, as in mount(8)."""
+def _kind(mount: Mount, options: MountOptions, facts: RootfsFacts) -> str:
+    """What a mount asks for; options say more than the type, as in mount(8). cgroup2 is only a
+    file system where the caller has no view of it to show."""
     if options.remount:
         return REMOUNT
     if options.bind or mount.type == "bind":
         return BIND
-    if mount.type in ("cgroup", "cgroup2"):
+    if mount.type == "cgroup" or (mount.type == "cgroup2" and facts.cgroup is not None):
         return CGROUP
     if mount.type in ("", "none"):
         if options.propagation and mount.source in ("", "none", "/"):

@@ -44,7 +44,7 @@ def open_sources(plan: RootfsPlan) -> Sources:
         if plan.root.parent_opens:
             sources.mounts[ROOT] = _open_root(plan.root)
         for step in plan.mounts:
-            if step.parent_opens:
+            if step.parent_opens and not _is_copied_link(step):
                 sources.mounts[step.number] = _open_mount(step)
         for node in plan.nodes:
             if node.parent_opens:
@@ -55,10 +55,15 @@ def open_sources(plan: RootfsPlan) -> Sources:
     return sources
 
 
+def _is_copied_link(step: MountStep) -> bool:
+    """Whether a link is made instead of a mount (copy-symlink)."""
+    return step.options.copy_symlink and os.path.islink(step.source)
+
+
 def _open_root(root: RootStep) -> int:
     if root.overlay is not None:
         return root_overlay(root.overlay, own_namespace=False)
-    fd = clone_source(root.path, recursive=True)
+    fd = clone_source(root.path, recursive=True, what="open the root file system")
     _cut_off(fd, "the root")
     return fd
 
