@@ -155,6 +155,9 @@ def _granted_ids(facts: IdFacts) -> IdMaps | Refusal:
 
 def _plan_single(facts: IdFacts) -> IdMaps | Refusal:
     who = facts.identity
+    here = _plan_root(facts)
+    if isinstance(here, IdMaps) and here.mode == "single":
+        return here
     if who.uid == 0 and not facts.has(CAP_SETFCAP):
         return Refusal(why="mapping uid 0 needs CAP_SETFCAP", remedy="the capability SETFCAP")
     own = IdMapping(container_id=0, host_id=who.uid, size=1)

@@ -16,6 +16,7 @@ from typing import Any
 
 from engine.probe.host import Facts
 from engine.probe.model import Probe
+from engine.probe.namespaces import masked_proc, mount_points
 from imgtools.blob.files import write_file
 from imgtools.errors import Error
 
@@ -28,23 +29,28 @@ def fingerprint(facts: Facts, *, storage_device: int, version: str) -> str:
     """A name for everything that the results depend on, as hex digits."""
     namespaces = [_namespace(name) for name in NAMESPACES]
     helpers = [_identity_of(path) for path in sorted(set(facts["helpers"].values()))]
-    document = [facts, namespaces, helpers, storage_device, version]
+    # Numbers of namespaces are used again, so what lies over /proc is looked at too.
+    masks = masked_proc(mount_points())
+    document = [facts, namespaces, masks, helpers, storage_device, version]
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def load(directory: str, name: str) -> tuple[Probe, ...] | None:
     """What was remembered under the fingerprint `name`, or None."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        fd = os.open(
-            _path(directory, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        )
+        fd = os.open(_path(directory, name), flags)
     except OSError:
         return None
-    with open(fd, "rb") as file:
-        found = os.fstat(file.fileno())
+    try:
+        found = os.fstat(fd)
         if found.st_uid != os.geteuid() or found.st_mode & 0o077 or not stat.S_ISREG(found.st_mode):
             return None
-        content = file.read(MAX_FILE + 1)
+        content = os.read(fd, MAX_FILE)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
     try:
         return _parse(json.loads(content), name)
     except (ValueError, TypeError, KeyError, RecursionError):

@@ -106,7 +106,7 @@ def _in_new_pid(work: Callable[[], int], what: str) -> None:
 def try_proc() -> str:
     """A fresh procfs in a new PID namespace."""
     private_mounts()
-    masks = masked_proc(_mount_points())
+    masks = masked_proc(mount_points())
     with step("unshare(CLONE_NEWPID)"):
         unshare(CLONE_NEWPID)
     target = mount_point()
@@ -136,7 +136,8 @@ def masked_proc(mount_points: list[str]) -> list[str]:
     return sorted({path for path in mount_points if path.startswith("/proc/")})
 
 
-def _mount_points() -> list[str]:
+def mount_points() -> list[str]:
+    """The mount points of this mount namespace."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
         return [line.split()[4] for line in file if len(line.split()) > 4]
 

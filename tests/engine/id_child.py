@@ -18,10 +18,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from engine.ids.model import IdOptions
+from engine.ids.model import CAP_SETFCAP, IdOptions
 from engine.ids.session import enter_user_namespace
 from engine.probe.model import ProbeOptions
 from engine.probe.survey import probe_host
+from engine.runtime.kernel.processes import capset
 from imgtools.errors import Error
 from tests.engine import jail
 from tests.rig import REPOSITORY
@@ -112,11 +113,20 @@ def limited(options: dict[str, Any]) -> Any:
     return _report(options)
 
 
+def forbidden(options: dict[str, Any]) -> Any:
+    """Enter a namespace of one's own where an administrator allows none."""
+    enter_user_namespace(IdOptions(mode="single"))
+    with open("/proc/sys/user/max_user_namespaces", "w", encoding="ascii") as file:
+        file.write("0")
+    capset(1 << CAP_SETFCAP, 1 << CAP_SETFCAP, 0)
+    return session({"mode": "single"})
+
+
 def nested(options: dict[str, Any]) -> Any:
     """Enter a namespace from the one that was entered, without CAP_SYS_ADMIN in it."""
     enter_user_namespace(IdOptions())
     keep = sum(1 << number for number in (0, 1, 3, 6, 7, 8, 31))
-    jail.capset(keep, keep, 0)
+    capset(keep, keep, 0)
     return session(options)
 
 
@@ -141,7 +151,7 @@ def _report(options: dict[str, Any]) -> Any:
 
 
 ACTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    f.__name__: f for f in (session, owners, threads, limited, nested, probe)
+    f.__name__: f for f in (session, owners, threads, limited, forbidden, nested, probe)
 }
 
 
