@@ -81,30 +81,31 @@ class ImageInUse(Conflict):
     """The image `image_id` is used by `users`, so it stays (exit code 2 of rmi)."""
 
     def __init__(self, image_id: str, users: Sequence[str], *, hint: str | None = None) -> None:
-        several = len(users) > 1
         super().__init__(
             f"image used by {', '.join(user[:64] for user in users)}: "
-            f"image is in use by {'containers' if several else 'a container'}",
+            "image is in use by a container",
             hint=hint,
         )
         self.image_id = image_id
         self.users = tuple(users)
 
 
-def plan_rmi(contents: Contents, image_id: str, name: str, *, force: bool) -> Removal:
+def plan_rmi(
+    contents: Contents, image_id: str, name: str, *, names: bool = False, force: bool = False
+) -> Removal:
     """What goes when an image is removed by a name of it, or (name "") by its id.
 
     As podman: one of several names is only taken away; with several names an id needs
-    `force`; an image that is used stays, but for a name that is not its last. Raises
-    ImageInUse and Conflict.
+    `names`; an image that is used stays without `force`, but for a name that is not its last.
+    Raises ImageInUse and Conflict.
     """
-    names = contents.names_of(image_id)
-    if name and len(names) > 1:
+    known = contents.names_of(image_id)
+    if name and len(known) > 1:
         return Removal(names=(name,))
-    if not name and len(names) > 1 and not force:
+    if not name and len(known) > 1 and not names:
         raise Conflict(
-            f"unable to delete image {image_id!r} by ID with more than one tag "
-            f"({', '.join(names)})",
+            f'unable to delete image "{image_id}" by ID with more than one tag '
+            f"([{' '.join(known)}])",
             hint="please force removal: --force",
         )
     users = contents.users_of(image_id)

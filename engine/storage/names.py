@@ -196,3 +196,9 @@ def repository_of(name: str) -> tuple[str, str]:
         return name.partition("@")[0], ""
     repository, _, tag = name.rpartition(":")
     return repository, tag
+
+
+def repository_name(rest: str) -> str:
+    """What skopeo calls the Name of an image in a store: its repository, "" for an id."""
+    name = parse_storage_name(rest)
+    return name.reference.name if name.text and not _ID.fullmatch(name.text) else ""

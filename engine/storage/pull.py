@@ -8,11 +8,13 @@ time, the second waits for the first and finds the image.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
 from engine.storage.images import StoredImage, name_key
+from engine.storage.locks import Held
 from engine.storage.names import StorageName, stored_name
 from engine.storage.registry import ImageRegistry
 from engine.storage.store import Store
@@ -135,7 +137,7 @@ def _pull(
     """Copy the image `name` into the store, under its name if it is one of a registry."""
     reference = Reference.parse(name.rest[2:]) if name.transport == "docker" else None
     lock = store.parts.locks.exclusive(_PULL_LOCK, name_key(str(name)), task=task)
-    with lock, transports.open_source(name, options.source) as source:
+    with _retiring(lock), transports.open_source(name, options.source) as source:
         # Of an index the image for one platform is stored; it is known by both digests.
         digests: tuple[str, ...] = ()
         if reference is not None:
@@ -151,3 +153,12 @@ def _pull(
         if image is None:
             raise ImageNotFound(f"{reference}: it was removed while it was pulled")
         return store.remember_digests(image, digests, task=task)
+
+
+@contextmanager
+def _retiring(lock: Held) -> Iterator[None]:
+    """Hold the lock for the block, and leave no file of it."""
+    try:
+        yield
+    finally:
+        lock.retire()

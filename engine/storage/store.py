@@ -106,6 +106,20 @@ class Store(Closing):
         """
         return self._registry.find(text)
 
+    def named(self, name: StorageName) -> StoredImage:
+        """The image that a reference means; raises ImageNotFound, and InvalidReference where
+        its name and id are of two images."""
+        if not name.image_id:
+            return self.find(name.text)[0]
+        image = self._registry.get(name.image_id)
+        if image is None:
+            raise ImageNotFound(f"{name.image_id}: image not known")
+        if name.text:
+            found = find(name.text, {n.name: n.image_id for n in self.names().values()}, (), {})
+            if found.image_id != image.id:
+                raise InvalidReference(name.text, f"it is another image than {image.id}")
+        return image
+
     def config(self, image: StoredImage) -> Config:
         """The config of an image; raises BlobNotFound, DigestMismatch."""
         with self.parts.documents.open(image.config) as reader:
@@ -161,8 +175,9 @@ class Store(Closing):
         with self._registry.locked(image.id, task=task):
             return self._registry.add(image.with_digests(tuple(digests)))
 
-    def remove(self, text: str, *, force: bool = False, task: Task) -> Removal:
-        """Remove an image, or only the name `text` where it has others; what went.
+    def remove(self, text: str, *, force: bool = False, names: bool = False, task: Task) -> Removal:
+        """Remove an image, or only the name `text` where it has others; what went. `names`
+        lets an id take all names of its image along, `force` also users.
 
         Raises ImageNotFound, InvalidReference, Conflict and ImageInUse, see `collect`.
         """
@@ -171,7 +186,7 @@ class Store(Closing):
         def plan(contents: Contents) -> Removal:
             if image.id not in contents.images or (name and name not in contents.names):
                 raise ImageNotFound(f"{text}: image not known")
-            return gc.plan_rmi(contents, image.id, name, force=force)
+            return gc.plan_rmi(contents, image.id, name, names=names or force, force=force)
 
         return remove_image(self.parts, image.id, plan, task=task)
 
@@ -191,7 +206,7 @@ class Store(Closing):
     def source(self, name: StorageName, *, as_received: bool = False, task: Task) -> StorageSource:
         """The image `name` to be read; raises ImageNotFound, InvalidReference. Its layers
         stay until the source is closed, even if the image is removed meanwhile."""
-        image = self._named(name)
+        image = self.named(name)
         held: list[Held] = []
         try:
             for layer in image.layers:
@@ -222,18 +237,6 @@ class Store(Closing):
     def close(self) -> None:
         """Release the index."""
         self.parts.index.close()
-
-    def _named(self, name: StorageName) -> StoredImage:
-        if not name.image_id:
-            return self.find(name.text)[0]
-        image = self._registry.get(name.image_id)
-        if image is None:
-            raise ImageNotFound(f"{name.image_id}: image not known")
-        if name.text:
-            found = find(name.text, {n.name: n.image_id for n in self.names().values()}, (), {})
-            if found.image_id != image.id:
-                raise InvalidReference(name.text, f"it is another image than {image.id}")
-        return image
 
     def _origin(self, name: StorageName) -> Origin:
         at = f"@{name.image_id}" if name.image_id else ""

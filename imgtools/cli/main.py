@@ -29,14 +29,18 @@ _VERBS = {
     "delete": "Delete an image from a registry or an OCI layout.",
     "diff": "Show what differs between two images.",
     "experimental-image-proxy": "Serve images to another program over a socket.",
+    "images": "List the images of the store.",
     "info": "Show what this host lets containers do.",
     "inspect": "Look at an image where it is.",
     "list-tags": "List the tags of a repository.",
     "login": "Log in to a registry.",
     "logout": "Log out of a registry.",
     "manifest-digest": "Compute the digest of a manifest file.",
+    "prune": "Remove unused images and left-overs from the store.",
+    "rmi": "Remove images from the store.",
     "serve": "Offer a folder of OCI layouts as a registry.",
     "sync": "Keep images of one place in another, copying only what differs.",
+    "tag": "Give an image of the store another name.",
     "unshare": "Run a command in the user namespace of containers.",
 }
 

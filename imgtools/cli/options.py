@@ -166,10 +166,19 @@ def registry_options(
 
 
 def source_options(
-    cli: Cli, registry: RegistryOptions, *, shared_blob_dir: str | None = None
+    cli: Cli,
+    registry: RegistryOptions,
+    *,
+    shared_blob_dir: str | None = None,
+    as_received: bool = False,
 ) -> SourceOptions:
     """The options for opening a source."""
-    return SourceOptions(registry=registry, tmpdir=cli.tmpdir, shared_blob_dir=shared_blob_dir)
+    return SourceOptions(
+        registry=registry,
+        tmpdir=cli.tmpdir,
+        shared_blob_dir=shared_blob_dir,
+        as_received=as_received,
+    )
 
 
 def destination_options(

@@ -24,6 +24,7 @@ from imgtools.cli.options import (
 from imgtools.cli.output import Warnings, flush, say, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
+from imgtools.cli.store_options import StoreAccess, store_flags
 from imgtools.errors import InvalidInput, Unsupported
 from imgtools.spec.platform import Platform
 from imgtools.task import Note, Task
@@ -127,6 +128,7 @@ def _unsupported_flags(function: Any) -> Any:
 @registry_flags("src-", "source ")
 @registry_flags("dest-", "destination ")
 @tls_verify_for_both
+@store_flags
 @retry_flags
 @_unsupported_flags
 @click.pass_obj
@@ -141,6 +143,7 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
         if kwargs.pop(name):
             raise Unsupported(f"{flag} is not supported by this version")
     retry = retrying(cli, kwargs)
+    store = StoreAccess(cli, kwargs)
     taken_for_both(kwargs)
     authfile = kwargs.pop("authfile")
     source_registry = registry_options(cli, "src_", kwargs, authfile=authfile)
@@ -162,7 +165,7 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
         ),
     )
     warnings = Warnings()
-    with Transports(cli.cancel, warn=warnings) as transports:
+    with store.transports(warn=warnings) as transports:
         done = retry(lambda: _run(cli, transports, ends, options, kwargs, warnings))
     if done is not None and kwargs["digestfile"]:
         _write_digest(kwargs["digestfile"], str(done.top.digest))

@@ -1,4 +1,4 @@
-"""`imgtools delete`: delete an image from a registry or an OCI layout."""
+"""`imgtools delete`: delete an image from a registry, an OCI layout or the store."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from imgtools.cli.options import registry_flags, registry_options
 from imgtools.cli.output import flush, notes, warn, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
+from imgtools.cli.store_options import StoreAccess, store_flags
 from imgtools.cli.text import escaped
 from imgtools.errors import Error, Unsupported
 from imgtools.spec.reference import ImageName
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @verb("delete", short_help="Delete an image.")
 @click.argument("image", metavar="IMAGE-NAME")
 @registry_flags()
+@store_flags
 @retry_flags
 @click.option(
     "--shared-blob-dir",
@@ -48,15 +50,17 @@ def command(
     dry_run: bool,
     **kwargs: Any,
 ) -> None:
-    """Delete IMAGE-NAME, docker://REPOSITORY:TAG, docker://REPOSITORY@DIGEST or
-    oci:PATH[:REFERENCE].
+    """Delete IMAGE-NAME, docker://REPOSITORY:TAG, docker://REPOSITORY@DIGEST,
+    oci:PATH[:REFERENCE] or containers-storage:NAME.
 
     A tag is deleted alone. A registry that can only delete manifests by digest would delete
     every other tag of the manifest too: then nothing is deleted, and the error names them,
     unless --all-tags or --replace-tag is given. A digest is deleted with all its tags.
 
-    In an OCI layout the reference goes, and the blobs that no other image there needs.
+    In an OCI layout the reference goes, and the blobs that no other image there needs; so it
+    is in the store, where an image that a container uses stays.
     """  # fmt: skip
+    store = StoreAccess(cli, kwargs)
     retry = retrying(cli, kwargs)
     registry = registry_options(cli, "", kwargs)
     name = parse_name(image)
@@ -82,9 +86,32 @@ def command(
             names = [f"delete reference {n}" for n in removal.names]
             _print([*(names or ["delete an entry without a reference"])])
             _print([f"delete blob {digest}" for digest in removal.blobs])
+    elif name.transport == "containers-storage":
+        if replace_tag or referrers:
+            raise Unsupported("--replace-tag and --referrers are for registries")
+        _in_store(cli, name, store, all_names=all_tags, dry_run=dry_run)
     else:
         raise Unsupported(f"Deleting images not implemented for {name.transport}: images")
     flush()
+
+
+def _in_store(
+    cli: Cli, name: ImageName, store: StoreAccess, *, all_names: bool, dry_run: bool
+) -> None:
+    from engine.storage.delete import delete_from_store
+
+    gone = delete_from_store(
+        name.rest,
+        store.location,
+        store.open,
+        all_names=all_names,
+        task=cli.task(notes),
+        dry_run=dry_run,
+    )
+    if dry_run:
+        _print([f"delete reference {n}" for n in gone.names])
+        _print([f"delete image {i}" for i in gone.images])
+        _print([f"delete layer {layer}" for layer in gone.layers])
 
 
 def _in_registry(

@@ -11,9 +11,10 @@ from imgtools.cli.options import registry_flags, registry_options, source_option
 from imgtools.cli.output import flush, notes, warn, write_lines, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
+from imgtools.cli.store_options import StoreAccess, store_flags
 from imgtools.errors import InvalidInput
 from imgtools.spec.platform import Platform
-from imgtools.transport.table import Transports, parse_name
+from imgtools.transport.table import parse_name
 
 
 @verb("diff", short_help="Show what differs between two images.")
@@ -32,6 +33,7 @@ from imgtools.transport.table import Transports, parse_name
 @go_bool("--json", help="Print the comparison as JSON.")
 @go_bool("--exit-code", help="Exit with 1 when the images differ, as git diff does.")
 @registry_flags()
+@store_flags
 @retry_flags
 @click.pass_obj
 def command(cli: Cli, /, image_a: str, image_b: str, **kwargs: Any) -> int:
@@ -44,6 +46,7 @@ def command(cli: Cli, /, image_a: str, image_b: str, **kwargs: Any) -> int:
     """
     if kwargs["no_files"] and kwargs["read_shared"]:
         raise InvalidInput("--no-files and --read-shared cannot be given together")
+    store = StoreAccess(cli, kwargs)
     retry = retrying(cli, kwargs)
     options = source_options(cli, registry_options(cli, "", kwargs))
     names = parse_name(image_a), parse_name(image_b)
@@ -57,7 +60,7 @@ def command(cli: Cli, /, image_a: str, image_b: str, **kwargs: Any) -> int:
 
     def compare() -> Difference:
         with (
-            Transports(cli.cancel, warn=warn) as transports,
+            store.transports(warn=warn) as transports,
             transports.open_source(names[0], options) as a,
             transports.open_source(names[1], options) as b,
         ):

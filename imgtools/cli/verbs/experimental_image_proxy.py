@@ -14,6 +14,7 @@ from imgtools.cli.command import verb
 from imgtools.cli.options import registry_flags, registry_options, source_options
 from imgtools.cli.output import notes
 from imgtools.cli.state import Cli
+from imgtools.cli.store_options import StoreAccess, store_flags
 from imgtools.task import CancelToken
 from imgtools.transport.table import Transports, parse_name
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 @verb("experimental-image-proxy", short_help="Serve images to another program over a socket.")
 @registry_flags()
+@store_flags
 @click.option(
     "--shared-blob-dir",
     type=click.Path(),
@@ -48,13 +50,16 @@ def command(cli: Cli, /, shared_blob_dir: str | None, sockfd: int, **kwargs: Any
     from imgtools.imageproxy import Services, serve
     from imgtools.imageproxy.server import adopt_socket
 
+    store = StoreAccess(cli, kwargs)
     registry = registry_options(cli, "", kwargs)
     options = source_options(cli, registry, shared_blob_dir=shared_blob_dir)
     platform = cli.platform()
 
     # Of the client's own: its going away ends what is done for it, and is no error.
     task = replace(cli.task(notes), cancel=CancelToken(cli.cancel))
-    with Transports(task.cancel, warn=task.warn) as transports:
+    with Transports(
+        task.cancel, warn=task.warn, more={"containers-storage": store.opener}
+    ) as transports:
 
         def open_source(text: str) -> Source:
             name = parse_name(text)

@@ -16,6 +16,7 @@ from imgtools.cli.options import registry_flags, registry_options, source_option
 from imgtools.cli.output import flush, notes, warn, write_bytes, write_lines, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
+from imgtools.cli.store_options import StoreAccess, store_flags
 from imgtools.errors import InvalidInput
 from imgtools.spec.reference import ImageName
 from imgtools.task import Task
@@ -58,6 +59,7 @@ _VIEWS = ("raw", "config", "platforms", "layers", "files", "cat", "referrers")
     "--shared-blob-dir", type=click.Path(), metavar="DIR", help="Blobs shared by OCI layouts."
 )
 @registry_flags()
+@store_flags
 @retry_flags
 @click.pass_obj
 def command(cli: Cli, /, **kwargs: Any) -> None:
@@ -69,15 +71,21 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
     for: only the table and what is asked for is transferred.
     """
     _check(kwargs)
+    store = StoreAccess(cli, kwargs)
     retry = retrying(cli, kwargs)
     registry = registry_options(cli, "", kwargs)
-    options = source_options(cli, registry, shared_blob_dir=kwargs.pop("shared_blob_dir"))
+    options = source_options(
+        cli,
+        registry,
+        shared_blob_dir=kwargs.pop("shared_blob_dir"),
+        as_received=not kwargs["files"] and kwargs["cat"] is None,
+    )
     name = parse_name(kwargs.pop("image"))
     if kwargs["cat"] is not None and kwargs["unverified"]:
         # What is printed while it is read must not be printed twice.
-        _look(cli, name, options, kwargs)()
+        _look(cli, store, name, options, kwargs)()
     else:
-        retry(lambda: _look(cli, name, options, kwargs))()
+        retry(lambda: _look(cli, store, name, options, kwargs))()
     flush()
 
 
@@ -85,10 +93,12 @@ Show = Callable[[], None]
 """Prints what was read; nothing is printed before, so that trying again prints nothing twice."""
 
 
-def _look(cli: Cli, name: ImageName, options: SourceOptions, kwargs: dict[str, Any]) -> Show:
+def _look(
+    cli: Cli, store: StoreAccess, name: ImageName, options: SourceOptions, kwargs: dict[str, Any]
+) -> Show:
     task = cli.task(notes)
     with (
-        Transports(cli.cancel, warn=warn) as transports,
+        store.transports(warn=warn) as transports,
         transports.open_source(name, options) as source,
     ):
         if kwargs["cat"] is not None:
@@ -140,6 +150,10 @@ def _repository_name(name: ImageName) -> str:
 
     if name.transport == "docker":
         return registry_reference(name).name
+    if name.transport == "containers-storage":
+        from engine.storage.names import repository_name
+
+        return repository_name(name.rest)
     reference = name.rest.partition(":")[2]
     if name.transport == "docker-archive" and reference and not reference.startswith("@"):
         return Reference.parse(reference).name

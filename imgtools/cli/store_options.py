@@ -1,0 +1,130 @@
+"""Options that say which store of images a verb works with, and the store opened by them.
+
+The engine is imported when a store is really used. Whoever is not root moves into the user
+namespace of containers then, early and once, so that files of other ids can be handled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgtools.cli.output import notes
+from imgtools.cli.state import Cli
+from imgtools.task import Note
+from imgtools.transport.base import Opener
+from imgtools.transport.table import Transports
+
+if TYPE_CHECKING:
+    from engine.storage.options import StoreLocation
+    from engine.storage.store import Store
+
+_NAMES = ("root", "runroot", "storage_driver", "storage_opt")
+
+
+def store_flags(function: Any) -> Any:
+    """A decorator that adds podman's options for the place and driver of the store."""
+    decorators = (
+        click.option("--root", type=click.Path(), metavar="DIR",
+                     help="The store of images (default: as containers-storage.conf says)."),
+        click.option("--runroot", type=click.Path(), metavar="DIR",
+                     help="What of the store is lost with a reboot."),
+        click.option("--storage-driver", metavar="DRIVER",
+                     help="overlay, or vfs for plain copies (default: what works)."),
+        click.option("--storage-opt", multiple=True, metavar="NAME=VALUE",
+                     help="ignore_chown_errors=true takes what ids cannot be given for root's."),
+    )  # fmt: skip
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+class StoreAccess:
+    """The store that the options of one command name, opened as often as needed."""
+
+    def __init__(self, cli: Cli, kwargs: dict[str, Any]) -> None:
+        """Takes the values of `store_flags` out of `kwargs`."""
+        self._cli = cli
+        self._values = {name: kwargs.pop(name) for name in _NAMES}
+        self._location: StoreLocation | None = None
+        self._inside = False
+
+    @property
+    def location(self) -> StoreLocation:
+        """Where the store is. Of the user who ran the command: found out before its user
+        namespace is entered. Raises InvalidInput, Unsupported, StorageError."""
+        if self._location is None:
+            from engine.storage.location import StoreFlags
+            from imgtools.cli.engine_host import locate_store
+
+            found = locate_store(
+                os.environ,
+                StoreFlags(
+                    root=_absolute(self._values["root"]),
+                    run_root=_absolute(self._values["runroot"]),
+                    driver=self._values["storage_driver"] or "",
+                    options=tuple(self._values["storage_opt"]),
+                ),
+            )
+            for warning in found.warnings:
+                notes(Note("warning", warning))
+            self._location = found.location
+        return self._location
+
+    def enter(self) -> None:
+        """Get the ids that files in the store have; before any thread is started."""
+        if self._inside:
+            return
+        from engine.ids.session import enter_user_namespace
+        from engine.storage.layout import Layout
+        from imgtools.cli.engine_host import id_options
+
+        own_mounts = os.geteuid() != 0
+        give = (Layout(self.location.root).base,)
+        enter_user_namespace(id_options(os.environ, mount_namespace=own_mounts, give=give))
+        self._inside = True
+
+    def open(self, location: StoreLocation | None = None) -> Store:
+        """The store, made if it is not there; `location` is another one than the options say."""
+        from engine.storage.store import Store
+
+        where = location or self.location
+        self.enter()
+        return Store.open(where)
+
+    def look(self) -> Store:
+        """The store, for who reads and writes its records only, which are this user's own: no
+        namespace is entered where there is a store already."""
+        from engine.storage.layout import Layout
+        from engine.storage.store import Store
+
+        if not os.path.exists(Layout(self.location.root).store_file):
+            return self.open()
+        return Store.open(self.location)
+
+    def opener(self) -> Opener:
+        """Opens `containers-storage:` names."""
+        from engine.storage.transport import StorageOpener
+
+        location = self.location
+        self.enter()
+        return StorageOpener(location, self.open, self._cli.task(notes))
+
+    def transports(self, *, warn: Callable[[str], object]) -> Transports:
+        """What opens names of all transports, images in the store included."""
+        return Transports(self._cli.cancel, warn=warn, more={"containers-storage": self.opener})
+
+
+@contextmanager
+def open_store(cli: Cli, kwargs: dict[str, Any]) -> Iterator[Store]:
+    """The store that the options of a verb name, for the block; takes them out of `kwargs`."""
+    with StoreAccess(cli, kwargs).open() as store:
+        yield store
+
+
+def _absolute(path: str | None) -> str:
+    return os.path.abspath(path) if path else ""
