@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.runtime.errors import KernelRefused, Unsupported
-from engine.runtime.kernel.processes import CLONE_NEWUSER, unshare
+from engine.runtime.kernel.processes import CLONE_NEWUSER, PR_SET_DUMPABLE, prctl, unshare
 from engine.runtime.process import credentials
 from engine.runtime.process.capabilities import plan_capabilities, survey_own
 from engine.runtime.process.credentials import plan_credentials, setgroups_allowed
@@ -62,8 +62,6 @@ def single_id_namespace() -> None:
     os.setgroups([4242])
     os.setresgid(4241, 4241, 4241)
     os.setresuid(4241, 4241, 4241)
-    from engine.runtime.kernel.processes import PR_SET_DUMPABLE, prctl
-
     prctl(PR_SET_DUMPABLE, 1)
     unshare(CLONE_NEWUSER)
     for name, text in (("setgroups", "deny"), ("uid_map", "0 4241 1"), ("gid_map", "0 4241 1")):
@@ -76,10 +74,12 @@ def test_c3_in_a_namespace_of_one_id() -> None:
     def work() -> dict[str, Any]:
         before = setgroups_allowed()
         single_id_namespace()
-        return {"before": before, "after": setgroups_allowed(), **taken(User(), False)}
+        after = [setgroups_allowed(), setgroups_allowed(os.getpid())]
+        return {"before": before, "after": after, **taken(User(), False)}
 
     found = in_child(work)
-    assert (found["before"], found["after"]) == (True, False)
+    assert (found["before"], found["after"]) == (True, [False, False])
+    assert setgroups_allowed(os.getpid())
     assert found["uids"] == [0, 0, 0]
     assert 65534 in found["groups"], "the group that only the host knows stays"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runtime.errors import CommandNotExecutable, Failure, from_document
+from engine.runtime.errors import CommandNotExecutable, Failure, InvalidConfig, from_document
 from engine.runtime.jsontext import encode, parse
 from engine.runtime.kernel.calls import MACHINE
 from engine.runtime.kernel.processes import PR_SET_NO_NEW_PRIVS, close_on_exec, prctl
@@ -274,3 +274,14 @@ def test_the_program_s_name_is_its_own(way: str) -> None:
 def test_too_many_arguments_are_told_at_once() -> None:
     with pytest.raises(CommandNotExecutable, match="argument list too long"):
         in_child(lambda: launch(prepare((b"true", b"x" * (1 << 22)), ()), b"/bin/true"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "where"),
+    [((b"a", b"b\0c"), (), "args"), ((b"a",), (b"A=1\0B=2",), "env")],
+)
+def test_a_text_that_would_be_cut_is_refused(
+    arguments: tuple[bytes, ...], environment: tuple[bytes, ...], where: str
+) -> None:
+    with pytest.raises(InvalidConfig, match=rf"process\.{where}: a text holds a NUL byte"):
+        prepare(arguments, environment)

@@ -17,6 +17,7 @@ from engine.runtime.kernel.calls import (
     c_int,
     c_ulong,
     checked,
+    error,
     function,
     named,
     syscall,
@@ -142,7 +143,12 @@ def capget() -> tuple[int, int, int]:
 
 
 def string_vector(items: tuple[bytes, ...]) -> object:
-    """A C array of strings that ends with a null pointer, as execve(2) takes it."""
+    """A C array of strings that ends with a null pointer, as execve(2) takes it.
+
+    A string that holds a NUL byte, at which it would end there, raises OSError (EINVAL).
+    """
+    if any(b"\0" in item for item in items):
+        raise error(22)
     return (ctypes.c_char_p * (len(items) + 1))(*items)
 
 

@@ -46,10 +46,11 @@ def plan_credentials(
     return CredentialPlan(uid=user.uid, gid=user.gid, groups=groups, umask=user.umask)
 
 
-def setgroups_allowed() -> bool:
-    """Whether this user namespace admits setgroups(2) (/proc/self/setgroups)."""
+def setgroups_allowed(pid: int | None = None) -> bool:
+    """Whether the user namespace of process `pid`, by default our own, admits setgroups(2)."""
+    path = b"/proc/self/setgroups" if pid is None else b"/proc/%d/setgroups" % pid
     try:
-        fd = os.open(b"/proc/self/setgroups", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return True
     try:

@@ -18,7 +18,13 @@ import fcntl
 import os
 import struct
 
-from engine.runtime.errors import CommandNotExecutable, CommandNotFound, Failure
+from engine.runtime.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    Failure,
+    InvalidConfig,
+    refused,
+)
 from engine.runtime.kernel.calls import MACHINE, named, syscall
 from engine.runtime.kernel.mounting import AT_EMPTY_PATH
 from engine.runtime.kernel.processes import execve, string_vector
@@ -92,9 +98,16 @@ def prepare(
     `report` turns the failure of the last execve(2) into what is written to the reporting
     descriptor, by default one line of text. `direct` is a reason to do without trampoline: an
     SELinux label is one, since its policy knows no such file and keeps the host's files from
-    being written anyway. The memfd is close-on-exec and belongs to the caller.
+    being written anyway. The memfd is close-on-exec and belongs to the caller. Raises
+    InvalidConfig for texts that no argument can be, KernelRefused.
     """
-    st = os.stat(b"/proc/self/exe")
+    for words, where in ((arguments, "process.args"), (environment, "process.env")):
+        if any(b"\0" in word for word in words):
+            raise InvalidConfig(f"{where}: a text holds a NUL byte")
+    try:
+        st = os.stat(b"/proc/self/exe")
+    except OSError as e:
+        raise refused("look at /proc/self/exe", e) from e
     memfd = -1
     loader = _loader(seccomp) if seccomp else None
     if not direct and MACHINE not in ELF_MACHINES:
