@@ -33,7 +33,7 @@ def some(strategy: SearchStrategy[Any], **options: Any) -> SearchStrategy[list[A
 
 
 u16, u32, u64 = integers(16), integers(32), integers(64)
-i32, i64 = integers(32, signed=True), integers(64, signed=True)
+i64 = integers(64, signed=True)
 ids = st.integers(0, (1 << 32) - 2)
 text = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.just("\udc80"),
@@ -68,6 +68,27 @@ rlimits = st.sets(st.sampled_from(sorted(process.RLIMITS)), max_size=3).flatmap(
     lambda kinds: st.tuples(*map(rlimit, sorted(kinds))).map(list)
 )
 sets = record(**dict.fromkeys(("bounding", "effective", "permitted", "ambient"), some(name)))
+scheduler_flags = some(st.sampled_from(process.SCHEDULER_FLAGS))
+schedulers = (
+    record(
+        {"policy": st.sampled_from(("SCHED_OTHER", "SCHED_BATCH"))},
+        nice=st.integers(-20, 19),
+        flags=scheduler_flags,
+    )
+    | record(
+        {"policy": st.sampled_from(("SCHED_FIFO", "SCHED_RR")), "priority": st.integers(1, 99)},
+        flags=scheduler_flags,
+    )
+    | record(
+        {
+            "policy": st.just("SCHED_DEADLINE"),
+            "runtime": st.integers(1024, 1 << 30),
+            "deadline": st.integers(1 << 30, 1 << 40),
+        },
+        period=st.integers(1 << 40, (1 << 63) - 1),
+        flags=scheduler_flags,
+    )
+)
 processes = record(
     {"args": st.lists(text, min_size=1, max_size=3), "cwd": path},
     env=env,
@@ -80,15 +101,7 @@ processes = record(
     apparmorProfile=text,
     selinuxLabel=text,
     oomScoreAdj=st.integers(-1000, 1000),
-    scheduler=record(
-        {"policy": st.sampled_from(process.SCHEDULER_POLICIES)},
-        nice=i32,
-        priority=i32,
-        flags=some(st.sampled_from(process.SCHEDULER_FLAGS)),
-        runtime=u64,
-        deadline=u64,
-        period=u64,
-    ),
+    scheduler=schedulers,
     ioPriority=record(
         {"class": st.sampled_from(process.IOPRIO_CLASSES)}, priority=st.integers(0, 7)
     ),
@@ -233,12 +246,10 @@ EVERYTHING: dict[str, Any] = {
         "oomScoreAdj": 5,
         "scheduler": {
             "policy": "SCHED_DEADLINE",
-            "nice": 1,
-            "priority": 2,
             "flags": ["SCHED_FLAG_RECLAIM"],
-            "runtime": 3,
-            "deadline": 4,
-            "period": 5,
+            "runtime": 1024,
+            "deadline": 1025,
+            "period": 1026,
         },
         "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 3},
         "execCPUAffinity": {"initial": "0", "final": "1"},

@@ -69,5 +69,10 @@ def test_every_property_is_read_and_written() -> None:
         if isinstance(kind, type) and issubclass(kind, Record) and kind is not Record
     ]
     every = {(kind.__name__, field) for kind in kinds for field in kind._fields}
-    # The specification defines no flags of personalities.
-    assert every - found == {("Personality", "flags")}
+    # The specification defines no flags of personalities, and those of schedulers exclude each
+    # other.
+    others = {("Scheduler", "nice"), ("Scheduler", "priority")}
+    assert every - found == {("Personality", "flags"), *others}
+    for policy, name in (("SCHED_OTHER", "nice"), ("SCHED_RR", "priority")):
+        document = {"args": ["a"], "cwd": "/", "scheduler": {"policy": policy, name: 5}}
+        assert process_document(parse_process(document)) == document

@@ -65,6 +65,7 @@ CPU_LIST_CHARACTERS = frozenset("0123456789, -")
 UMASK: Range = (0, 0o777, "a umask from 0 to 511 (octal 777)")
 WINDOW: Range = (0, 65535, "a number of characters from 0 to 65535")
 OOM_SCORE: Range = (-1000, 1000, "an integer from -1000 to 1000")
+MIN_RUNTIME = 1024  # nanoseconds; the resolution of the kernel's accounting
 PRIORITY: Range = (0, 7, "an integer from 0 to 7")
 
 
@@ -159,7 +160,7 @@ def _read_scheduler(at: Object) -> Scheduler | None:
         return None
     policy = one.required_text("policy")
     one.choice("policy", SCHEDULER_POLICIES, "a scheduling policy (SCHED_OTHER, ...)")
-    return Scheduler(
+    scheduler = Scheduler(
         policy=policy,
         nice=one.number("nice", INT32) or 0,
         priority=one.number("priority", INT32) or 0,
@@ -168,6 +169,33 @@ def _read_scheduler(at: Object) -> Scheduler | None:
         deadline=one.number("deadline", UINT64) or 0,
         period=one.number("period", UINT64) or 0,
     )
+    _check_scheduler(one, scheduler)
+    return scheduler
+
+
+def _check_scheduler(at: Object, scheduler: Scheduler) -> None:
+    """What sched_setattr(2) would refuse with nothing but "invalid argument", or ignore."""
+    policy = scheduler.policy
+    if scheduler.nice and policy not in ("SCHED_OTHER", "SCHED_BATCH"):
+        raise at.wrong("nice", f"no nice value for {policy}")
+    if not -20 <= scheduler.nice <= 19:
+        raise at.wrong("nice", "a nice value from -20 to 19")
+    fixed = policy in ("SCHED_FIFO", "SCHED_RR")
+    if scheduler.priority and not fixed:
+        raise at.wrong("priority", f"no priority for {policy}")
+    if fixed and not 1 <= scheduler.priority <= 99:
+        raise at.wrong("priority", f"a priority from 1 to 99 for {policy}")
+    times = (scheduler.runtime, scheduler.deadline, scheduler.period)
+    if policy != "SCHED_DEADLINE":
+        if any(times):
+            raise InvalidConfig(
+                f"{at.path}: runtime, deadline and period are for SCHED_DEADLINE, not {policy}"
+            )
+    elif not MIN_RUNTIME <= times[0] <= times[1] <= (times[2] or times[1]) < 1 << 63:
+        raise InvalidConfig(
+            f"{at.path}: SCHED_DEADLINE needs {MIN_RUNTIME} <= runtime <= deadline <= period, "
+            f"got {times[0]}, {times[1]}, {times[2]}"
+        )
 
 
 def _read_io_priority(at: Object) -> IoPriority | None:
