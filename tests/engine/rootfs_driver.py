@@ -191,6 +191,13 @@ def new_bundle() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
+def unchanged_host() -> Iterator[None]:
+    """For a fixture: nothing that is mounted in a container is ever seen on the host (n2)."""
+    before = Path("/proc/self/mountinfo").read_bytes()
+    yield
+    assert Path("/proc/self/mountinfo").read_bytes() == before
+
+
 def entry(destination: str, kind: str, source: str = "", *options: str, **more: Any) -> Mount:
     """One of `mounts`; the source of a file system is its type where none is given."""
     return Mount(destination=destination, type=kind, source=source or kind, options=options, **more)

@@ -30,6 +30,7 @@ from tests.engine.rootfs_driver import (
     in_child,
     mounted,
     new_bundle,
+    unchanged_host,
 )
 
 USER = 1000
@@ -38,6 +39,11 @@ USER = 1000
 @pytest.fixture
 def bundle() -> Iterator[Path]:
     yield from new_bundle()
+
+
+@pytest.fixture(autouse=True)
+def host_mounts_stay() -> Iterator[None]:
+    yield from unchanged_host()
 
 
 def layers(bundle: Path, names: list[str], **fields: Any) -> RootOverlay:

@@ -14,10 +14,8 @@ import pytest
 
 from engine.runtime.errors import Failure, InvalidConfig, KernelRefused
 from engine.runtime.kernel import mounting as m
-from engine.runtime.kernel.processes import CLONE_NEWNS, unshare
 from engine.runtime.rootfs.execute import Rootfs
-from engine.runtime.rootfs.mounttable import parse_mountinfo
-from engine.runtime.spec.model import IdMapping, Linux, Root
+from engine.runtime.spec.model import IdMapping
 from tests.engine.rootfs_driver import (
     DEFAULT_MOUNTS,
     DEV,
@@ -27,9 +25,9 @@ from tests.engine.rootfs_driver import (
     container,
     entry,
     facts,
-    in_child,
     mounted,
     new_bundle,
+    unchanged_host,
 )
 
 
@@ -40,10 +38,7 @@ def bundle() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def host_mounts_stay() -> Iterator[None]:
-    """N2: nothing that is mounted in a container is ever seen on the host."""
-    before = Path("/proc/self/mountinfo").read_bytes()
-    yield
-    assert Path("/proc/self/mountinfo").read_bytes() == before
+    yield from unchanged_host()
 
 
 def test_default_mounts(bundle: Path) -> None:
@@ -67,34 +62,6 @@ def test_default_mounts(bundle: Path) -> None:
     assert set(seen["/dev/shm"]["flags"]) == {"rw", "nosuid", "nodev", "noexec", "relatime"}
     assert {"gid=5", "mode=620", "ptmxmode=666"} <= set(seen["/dev/pts"]["super"])
     assert "ro" in seen["/sys"]["flags"]
-
-
-def test_d6_no_descriptor_and_no_way_back_is_left(bundle: Path) -> None:
-    def look(rootfs: Rootfs) -> Any:
-        os.chdir("../../..")
-        try:
-            host = os.stat("/host-file").st_ino
-        except FileNotFoundError:
-            host = None
-        with open("/proc/self/mountinfo") as file:
-            roots = [line.split()[4] for line in file].count("/")
-        umask = os.umask(0)
-        return [sorted(os.listdir("/proc/self/fd")), os.getcwd(), host, roots, umask, before]
-
-    before: list[str] = []
-
-    def remember() -> None:
-        before.extend(sorted(os.listdir("/proc/self/fd")))
-        os.umask(0o027)
-
-    left, cwd, host, roots, umask, known = contained(
-        container(DEFAULT_MOUNTS, root=Root(path="rootfs", readonly=True)),
-        facts(bundle),
-        look,
-        before=remember,
-    )
-    assert (cwd, host, roots, umask) == ("/", None, 1, 0o027)
-    assert left == known
 
 
 @pytest.mark.parametrize(
@@ -213,57 +180,6 @@ def test_propagation_of_a_mount(
     mounts = (PROC, entry("/t", "tmpfs", "tmpfs", option))
     seen = contained(container(mounts), facts(bundle), lambda _: mounted("/t"))
     assert seen["propagation"] == tags
-
-
-@pytest.mark.parametrize(
-    ("wanted", "tags"),
-    [
-        ("", []),
-        ("private", []),
-        ("rslave", []),
-        ("shared", ["shared"]),
-        ("rshared", ["shared"]),
-        ("unbindable", ["unbindable"]),
-        ("runbindable", ["unbindable"]),
-    ],
-)
-def test_propagation_of_the_root(bundle: Path, wanted: str, tags: list[str]) -> None:
-    config = container(linux=Linux(rootfs_propagation=wanted))
-    seen = contained(config, facts(bundle), lambda _: mounted("/"))
-    assert seen["propagation"] == tags
-
-
-def test_n2_a_shared_host_does_not_see_the_container(bundle: Path) -> None:
-    """The namespace that plays the host shares its mounts; one of it stays a peer where the
-    config asks for that."""
-
-    def share() -> None:
-        m.mount(None, b"/", None, m.MS_REC | m.MS_SHARED, None)
-        m.mount(b"t", os.fsencode(bundle / "vol"), b"tmpfs", 0, None)
-
-    (bundle / "vol").mkdir()
-    volume = entry("/v", "bind", "vol", "rbind")
-    for wanted, tags in (("", ["master"]), ("rshared", ["shared"]), ("rprivate", [])):
-
-        def host(wanted: str = wanted) -> Any:
-            share()
-            before = Path("/proc/self/mountinfo").read_bytes()
-            config = container((PROC, volume), linux=Linux(rootfs_propagation=wanted))
-            seen = contained(config, facts(bundle), lambda _: mounted("/v")["propagation"])
-            return [seen, Path("/proc/self/mountinfo").read_bytes() == before]
-
-        assert outer(host) == [tags, True], wanted
-
-
-def outer(work: Callable[[], Any]) -> Any:
-    """`work` in a mount namespace of its own, which plays the host."""
-
-    def begin() -> Any:
-        unshare(CLONE_NEWNS)
-        m.mount(None, b"/", None, m.MS_REC | m.MS_PRIVATE, None)
-        return work()
-
-    return in_child(begin)
 
 
 def test_files_and_directories_are_bound(bundle: Path) -> None:
@@ -413,90 +329,6 @@ def test_ids_of_a_mount_are_mapped(bundle: Path) -> None:
         return [found.st_uid, found.st_gid]
 
     assert contained(container((PROC, mount)), facts(bundle), look) == [507, 508]
-
-
-def test_the_root_read_only_keeps_its_other_flags(bundle: Path) -> None:
-    def cover() -> None:
-        m.mount(None, b"/", None, m.MS_REC | m.MS_PRIVATE, None)
-        m.mount(b"t", os.fsencode(bundle / "rootfs"), b"tmpfs", m.MS_NOSUID | m.MS_NODEV, None)
-
-    config = container((PROC,), root=Root(path="rootfs", readonly=True))
-    seen = contained(config, facts(bundle), lambda _: mounted("/")["flags"], before=cover)
-    assert set(seen) == {"ro", "nosuid", "nodev", "relatime"}
-
-
-def test_without_pivot_root(bundle: Path) -> None:
-    (bundle / "rootfs/mark").write_text("")
-
-    def look(_: Rootfs) -> Any:
-        # The classic way out of a chroot: a deeper one, with a current directory above it.
-        os.mkdir("/deeper")
-        os.chroot("/deeper")
-        os.chdir("../../../../..")
-        return sorted(os.listdir("."))
-
-    names = contained(container((PROC, DEV)), facts(bundle, no_pivot=True), look)
-    assert names == ["deeper", "dev", "mark", "proc"]
-
-
-def test_without_pivot_root_the_host_s_mounts_go(bundle: Path) -> None:
-    host: list[int] = []
-
-    def look(_: Rootfs) -> Any:
-        return os.listdir(os.open("proc", os.O_RDONLY, dir_fd=host[0]))
-
-    def remember() -> None:
-        host.append(os.open("/", os.O_PATH | os.O_DIRECTORY))
-
-    config = container((PROC,))
-    assert contained(config, facts(bundle, no_pivot=True), look, before=remember) == []
-
-
-def test_a_chroot_is_no_place_for_a_runtime(bundle: Path) -> None:
-    """Its "/" is no mount, so that nothing could be cut off from the host or exchanged."""
-
-    def confine() -> None:
-        m.mount(None, b"/", None, m.MS_REC | m.MS_PRIVATE, None)
-        jail = os.fsencode(bundle / "jail")
-        os.mkdir(jail)
-        for name in (b"proc", b"b"):
-            os.mkdir(jail + b"/" + name)
-        m.mount(b"proc", jail + b"/proc", b"proc", 0, None)
-        m.mount(os.fsencode(bundle), jail + b"/b", None, m.MS_BIND, None)
-        os.chroot(jail)
-        os.chdir("/")
-
-    config = container((), root=Root(path="/b/rootfs"))
-    for no_pivot in (False, True):
-        with pytest.raises(KernelRefused, match="cut the mounts off") as caught:
-            contained(config, facts(bundle, no_pivot=no_pivot), lambda _: 0, before=confine)
-        assert "chroot" in caught.value.hint
-        for name in ("proc", "b", ""):
-            (bundle / "jail" / name).rmdir()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (b"1 1 0:2 / / rw - rootfs rootfs rw", [(1, 1, b"/", b"rootfs")]),
-        (
-            b"36 35 98:0 /a /b\\040c\\134d rw,noatime master:1 - ext3 /dev/root rw\nbad\n",
-            [(36, 35, b"/b c\\d", b"ext3")],
-        ),
-        (b"x 1 0:2 / / rw - a b\n1 2 3 4 - 5\n\n", []),
-    ],
-)
-def test_mountinfo_is_read(text: bytes, expected: list[Any]) -> None:
-    found = [(e.number, e.parent, e.point, e.fstype) for e in parse_mountinfo(text)]
-    assert found == expected
-
-
-def test_a_root_that_is_no_directory(bundle: Path) -> None:
-    (bundle / "file").write_text("")
-    with pytest.raises(InvalidConfig, match="not a directory"):
-        contained(container(root=Root(path="file")), facts(bundle), lambda _: 0)
-    with pytest.raises(KernelRefused, match="no such file"):
-        contained(container(root=Root(path="missing")), facts(bundle), lambda _: 0)
 
 
 def test_g4_a_full_disk_is_an_error_of_the_step(bundle: Path) -> None:

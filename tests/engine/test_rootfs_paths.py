@@ -188,7 +188,8 @@ def test_f2_a_component_is_exchanged_all_the_time(
 ) -> None:
     end = time.monotonic() + 1.0
     number = done = 0
-    seen, refusals = set(), set()
+    seen: set[bool] = set()
+    refusals: set[int | None] = set()
     while time.monotonic() < end or len(seen) < 2:
         number += 1
         seen.add((tmp_path / "root" / "swap").is_symlink())

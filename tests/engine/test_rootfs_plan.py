@@ -242,7 +242,7 @@ def test_a_parameter_is_set_where_its_namespace_is_not_the_host_s(
 ) -> None:
     wanted = config(linux=Linux(sysctl=((name, "1"),)))
     for field in ("new_namespaces", "joined_namespaces"):
-        namespaces = {"new_namespaces": ("mount",), field: ("mount", separate)}
+        namespaces: dict[str, Any] = {"new_namespaces": ("mount",), field: ("mount", separate)}
         plan = plan_rootfs(wanted, RootfsFacts(bundle=b"/b", **namespaces))
         assert [s.path for s in plan.sysctls] == [path]
     with pytest.raises(InvalidConfig, match=f"without a new {separate} namespace"):

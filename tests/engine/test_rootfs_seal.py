@@ -32,6 +32,7 @@ from tests.engine.rootfs_driver import (
     facts,
     mounted,
     new_bundle,
+    unchanged_host,
 )
 
 CAP_MKNOD = 27
@@ -44,8 +45,13 @@ def bundle() -> Iterator[Path]:
     yield from new_bundle()
 
 
+@pytest.fixture(autouse=True)
+def host_mounts_stay() -> Iterator[None]:
+    yield from unchanged_host()
+
+
 def dev_listing(_: Rootfs) -> Any:
-    found = {}
+    found: dict[str, Any] = {}
     for name in sorted(os.listdir("/dev")):
         info = os.lstat(f"/dev/{name}")
         if stat.S_ISLNK(info.st_mode):

@@ -29,6 +29,7 @@ from tests.engine.rootfs_driver import (
     in_child,
     mounted,
     new_bundle,
+    unchanged_host,
 )
 
 USER = 1000
@@ -40,6 +41,11 @@ def bundle() -> Iterator[Path]:
     for path in new_bundle():
         os.chown(path / "rootfs", USER, USER)
         yield path
+
+
+@pytest.fixture(autouse=True)
+def host_mounts_stay() -> Iterator[None]:
+    yield from unchanged_host()
 
 
 @pytest.fixture

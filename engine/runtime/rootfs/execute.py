@@ -41,7 +41,7 @@ class Rootfs:
 
     take_root, mount_all, make_devices, (bind_console), enter, (bind_console), finish: each once
     and in this order; each raises Failure with the step in its text. `stubs` is complete after
-    make_devices. The umask is 0 from take_root to finish.
+    make_devices. What is made has the modes it is said to have, whatever the umask is.
     """
 
     def __init__(self, plan: RootfsPlan, sources: Sources) -> None:
@@ -50,7 +50,6 @@ class Rootfs:
         self.root_fd = -1
         self.stubs: tuple[Stub, ...] = ()
         self._host_root = self._host_proc = self._console = -1
-        self._umask = 0o022
         self._attacher = Attacher(modern=mounting.has_mount_setattr())
         self._targets: Targets | None = None
         self._late: list[int] = []
@@ -58,7 +57,6 @@ class Rootfs:
     def take_root(self) -> None:
         """Cut the mount namespace off from the host's and attach the root file system, which is
         "/" only after `enter`."""
-        self._umask = os.umask(0)
         root = self.plan.root
         try:
             self._host_root = os.open(b"/", _HERE)
@@ -94,26 +92,32 @@ class Rootfs:
         """Make the mounts of the plan, in its order."""
         targets = self._made_targets()
         mounter = Mounter(targets, self._attacher, self.sources.mounts)
-        for step in self.plan.mounts:
-            mounter.make(step)
-            if step.late_readonly:
-                self._late.append(targets.existing(step.destination))
+        umask = os.umask(0)
+        try:
+            for step in self.plan.mounts:
+                mounter.make(step)
+                if step.late_readonly:
+                    self._late.append(targets.existing(step.destination))
+        finally:
+            os.umask(umask)
 
     def make_devices(self) -> None:
         """Make device nodes, the links of /dev and the place of /dev/console."""
         targets = self._made_targets()
         maker = NodeMaker(targets, self._attacher, self.sources.nodes)
+        umask = os.umask(0)
         try:
             for node in self.plan.nodes:
                 maker.node(node)
             for link in self.plan.links:
                 if not link.needs or self._in_host_proc(link.needs):
                     maker.link(link)
+            if self.plan.console:
+                self._console = targets.file(b"/dev/console")
+                targets.check(self._console, self._console)
         finally:
+            os.umask(umask)
             maker.close()
-        if self.plan.console:
-            self._console = targets.file(b"/dev/console")
-            targets.check(self._console, self._console)
         device = os.fstat(self.root_fd).st_dev
         self.stubs = tuple(s for s in targets.made if s.parent_device == device)
 
@@ -166,7 +170,6 @@ class Rootfs:
             raise refused("set the host name", e) from e
         set_propagation(self.plan.root)
         self.close()
-        os.umask(self._umask)
 
     def close(self) -> None:
         """Close every descriptor; after an error instead of `finish`."""
