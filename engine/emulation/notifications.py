@@ -25,10 +25,11 @@ def _ioctl(direction: int, number: int, size: int) -> int:
     return direction << 30 | size << 16 | ord("!") << 8 | number
 
 
-_WRITE, _BOTH = 1, 3
+_WRITE, _READ, _BOTH = 1, 2, 3
 _RECEIVE = _ioctl(_BOTH, 0, _NOTIFICATION.size)
 _SEND = _ioctl(_BOTH, 1, _ANSWER.size)
-_ID_VALID = _ioctl(_WRITE, 2, _ID.size)
+# Numbered with the wrong direction at first, which later kernels still take.
+_ID_VALID = _ioctl(_READ, 2, _ID.size)
 _SET_FLAGS = _ioctl(_WRITE, 4, _FLAGS.size)
 
 

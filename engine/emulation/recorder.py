@@ -149,7 +149,9 @@ class OwnershipRecorder:
         return fd
 
     def _noted(self, fd: int, target: Target) -> tuple[Key, Note]:
-        """What is known of the file `fd`: noted, recorded in a layer below, or root's."""
+        """What is known of the file `fd`: noted, recorded in a layer below, or root's. Touches
+        the file, as bringing it up from a lower layer gives it another birth."""
+        _touch(fd)
         state = os.fstat(fd)
         key, birth = (state.st_dev, state.st_ino), born(fd)
         note = self._notes.get(key, birth)
@@ -161,7 +163,6 @@ class OwnershipRecorder:
     def _change_owner(self, fd: int, target: Target, uid: int, gid: int) -> None:
         key, note = self._noted(fd, target)
         mode = os.fstat(fd).st_mode
-        _touch(fd)
         left = mode_after_chown(mode)
         if left != mode and not stat.S_ISLNK(mode):
             os.chmod(b"/proc/self/fd/%d" % fd, stat.S_IMODE(left))
@@ -200,7 +201,6 @@ class OwnershipRecorder:
     def _set_attribute(self, fd: int, target: Target, attribute: Attribute) -> None:
         key, note = self._noted(fd, target)
         attribute.check_flags(present=attribute.name in note.owner.xattrs)
-        _touch(fd)
         xattrs = {**note.owner.xattrs, attribute.name: attribute.value}
         self._notes.set(key, replace(note, owner=replace(note.owner, xattrs=xattrs)))
 

@@ -53,12 +53,23 @@ def enter(rootfs: str) -> None:
         os.write(fd, text.encode())
         os.close(fd)
     mount("none", "/", MS_SLAVE | MS_REC)
+    lower = f"{rootfs}/../lower"
+    if os.path.isdir(lower):
+        stack(lower, rootfs)
     mount("/proc", f"{rootfs}/proc", MS_BIND | MS_REC)
     if os.path.isdir(f"{rootfs}/ro"):
         mount(f"{rootfs}/ro", f"{rootfs}/ro", MS_BIND)
         mount("none", f"{rootfs}/ro", MS_BIND | 0x20 | 0x1)
     os.chroot(rootfs)
     os.chdir("/")
+
+
+def stack(lower: str, rootfs: str) -> None:
+    """An overlay on `lower`, or `lower` itself where the kernel has none for users."""
+    above = f"{rootfs}/.."
+    options = f"lowerdir={lower},upperdir={above}/upper,workdir={above}/work,userxattr"
+    if LIBC.mount(b"overlay", rootfs.encode(), b"overlay", ctypes.c_ulong(0), options.encode()):
+        mount(lower, rootfs, MS_BIND)
 
 
 def mount(source: str, target: str, flags: int) -> None:
@@ -145,7 +156,12 @@ def main() -> None:
         thread.join(30)
         recorder.close()
     ours.close()
-    report = {"status": os.waitstatus_to_exitcode(status), "notes": described(rootfs, notes)}
+    inodes = {ino: [owner.uid, owner.gid] for (_, ino), owner in notes.by_inode().items()}
+    report = {
+        "status": os.waitstatus_to_exitcode(status),
+        "notes": described(rootfs, notes),
+        "inodes": inodes,
+    }
     notes.close()
     sys.stdout.flush()
     os.write(1, b"\n" + json.dumps(report).encode())

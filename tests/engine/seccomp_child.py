@@ -62,6 +62,12 @@ class Int80:
         return self("socketcall", code, ctypes.addressof(memory))
 
 
+def also(profile: Seccomp) -> int:
+    """Load one more filter; 0."""
+    Loader(compile_profile(profile, platform.machine())).load()
+    return 0
+
+
 def main() -> None:
     """Load and report."""
     names = {
@@ -70,6 +76,7 @@ def main() -> None:
         "Arg": SeccompArg,
         "Rule": SeccompSyscall,
         "Seccomp": Seccomp,
+        "also": also,
         "call": call,
         "default_profile": default_profile,
         "errno": errno,

@@ -24,11 +24,12 @@ Noted = list[object]
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run left: exit status, output, notes by path, the tree."""
+    """What a run left: exit status, output, notes by path and by inode number, the tree."""
 
     status: int
     output: str
     notes: dict[str, Noted]
+    inodes: dict[str, list[int]]
     root: Path
 
     def owner(self, path: str) -> tuple[object, object]:
@@ -65,7 +66,7 @@ class World:
         output, _, last = done.stdout.rpartition("\n")
         assert last.startswith("{"), done.stdout
         report = json.loads(last)
-        return Ran(report["status"], output, report["notes"], self.root)
+        return Ran(report["status"], output, report["notes"], report["inodes"], self.root)
 
 
 @pytest.fixture(params=[0, 12345], ids=["root", "user"])
@@ -345,3 +346,31 @@ def test_notes_outlive_the_recorder_and_not_the_file(world: World) -> None:
     assert ran.status == 0, ran.output
     assert ran.notes["tmp/kept"][:2] == [3, 9]
     assert "tmp/new" not in ran.notes
+
+
+def test_files_of_lower_layers_are_brought_up(world: World) -> None:
+    """Changing only the owner makes an overlay keep the file as its own, or no layer would have
+    it; the notes are about it before and after."""
+    directories = [world.directory / name for name in ("lower", "upper", "work")]
+    for directory in directories:
+        directory.mkdir()
+    (directories[0] / "dir").mkdir()
+    (directories[0] / "proc").mkdir()
+    (directories[0] / "file").write_text("content")
+    (directories[0] / "link").symlink_to("file")
+    for path in (*directories, *directories[0].iterdir()):
+        os.chown(path, world.uid, world.uid, follow_symlinks=False)
+    ran = world.run(
+        "python",
+        """
+for number, name in enumerate(("file", "dir", "link")):
+    os.lchown(name, number + 1, -1)
+    os.lchown(name, -1, number + 11)
+    print(os.lstat(name).st_ino, flush=True)
+""",
+    )
+    assert ran.status == 0, ran.output
+    inodes = ran.output.split()
+    assert [ran.inodes[inode] for inode in inodes] == [[1, 11], [2, 12], [3, 13]]
+    brought = {path.name for path in directories[1].iterdir()}
+    assert brought == {"file", "dir", "link"} or not list(directories[2].iterdir())

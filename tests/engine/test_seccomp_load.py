@@ -86,6 +86,25 @@ def test_kill_process_ends_it() -> None:
     assert done.stdout == b""
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "wanted"),
+    [
+        ("action=ERRNO, errno_ret=0", "action=ALLOW", 0),
+        ("action=ERRNO, errno_ret=7", "action=ALLOW", 7),
+        ("action=ERRNO, errno_ret=0", "action=ERRNO, errno_ret=7", 7),
+        ("action=ERRNO, errno_ret=7", "action=ERRNO, errno_ret=0", 0),
+        ('action="SCMP_ACT_NOTIFY"', "action=ERRNO, errno_ret=7", 7),
+    ],
+)
+def test_of_two_filters_the_stricter_counts(first: str, second: str, wanted: int) -> None:
+    """And of two alike the one loaded last: what root emulation stands on."""
+    profile = (
+        'Seccomp(default_action="SCMP_ACT_LOG", flags=(), syscalls=(Rule(names=("umask",), {}),))'
+    )
+    calls = f"also({profile.format(second)}), call('umask', 0o777)"
+    assert results(profile.format(first), calls)[1:] == [0, wanted]
+
+
 def test_a_listener_comes_with_notify() -> None:
     """The descriptor of seccomp(2), close-on-exec; WAIT_KILLABLE_RECV goes with it."""
     profile = """Seccomp(default_action=ALLOW,
