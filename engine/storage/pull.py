@@ -8,7 +8,7 @@ time, the second waits for the first and finds the image.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -49,12 +49,14 @@ _NEXT = (ImageNotFound, Denied, ConnectionFailed, RegistryError)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullOptions:
     """How an image is pulled. `platform` None is that of this machine, whatever is stored;
-    one that was asked for has to be that of a stored image too. `admit` is policy."""
+    one that was asked for has to be that of a stored image too. `admit` is policy about
+    manifests, `check_name` about names: it raises Rejected before anything is read."""
 
     policy: PullPolicy = "missing"
     platform: Platform | None = None
     source: SourceOptions = field(default_factory=SourceOptions)
     admit: Admit | None = None
+    check_name: Callable[[ImageName], object] | None = None
 
 
 def pull_image(
@@ -135,6 +137,8 @@ def _pull(
     store: Store, name: ImageName, options: PullOptions, transports: Transports, task: Task
 ) -> StoredImage:
     """Copy the image `name` into the store, under its name if it is one of a registry."""
+    if options.check_name is not None:
+        options.check_name(name)
     reference = Reference.parse(name.rest[2:]) if name.transport == "docker" else None
     lock = store.parts.locks.exclusive(_PULL_LOCK, name_key(str(name)), task=task)
     with _retiring(lock), transports.open_source(name, options.source) as source:

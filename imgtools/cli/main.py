@@ -38,6 +38,7 @@ _VERBS = {
     "manifest-digest": "Compute the digest of a manifest file.",
     "prune": "Remove unused images and left-overs from the store.",
     "rmi": "Remove images from the store.",
+    "run": "Run a command in a container of an image.",
     "serve": "Offer a folder of OCI layouts as a registry.",
     "sync": "Keep images of one place in another, copying only what differs.",
     "tag": "Give an image of the store another name.",

@@ -20,6 +20,7 @@ from imgtools.transport.base import Opener
 from imgtools.transport.table import Transports
 
 if TYPE_CHECKING:
+    from engine.ids.model import IdSession
     from engine.storage.options import StoreLocation
     from engine.storage.store import Store
 
@@ -51,7 +52,7 @@ class StoreAccess:
         self._cli = cli
         self._values = {name: kwargs.pop(name) for name in _NAMES}
         self._location: StoreLocation | None = None
-        self._inside = False
+        self._session: IdSession | None = None
 
     @property
     def location(self) -> StoreLocation:
@@ -75,18 +76,20 @@ class StoreAccess:
             self._location = found.location
         return self._location
 
-    def enter(self) -> None:
+    def enter(self) -> IdSession:
         """Get the ids that files in the store have; before any thread is started."""
-        if self._inside:
-            return
+        if self._session is not None:
+            return self._session
         from engine.ids.session import enter_user_namespace
         from engine.storage.layout import Layout
         from imgtools.cli.engine_host import id_options
 
         own_mounts = os.geteuid() != 0
         give = (Layout(self.location.root).base,)
-        enter_user_namespace(id_options(os.environ, mount_namespace=own_mounts, give=give))
-        self._inside = True
+        self._session = enter_user_namespace(
+            id_options(os.environ, mount_namespace=own_mounts, give=give)
+        )
+        return self._session
 
     def open(self, location: StoreLocation | None = None) -> Store:
         """The store, made if it is not there; `location` is another one than the options say."""

@@ -33,7 +33,7 @@ class Running:
     ) -> None:
         self._channel = channel
         self._warn = warn
-        self._code: int | None = None
+        self.code: int | None = None
         self.pid = 0
         self.listener_fd = -1
         self.info: dict[str, Any] = {}
@@ -46,23 +46,23 @@ class Running:
     def wait_started(self) -> int:
         """The pid of the container's init once its program is about to run; raises what made
         that fail."""
-        while not self.pid and self._code is None:
+        while not self.pid and self.code is None:
             self.step()
         return self.pid
 
     def wait(self) -> int:
         """The exit code once the container has ended and nothing is left of it."""
-        while self._code is None:
+        while self.code is None:
             self.step()
-        return self._code
+        return self.code
 
     def ended(self, timeout: float) -> bool:
         """Whether the container ends within `timeout` seconds."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
-        while self._code is None and poll.poll(timeout * 1000):
+        while self.code is None and poll.poll(timeout * 1000):
             self.step()
-        return self._code is not None
+        return self.code is not None
 
     def step(self) -> None:
         """Take one message in; blocks if there is none."""
@@ -82,7 +82,7 @@ class Running:
             case "listener":
                 self.listener_fd, fds = fds[0], fds[1:]
             case "exited":
-                self._code = int(document["code"])  # type: ignore[call-overload]
+                self.code = int(document["code"])  # type: ignore[call-overload]
         for fd in fds:
             os.close(fd)
 

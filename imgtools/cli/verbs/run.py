@@ -1,0 +1,127 @@
+"""`imgtools run`: pull an image if need be, and run a container of it in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgtools.cli.engine_host import probe_options, search_path
+from imgtools.cli.options import registry_flags, registry_options
+from imgtools.cli.output import complain, notes, warn
+from imgtools.cli.passthrough import PassThroughCommand
+from imgtools.cli.run_options import run_flags, run_options
+from imgtools.cli.state import Cli
+from imgtools.cli.store_options import StoreAccess, store_flags
+from imgtools.errors import Error
+
+if TYPE_CHECKING:
+    from engine.containers.options import RunOptions
+    from engine.containers.run import Engine
+    from engine.storage.images import StoredImage
+    from engine.storage.store import Store
+    from imgtools.transport.options import RegistryOptions
+
+OUR_FAULT = 125
+
+
+@click.command(
+    "run",
+    cls=PassThroughCommand,
+    short_help="Run a command in a container of an image.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.argument("words", nargs=-1, required=True, metavar="IMAGE [COMMAND [ARG...]]")
+@run_flags
+@registry_flags()
+@store_flags
+@click.pass_obj
+def command(cli: Cli, /, words: tuple[str, ...], **kwargs: Any) -> int:
+    """Run COMMAND, by default the image's own, in a new container of IMAGE, in the foreground.
+
+    The image is pulled if it is not in the store. Nothing is left behind when the container
+    has ended. The exit code is the command's, 128 and the signal's number if one ended it; 127
+    if the command was not found, 126 if it could not be run, 125 for all other errors.
+    """
+    try:
+        registry = registry_options(cli, "", kwargs)
+        access = StoreAccess(cli, kwargs)
+        options = run_options(kwargs, words[1:], os.environ, os.getcwd())
+        return _run(cli, access, words[0], options, registry)
+    except Error as e:
+        if getattr(e, "code", None) is None:
+            complain(e.message + (f" ({e.hint})" if e.hint else ""))
+            return OUR_FAULT
+        complain(e.message)
+        return int(e.code)  # type: ignore[attr-defined]
+
+
+def _run(
+    cli: Cli, access: StoreAccess, image: str, options: RunOptions, registry: RegistryOptions
+) -> int:
+    from engine.containers.run import Engine, run_container
+    from engine.network.survey import survey_network
+    from engine.probe.survey import probe_host
+    from engine.runtime.zygote.client import Zygote
+
+    location = access.location
+    env = dict(os.environ)
+    # Probed before the user namespace is entered: inside, other things would be true.
+    report = probe_host(probe_options(cli.settings, env, location.root), options.isolation)
+    network = survey_network(search_path(env))
+    session = access.enter()
+    with Zygote.start(sys.executable) as zygote, access.open() as store:
+        engine = Engine(
+            store=store,
+            choice=report.choice,
+            session=session,
+            zygote=zygote,
+            network=network,
+            runroot=location.runroot,
+            cache=cli.settings.cache_dir and os.path.join(cli.settings.cache_dir, "seccomp"),
+            warn=warn,
+        )
+        found = _pull(cli, access, store, image, options, registry)
+        return _joined(engine, found, options, cli, run_container)
+
+
+def _joined(
+    engine: Engine, image: StoredImage, options: RunOptions, cli: Cli, run_container: Any
+) -> int:
+    """Run with the terminals joined, if there is to be one."""
+    task = cli.task(notes)
+    if not options.terminal:
+        return int(run_container(engine, image, options, task=task))
+    from engine.cli.terminal import Relay
+
+    relay = Relay()
+    try:
+        return int(
+            run_container(
+                engine, image, options, relay=relay, console_fd=relay.console_fd, task=task
+            )
+        )
+    finally:
+        relay.close()
+
+
+def _pull(
+    cli: Cli,
+    access: StoreAccess,
+    store: Store,
+    text: str,
+    options: RunOptions,
+    registry: RegistryOptions,
+) -> StoredImage:
+    from engine.storage.pull import PullOptions, pull_image
+    from imgtools.cli.progress import listener
+    from imgtools.transport.options import SourceOptions
+
+    pull = PullOptions(policy=options.pull, source=SourceOptions(registry=registry))
+    with (
+        listener(quiet=False, as_json=False) as progress,
+        access.transports(warn=warn) as transports,
+    ):
+        return pull_image(store, text, pull, transports=transports, task=cli.task(progress))
