@@ -16,7 +16,7 @@ from engine.storage.tar_record import END, FILE, HEAD, MAGIC, PATH, RAW, SIZE
 from imgtools.blob.files import storage_errors
 from imgtools.blob.tar import TarLimits
 from imgtools.blob.tar.data import CHUNK
-from imgtools.blob.tar.root import Root
+from imgtools.blob.tar.root import Root, split
 from imgtools.errors import Error, StorageError
 
 
@@ -95,8 +95,12 @@ class Replay:
     def __init__(self, record: str, tree: str) -> None:
         with storage_errors(record):
             self._file = open(record, "rb", buffering=0)  # noqa: SIM115 - see close
-        self.size = size_of(self._file, record)
-        self._file.seek(0)
+        try:
+            self.size = size_of(self._file, record)
+            self._file.seek(0)
+        except BaseException:
+            self._file.close()
+            raise
         self._where = record
         self._tree = tree
         self._root: Root | None = None
@@ -170,10 +174,11 @@ def open_root(tree: str) -> Root:
 def look_up(root: Root, path: bytes) -> tuple[os.stat_result, int, bytes] | None:
     """What an archive path names below `root`, with the descriptor of its directory and its
     name there; None where it is not."""
-    parent, _, name = path.rpartition(b"/")
     try:
-        directory = root.find(parent)
-        if directory is None or name in (b"", b".", b".."):
+        parts = split(path)
+        name = parts.pop() if parts else b""
+        directory = root.find(b"/".join(parts))
+        if directory is None or not name:
             return None
         return os.lstat(name, dir_fd=directory.fd), directory.fd, name
     except (Error, OSError):
