@@ -61,14 +61,17 @@ class Becoming:
         self._launch: trampoline.Launch | None = None
         self._credentials: credentials.CredentialPlan | None = None
 
-    def prepare(self, keyring: bytes, warn: Callable[[str], object]) -> None:
+    def prepare(
+        self, keyring: bytes, warn: Callable[[str], object], joined_pid: int | None = None
+    ) -> None:
         """Set what needs the host's procfs or privileges; lay out what is needed later.
 
-        Raises Failure; warnings go to `warn`.
+        `joined_pid` is the process whose user namespace is joined after this, None if this one
+        is where it stays. Raises Failure; warnings go to `warn`.
         """
         plan = self.plan
-        allowed = credentials.setgroups_allowed()
-        keep = () if allowed else tuple(os.getgroups())
+        allowed = credentials.setgroups_allowed(joined_pid)
+        keep = () if allowed or joined_pid is not None else tuple(os.getgroups())
         self._credentials = credentials.plan_credentials(plan.process.user, allowed, keep)
         self._proc_fd = procfs.open_proc()
         score = plan.attributes.oom_score_adj
@@ -84,7 +87,11 @@ class Becoming:
         self._loaders = tuple(Loader(f) for f in plan.early_filters)
         if self.arguments:
             self._launch = trampoline.prepare(
-                self.arguments, self._environment, seccomp=plan.late_filter, report=_report
+                self.arguments,
+                self._environment,
+                seccomp=plan.late_filter,
+                report=_report,
+                direct="an SELinux label is set" if plan.labels.selinux else "",
             )
 
     def open_terminal(
@@ -110,12 +117,13 @@ class Becoming:
         plan, process = self.plan, self.plan.process
         assert self._credentials is not None
         assert self._launch is not None
-        rlimits.set_rlimits(plan.rlimits)
         labels.set_labels(plan.labels, self._proc_fd)
         stdio.give_stdio(self._credentials.uid, terminal=process.terminal)
         if plan.final_cpus:
             attributes.set_affinity(plan.final_cpus, "process.execCPUAffinity.final")
         entered = command.enter_cwd(self.cwd, may_be_denied=True)
+        # What opens descriptors is done: RLIMIT_NOFILE may leave none.
+        rlimits.set_rlimits(plan.rlimits)
         if not process.no_new_privileges:
             self._load_filters(end)
         capabilities.drop_bounding(plan.capabilities)

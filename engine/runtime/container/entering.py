@@ -50,6 +50,7 @@ class Entrance(Record):
     console_fd: int
     first_closed: int
     container_id: str
+    container_pid: int
 
 
 def exec_process(
@@ -158,6 +159,7 @@ def _enter(
             console_fd=console_fd,
             first_closed=3 + options.preserve_fds,
             container_id=state.id,
+            container_pid=state.pid,
         )
         return _fork(entrance, state, options)
     except OSError as e:
@@ -219,7 +221,8 @@ def _stage(entrance: Entrance, stage: Channel, channel: Channel) -> NoReturn:
         stage.expect("go")
         # Everything imported and laid out before the mount namespace is the container's.
         becoming = Becoming(entrance.program, -1, entrance.first_closed)
-        becoming.prepare(b"_ses." + os.fsencode(entrance.container_id), _ignore)
+        keyring = b"_ses." + os.fsencode(entrance.container_id)
+        becoming.prepare(keyring, _ignore, entrance.container_pid)
         lock_imports()
         join(entrance.joined)
         if not any(kind == "mount" for kind, _ in entrance.joined):

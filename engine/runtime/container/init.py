@@ -124,6 +124,9 @@ class _Init:
                 self.rootfs.root_fd, self.inputs.console_fd, self.rootfs.bind_console
             )
         command.make_cwd(self.rootfs.root_fd, self.becoming.cwd)
+        # From here on processes of the container may see this one; it runs the host's
+        # interpreter and holds descriptors, which execve(2) replaces.
+        attributes.set_dumpable(False)
         lock_imports()
         self.rootfs.enter()
         self.rootfs.finish()
