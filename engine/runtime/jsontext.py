@@ -84,8 +84,11 @@ def _write(value: object, parts: list[str], indent: int, line: str) -> None:
             parts.append("null")
         case bool():
             parts.append("true" if value else "false")
-        case int() | float():
-            parts.append(repr(value))
+        case int():
+            # Not repr: an enumeration's number is a number.
+            parts.append(int.__repr__(value))
+        case float():
+            parts.append(float.__repr__(value))
         case str():
             parts.append(_json.encode_basestring_ascii(value))
         case dict():
