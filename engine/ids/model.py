@@ -141,8 +141,8 @@ class IdSession:
     `entered` says that it has moved into a user namespace, with `maps` as seen from where it
     was; without, `maps` are those it runs under. `outer` is who it was, or who is behind the
     root it was already. `in_user_namespace` holds for both ways of being in one.
-    `many_ids` says that files can have other owners than one. `setgroups` that supplementary
-    groups can be set.
+    `many_ids` says that files can have other owners than one, `setgroups` that supplementary
+    groups can be set, `can_mount` that namespaces and mounts can be made.
     """
 
     mode: IdMode
@@ -152,6 +152,7 @@ class IdSession:
     outer: Identity
     setgroups: bool
     reason: str
+    can_mount: bool = True
 
     @property
     def many_ids(self) -> bool:

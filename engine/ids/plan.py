@@ -23,14 +23,19 @@ from engine.ids.model import (
 from engine.ids.subordinate import ID_LIMIT, subtract
 from imgtools.errors import Unsupported
 
+
+class NamespaceRefused(Unsupported):
+    """There is no user namespace to be had, and this process is where it was."""
+
+
 STRENGTH: tuple[IdMode, ...] = ("root", "ranges", "single")
 
 
 def plan_id_maps(facts: IdFacts, mode: IdMode | None = None) -> IdMaps:
     """The maps of `mode`, or of the strongest mode that `facts` admit.
 
-    "root" takes what there is, "ranges" maps many ids, "single" only one. Raises Unsupported
-    where `mode` cannot be had, with the reason.
+    "root" takes what there is, "ranges" maps many ids, "single" only one. Raises
+    NamespaceRefused where `mode` cannot be had, with the reason.
     """
     rejected: list[str] = []
     for candidate in STRENGTH if mode is None else (mode,):
@@ -46,9 +51,9 @@ def plan_id_maps(facts: IdFacts, mode: IdMode | None = None) -> IdMaps:
                 rejected=tuple(rejected),
             )
         if mode is not None:
-            raise Unsupported(found.why, hint=found.remedy or None)
+            raise NamespaceRefused(found.why, hint=found.remedy or None)
         rejected.append(f"{candidate}: {found.why}")
-    raise Unsupported("no user namespace for containers: " + "; ".join(rejected))
+    raise NamespaceRefused("no user namespace for containers: " + "; ".join(rejected))
 
 
 def _plan_root(facts: IdFacts) -> IdMaps | Refusal:

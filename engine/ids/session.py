@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 
 from engine.ids.maps import MapsRefused, internal_error, run_helpers, write_maps
 from engine.ids.model import (
+    CAP_CHOWN,
     CAP_SYS_ADMIN,
     Identity,
     IdFacts,
@@ -19,7 +21,7 @@ from engine.ids.model import (
     IdOptions,
     IdSession,
 )
-from engine.ids.plan import plan_id_maps
+from engine.ids.plan import NamespaceRefused, plan_id_maps
 from engine.ids.refusals import UsernsLimits, explain_refusal, survey_limits
 from engine.ids.survey import identify, survey_ids
 from engine.runtime.kernel.mounting import MS_REC, MS_SLAVE, mount
@@ -46,15 +48,67 @@ def enter_user_namespace(options: IdOptions) -> IdSession:
     return enter(plan_id_maps(facts, options.mode), facts, options)
 
 
+def obtain_ids(options: IdOptions) -> IdSession:
+    """As `enter_user_namespace`, but where user namespaces are refused this process stays as
+    it is, with the ids it has: enough to unpack and pack, though not to mount.
+
+    Then `reason` tells why, and `can_mount` is false. Raises Error where threads run already,
+    Unsupported where `options.mode` asks for what cannot be had.
+    """
+    facts = survey_ids(options)
+    try:
+        maps = plan_id_maps(facts, options.mode)
+        if maps.writer != "none" and survey_limits().apparmor_restricts:
+            # AppArmor refuses only after unshare, when there is no way back.
+            _rehearse(maps, facts, options)
+        return enter(maps, facts, options)
+    except NamespaceRefused as e:
+        if options.mode is not None:
+            raise
+        chowns = facts.effective_uid == 0 and facts.has(CAP_CHOWN)
+        here = IdMaps(
+            mode="root" if chowns else "single",
+            writer="none",
+            uids=facts.uid_extents,
+            gids=facts.gid_extents,
+            why=e.message,
+        )
+        found = _session(here, facts, options, entered=False)
+        return replace(found, can_mount=False)
+
+
+def _rehearse(maps: IdMaps, facts: IdFacts, options: IdOptions) -> None:
+    """Enter in a child first; raises NamespaceRefused where that fails."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        message = "user namespaces have no capabilities here"
+        try:
+            enter(maps, facts, replace(options, give=()))
+            message = ""
+        except Error as e:
+            message = e.message
+        finally:
+            os.write(writing, message.encode("utf-8", "replace")[:4096])
+            os._exit(0)
+    os.close(writing)
+    try:
+        message = os.read(reading, 4096).decode("utf-8", "replace")
+    finally:
+        os.close(reading)
+        os.waitpid(pid, 0)
+    if message:
+        raise NamespaceRefused(message)
+
+
 def enter(maps: IdMaps, facts: IdFacts, options: IdOptions) -> IdSession:
     """Do what `maps` plan; where newuidmap refuses before anything is written and no mode was
     asked for, go on with a single id. Errors as `enter_user_namespace`."""
     if maps.writer == "none":
         if options.mount_namespace:
-            _own_mounts(0)
+            _own_mounts()
         return _session(maps, facts, options, entered=False)
     _check_single_threaded()
-    _give(options.give, maps, facts)
     fallback = None
     if options.mode is None and maps.mode == "ranges" and maps.writer == "helpers":
         fallback = plan_id_maps(facts, "single")
@@ -65,7 +119,7 @@ def enter(maps: IdMaps, facts: IdFacts, options: IdOptions) -> IdSession:
         _unshare(CLONE_NEWUSER | own, facts, limits)
         write_maps("self", maps, limits)
     else:
-        refused = _mapped_by_child(maps, fallback, facts, limits, own)
+        refused = _mapped_by_child(maps, fallback, facts, limits, options)
         if refused and fallback is not None:
             maps = _with_reason(fallback, f"ranges: {refused}", maps.rejected)
     _become_root(maps)
@@ -89,13 +143,13 @@ def _unshare(flags: int, facts: IdFacts, limits: UsernsLimits) -> None:
         unshare(flags)
     except OSError as e:
         found = explain_refusal(e.errno or 0, limits, privileged=facts.has(CAP_SYS_ADMIN))
-        raise Unsupported(found.why, hint=found.remedy or None) from e
+        raise NamespaceRefused(found.why, hint=found.remedy or None) from e
 
 
-def _own_mounts(extra: int) -> None:
+def _own_mounts() -> None:
     """A private mount namespace into which the host's later unmounts still propagate."""
     try:
-        unshare(CLONE_NEWNS | extra)
+        unshare(CLONE_NEWNS)
         mount(None, b"/", None, MS_REC | MS_SLAVE, None)
     except OSError as e:
         text = (e.strerror or str(e)).lower()
@@ -103,7 +157,11 @@ def _own_mounts(extra: int) -> None:
 
 
 def _mapped_by_child(
-    maps: IdMaps, fallback: IdMaps | None, facts: IdFacts, limits: UsernsLimits, own: int
+    maps: IdMaps,
+    fallback: IdMaps | None,
+    facts: IdFacts,
+    limits: UsernsLimits,
+    options: IdOptions,
 ) -> str:
     """Unshare while a child outside writes the maps; empty, or why it wrote `fallback`."""
     go_read, go_write = os.pipe()
@@ -112,10 +170,11 @@ def _mapped_by_child(
     if pid == 0:
         os.close(go_write)
         os.close(done_read)
-        _write_from_outside(maps, fallback, facts, limits, go_read, done_write)
+        _write_from_outside(maps, fallback, facts, limits, options, go_read, done_write)
     os.close(go_read)
     os.close(done_write)
     try:
+        own = CLONE_NEWNS if options.mount_namespace else 0
         _unshare(CLONE_NEWUSER | own, facts, limits)
         os.write(go_write, b"1")
         answer = os.read(done_read, 8192).decode("utf-8", "replace")
@@ -137,6 +196,7 @@ def _write_from_outside(
     fallback: IdMaps | None,
     facts: IdFacts,
     limits: UsernsLimits,
+    options: IdOptions,
     go_read: int,
     done_write: int,
 ) -> None:
@@ -147,6 +207,7 @@ def _write_from_outside(
         os._exit(0)
     try:
         answer = "mapped\n"
+        _give(options.give, maps, facts)
         try:
             if maps.writer == "helpers":
                 run_helpers(parent, maps, facts.newuidmap.path, facts.newgidmap.path)

@@ -19,11 +19,11 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.ids.model import CAP_SETFCAP, IdOptions
-from engine.ids.session import enter_user_namespace
+from engine.ids.session import enter_user_namespace, obtain_ids
 from engine.probe.model import ProbeOptions
 from engine.probe.survey import probe_host
 from engine.runtime.kernel.processes import capset
-from imgtools.errors import Error
+from imgtools.errors import Error, Unsupported
 from tests.engine import jail
 from tests.rig import REPOSITORY
 
@@ -51,7 +51,8 @@ def session(options: dict[str, Any]) -> Any:
         os.setgroups(groups)
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     before = os.getppid()
-    found = enter_user_namespace(IdOptions(**options))
+    lenient = options.pop("lenient", False)
+    found = (obtain_ids if lenient else enter_user_namespace)(IdOptions(**options))
     answer = dataclasses.asdict(found)
     answer["maps"] = {
         kind: [[m.container_id, m.host_id, m.size] for m in getattr(found.maps, kind)]
@@ -181,7 +182,11 @@ def main() -> None:
     try:
         answer = ACTIONS[action](options)
     except Error as e:
-        answer = {"error": type(e).__name__, "message": e.message, "hint": e.hint}
+        answer = {
+            "error": "Unsupported" if isinstance(e, Unsupported) else type(e).__name__,
+            "message": e.message,
+            "hint": e.hint,
+        }
     sys.stdout.write(json.dumps(answer))
 
 

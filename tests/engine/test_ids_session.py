@@ -67,6 +67,29 @@ def test_n5_docker_profile_admits_no_user_namespace(rung: str) -> None:
     assert "Unconfined" in found["hint"]
 
 
+@pytest.mark.parametrize(
+    ("rung", "mode", "entered", "can_mount"),
+    [
+        ("A", "root", False, True),
+        ("B", "ranges", True, True),
+        ("C", "single", True, True),
+        ("D", "root", False, False),
+        ("D-crio", "ranges", True, True),
+        ("E", "single", False, False),
+        ("E-crio", "single", True, True),
+    ],
+)
+def test_ids_that_can_be_had_anywhere(rung: str, mode: str, entered: bool, can_mount: bool) -> None:
+    """Unpacking and packing need no namespace, and work without."""
+    found = run(rung, "session", lenient=True)
+    assert (found["mode"], found["entered"], found["can_mount"]) == (mode, entered, can_mount)
+    if not can_mount:
+        assert "unshare(CLONE_NEWUSER): EPERM" in found["reason"]
+        assert found["ids"] == [0 if rung == "D" else jail.USER] * 6
+    asked = run("E", "session", lenient=True, mode="single")
+    assert asked["error"] == "Unsupported"
+
+
 def test_n5_helpers_that_lost_their_privileges(open_directory: Path) -> None:
     """An image copied without set-uid bits and capabilities."""
     options = {"path": [str(open_directory)], "unprivileged": str(open_directory)}
