@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Self
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
+PACKAGES = os.path.abspath(os.path.join(os.path.dirname(__file__), "../../.."))
+PROGRAM = os.path.join(PACKAGES, "engine/cli/launcher.py")
 
 
 class Running:
@@ -122,7 +122,7 @@ class Zygote:
         """
         ours, theirs = pair()
         arguments = [python, "-I", "-S", "-X", "frozen_modules=on"]
-        arguments += [os.path.join(HERE, "__main__.py"), PACKAGES, "3"]
+        arguments += [PROGRAM, PACKAGES, "3"]
         try:
             pid = os.posix_spawn(
                 python,

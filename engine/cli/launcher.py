@@ -1,5 +1,5 @@
-"""Run by path, in an interpreter without site: ZYGOTE-DIR/__main__.py ROOT FD. ROOT is where
-the package `engine` is, FD the end of a socket pair."""
+"""The launcher's program, run by path in an interpreter without site: launcher.py ROOT FD.
+ROOT is where the package `engine` is, FD the end of a socket pair."""
 
 from __future__ import annotations
 
