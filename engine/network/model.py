@@ -23,7 +23,8 @@ class DnsOptions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkFacts:
     """What decides about networks: where the helpers are, "" for not at all, the options that
-    pasta knows, whether /dev/net/tun can be opened, and the texts of resolv.conf.
+    pasta knows, why /dev/net/tun cannot be opened or a namespace not be joined (setns(2)), ""
+    for no reason, and the texts of resolv.conf.
 
     `real_resolv_conf` is what systemd-resolved or NetworkManager would ask itself, for where
     the host's file names only their own server on the loopback. `host_address` is the host's
@@ -35,6 +36,7 @@ class NetworkFacts:
     pasta_options: frozenset[str] = frozenset()
     slirp4netns: str = ""
     tun_problem: str = ""
+    join_problem: str = ""
     resolv_conf: str = ""
     real_resolv_conf: str = ""
     hosts: str = ""
@@ -51,7 +53,8 @@ class NetworkPlan:
     `private` says that it has a network namespace of its own. `helper` is the command that
     connects it, without what names the namespace. `nameservers` are forwarders that the helper
     answers at; `address` the container's, where known before it starts; `host_address` the
-    one it reaches the host at. `why` says how a default was chosen.
+    one it reaches the host at. `why` says how a default was chosen, and `warning` what the user
+    should know of it.
     """
 
     mode: Mode
@@ -62,3 +65,4 @@ class NetworkPlan:
     address: str = ""
     host_address: str = ""
     why: str = ""
+    warning: str = ""

@@ -20,9 +20,9 @@ MTU = 65520
 def prepare_network(mode: str | None, facts: NetworkFacts) -> NetworkPlan:
     """The plan for `mode`: "host", "none", "pasta", "slirp4netns", or None for the default.
 
-    The default is pasta, else slirp4netns. Raises InvalidInput for an unknown mode and
-    Unsupported, naming the package, where a helper is missing. A plan without `host_address`
-    leaves the host reachable at its own address only.
+    The default is pasta, else slirp4netns; see `_default` for where neither can work. A plan
+    without `host_address` leaves the host reachable at its own address only. Raises InvalidInput
+    for an unknown mode and Unsupported, naming the package, where a helper is missing.
     """
     if mode == "host":
         return NetworkPlan(mode="host", private=False, host_address="127.0.0.1")
@@ -31,9 +31,9 @@ def prepare_network(mode: str | None, facts: NetworkFacts) -> NetworkPlan:
     if mode is None or mode == "private":
         return _default(facts)
     if mode == "pasta":
-        return _pasta(facts)
+        return _pasta(facts, "asked for")
     if mode == "slirp4netns":
-        return _slirp4netns(facts)
+        return _slirp4netns(facts, "asked for")
     expected = "host, none, pasta, slirp4netns or private"
     if mode == "bridge":
         raise Unsupported("network bridge is not supported", hint=f"use {expected}")
@@ -41,31 +41,28 @@ def prepare_network(mode: str | None, facts: NetworkFacts) -> NetworkPlan:
 
 
 def _default(facts: NetworkFacts) -> NetworkPlan:
-    reasons: list[str] = []
-    for plan in (_pasta, _slirp4netns):
-        try:
-            found = plan(facts)
-        except Unsupported as e:
-            reasons.append(e.message)
-            continue
+    """The first helper that is installed. Where this host lets none of them work, as in most
+    pods, the network we are in ourselves: it is as good as the one we could make of it."""
+    impossible = facts.join_problem or facts.tun_problem
+    if impossible:
         return NetworkPlan(
-            mode=found.mode,
-            private=True,
-            helper=found.helper,
-            interface=found.interface,
-            nameservers=found.nameservers,
-            address=found.address,
-            host_address=found.host_address,
-            why="; ".join([f"the default is {found.mode}", *reasons]),
+            mode="host",
+            private=False,
+            host_address="127.0.0.1",
+            why=f"no other can be made here: {impossible}",
+            warning=f"containers share the network of this process: {impossible}",
         )
+    for name, plan in (("pasta", _pasta), ("slirp4netns", _slirp4netns)):
+        if getattr(facts, name):
+            return plan(facts, f"the default is {name}")
     raise Unsupported(
-        "no network for containers: " + "; ".join(reasons),
-        hint="install pasta (package passt), or choose --network host or none",
+        "no network for containers: neither pasta nor slirp4netns is installed",
+        hint="install the package passt, or choose --network host or none",
     )
 
 
-def _pasta(facts: NetworkFacts) -> NetworkPlan:
-    _require("pasta", facts.pasta, facts.tun_problem)
+def _pasta(facts: NetworkFacts, why: str) -> NetworkPlan:
+    _require("pasta", facts.pasta, facts)
     command = [facts.pasta, "--config-net", "--foreground"]
     if facts.real_root:
         # As nobody, which is its default, pasta may not enter a namespace that root made.
@@ -79,6 +76,7 @@ def _pasta(facts: NetworkFacts) -> NetworkPlan:
     return NetworkPlan(
         mode="pasta",
         private=True,
+        why=why,
         helper=tuple(command),
         nameservers=(PASTA_DNS,),
         # pasta gives the container the host's own address.
@@ -87,12 +85,13 @@ def _pasta(facts: NetworkFacts) -> NetworkPlan:
     )
 
 
-def _slirp4netns(facts: NetworkFacts) -> NetworkPlan:
-    _require("slirp4netns", facts.slirp4netns, facts.tun_problem)
+def _slirp4netns(facts: NetworkFacts, why: str) -> NetworkPlan:
+    _require("slirp4netns", facts.slirp4netns, facts)
     command = [facts.slirp4netns, "--configure", f"--mtu={MTU}", "--disable-host-loopback"]
     return NetworkPlan(
         mode="slirp4netns",
         private=True,
+        why=why,
         helper=tuple(command),
         interface=SLIRP_INTERFACE,
         nameservers=(SLIRP_DNS,),
@@ -100,14 +99,19 @@ def _slirp4netns(facts: NetworkFacts) -> NetworkPlan:
     )
 
 
-def _require(mode: Mode, path: str, tun_problem: str) -> None:
+def _require(mode: Mode, path: str, facts: NetworkFacts) -> None:
     if not path:
         raise Unsupported(
             f"network {mode}: {mode} is not installed",
             hint=f"install the package {PACKAGES[mode]}, or choose --network host or none",
         )
-    if tun_problem:
+    if facts.tun_problem:
         raise Unsupported(
-            f"network {mode}: {tun_problem}",
+            f"network {mode}: {facts.tun_problem}",
             hint="load the module tun, give the container /dev/net/tun, or choose --network host",
+        )
+    if facts.join_problem:
+        raise Unsupported(
+            f"network {mode}: {facts.join_problem}",
+            hint="a seccomp profile that admits setns without CAP_SYS_ADMIN, or --network host",
         )

@@ -15,9 +15,9 @@ MAX_TEXT = 1 << 20
 FULL_MAP = ["0", "0", str((1 << 32) - 1)]
 
 
-def survey_network(path: tuple[str, ...]) -> NetworkFacts:
+def survey_network(path: tuple[str, ...], *, join_problem: str = "") -> NetworkFacts:
     """The facts; `path` are the directories in which helpers are looked for. Missing files
-    are "", missing helpers too."""
+    are "", missing helpers too. `join_problem` is what probing said against setns(2)."""
     pasta = _program("pasta", path)
     real = (_text(candidate) for candidate in REAL_RESOLV_CONFS)
     return NetworkFacts(
@@ -25,6 +25,7 @@ def survey_network(path: tuple[str, ...]) -> NetworkFacts:
         pasta_options=_pasta_options(pasta),
         slirp4netns=_program("slirp4netns", path),
         tun_problem=_tun_problem(),
+        join_problem=join_problem,
         resolv_conf=_text(RESOLV_CONF),
         real_resolv_conf=next((text for text in real if text), ""),
         hosts=_text("/etc/hosts"),

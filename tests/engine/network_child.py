@@ -18,7 +18,7 @@ from dataclasses import replace
 from engine.network.attach import attach
 from engine.network.plan import prepare_network
 from engine.network.survey import survey_network
-from engine.runtime.kernel.links import link_is_up
+from engine.runtime.kernel.links import link_is_up, raise_link
 from engine.runtime.kernel.processes import (
     CLONE_NEWNET,
     PR_SET_PDEATHSIG,
@@ -26,19 +26,24 @@ from engine.runtime.kernel.processes import (
     setns,
     unshare,
 )
+from engine.runtime.seccomp.compiler import compile_profile
+from engine.runtime.seccomp.load import load
+from engine.runtime.spec.model import Seccomp, SeccompSyscall
 from imgtools.errors import Error
 
 PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
 SIOCGIFCONF = 0x8912
 
 
-def container() -> int:
-    """A process with a network namespace of its own."""
+def container(*, raised: bool) -> int:
+    """A process with a network namespace of its own, the loopback of which it has `raised`."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         unshare(CLONE_NEWNET)
+        if raised:
+            raise_link()
         os.write(writing, b"1")
         signal.pause()
         os._exit(0)
@@ -116,7 +121,11 @@ def main() -> None:
         plan = replace(plan, helper=("/nonexistent/helper",))
     if end == "silent":
         plan = replace(plan, helper=("/bin/sh", "-c", "exec sleep 30"))
-    pid = container()
+    pid = container(raised=end == "raised")
+    if end == "raised":
+        denied = SeccompSyscall(names=("setns",), action="SCMP_ACT_ERRNO", errno_ret=1)
+        profile = Seccomp(default_action="SCMP_ACT_ALLOW", syscalls=(denied,))
+        load(compile_profile(profile, os.uname().machine))
     before = len(os.listdir("/proc/self/fd"))
     try:
         handle = attach(plan, pid, directory, seconds=1 if end == "silent" else 10)
@@ -127,7 +136,8 @@ def main() -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         return
-    say({**look(pid), "helpers": len(helpers(directory)), "own": facts.host_address})
+    seen = {} if end == "raised" else look(pid)
+    say({**seen, "helpers": len(helpers(directory)), "own": facts.host_address})
     if end == "wait":
         time.sleep(30)
     if end == "container":

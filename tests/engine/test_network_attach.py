@@ -83,6 +83,11 @@ def test_n6_without_a_network_the_loopback_is_up(before: tuple[str, ...], tmp_pa
     assert closed["files"] == 0
 
 
+def test_loopback_that_init_has_raised_needs_no_setns(tmp_path: Path) -> None:
+    """podman's and CRI-O's seccomp profile refuses it."""
+    assert run("none", "raised", tmp_path)[1]["files"] == 0
+
+
 def test_host_network_touches_nothing(tmp_path: Path) -> None:
     """Whatever namespace the process is in."""
     assert run("host", "close", tmp_path)[0]["loopback"] is False

@@ -56,7 +56,8 @@ def test_modes(mode: str | None, facts: NetworkFacts, expected: str) -> None:
     [
         ("pasta", NetworkFacts(), "pasta is not installed", "package passt"),
         ("slirp4netns", NetworkFacts(), "slirp4netns is not installed", "package slirp4netns"),
-        (None, NetworkFacts(), "no network for containers: network pasta", "package passt"),
+        (None, NetworkFacts(), "neither pasta nor slirp4netns is installed", "package passt"),
+        ("slirp4netns", replace(FACTS, join_problem="setns: EPERM"), "setns: EPERM", "seccomp"),
         ("pasta", replace(FACTS, tun_problem="/dev/net/tun: no"), "/dev/net/tun: no", "tun"),
         ("bridge", FACTS, "network bridge is not supported", "pasta"),
     ],
@@ -68,6 +69,22 @@ def test_modes_that_cannot_be_had(
     with pytest.raises(Unsupported, match=message) as caught:
         prepare_network(mode, facts)
     assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        replace(FACTS, tun_problem="/dev/net/tun: no such file or directory"),
+        replace(FACTS, join_problem="setns: EPERM"),
+        NetworkFacts(tun_problem="/dev/net/tun: no such file or directory"),
+    ],
+)
+def test_default_where_no_network_can_be_made(facts: NetworkFacts) -> None:
+    """In a pod its network is the container's too, and that is said."""
+    plan = prepare_network(None, facts)
+    assert (plan.mode, plan.private) == ("host", False)
+    assert facts.tun_problem + facts.join_problem in plan.warning
+    assert prepare_network(None, FACTS).warning == ""
 
 
 def test_unknown_mode() -> None:

@@ -45,7 +45,7 @@ def command(cli: Cli, /, template: str | None, isolation: str | None, refresh: b
     store = locate_store(env)
     options = probe_options(cli.settings, env, store.location.root, fresh=refresh)
     report = probe_host(options, isolation)
-    network = survey_network(search_path(env))
+    network = survey_network(search_path(env), join_problem=report.probe("join-namespaces").why)
     value = document(report, network)
     value["storage"] = {
         "graphRoot": store.location.root,
