@@ -15,7 +15,7 @@ INDENT = 4
 
 def features(_context: Context) -> int:
     """`imgtools-runtime features`."""
-    from engine.runtime.spec.features import features_document
+    from engine.runtime.features import features_document
 
     output(encode(features_document(VERSION), indent=INDENT) + "\n")
     return 0
