@@ -72,10 +72,13 @@ def _parse(document: Any, name: str) -> tuple[Probe, ...] | None:
 
 def save(directory: str, name: str, probes: tuple[Probe, ...]) -> bool:
     """Remember `probes`, for this user only; whether that could be done. Files of earlier
-    fingerprints go."""
+    fingerprints go. Nothing is written into a directory that others own or may write to."""
     document = {"fingerprint": name, "probes": [asdict(probe) for probe in probes]}
     try:
         os.makedirs(directory, 0o700, exist_ok=True)
+        found = os.lstat(directory)
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022 or not stat.S_ISDIR(found.st_mode):
+            return False
         write_file(_path(directory, name), json.dumps(document).encode(), mode=0o600)
         for other in os.listdir(directory):
             if other.startswith(PREFIX) and other != os.path.basename(_path(directory, name)):

@@ -11,7 +11,7 @@ from imgtools.blob.files import storage_error
 from imgtools.cli.settings import Settings
 
 if TYPE_CHECKING:
-    from engine.ids.model import IdOptions
+    from engine.ids.model import IdMode, IdOptions
     from engine.probe.model import ProbeOptions
     from engine.storage.location import Located, StoreFlags
 
@@ -29,12 +29,18 @@ def search_path(env: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def id_options(
-    env: Mapping[str, str], *, mount_namespace: bool = False, give: tuple[str, ...] = ()
+    env: Mapping[str, str],
+    *,
+    mode: IdMode | None = None,
+    mount_namespace: bool = False,
+    give: tuple[str, ...] = (),
 ) -> IdOptions:
-    """How `engine.ids` gets its ids in the environment `env`."""
+    """How `engine.ids` gets its ids in the environment `env`; `mode` None is the most that
+    works, the rest as in IdOptions."""
     from engine.ids.model import IdOptions
 
     return IdOptions(
+        mode=mode,
         path=search_path(env),
         user_name=env.get("USER") or env.get("LOGNAME") or "",
         home=env.get("HOME", ""),

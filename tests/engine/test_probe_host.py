@@ -190,6 +190,22 @@ def test_s6_files_that_are_not_ours_are_as_good_as_none(spoil: Any, tmp_path: Pa
     assert cache.load(str(tmp_path), name) is None
 
 
+@pytest.mark.parametrize("spoil", ["owner", "mode", "link"])
+def test_s6_directories_of_others_are_not_written_to(spoil: str, tmp_path: Path) -> None:
+    """Such as another user's XDG_RUNTIME_DIR under sudo."""
+    directory = tmp_path / "kept"
+    directory.mkdir(0o700)
+    if spoil == "owner":
+        os.chown(directory, 12345, 12345)
+    elif spoil == "mode":
+        directory.chmod(0o777)
+    else:
+        directory = tmp_path / "link"
+        directory.symlink_to("kept")
+    assert not cache.save(str(directory), "f" * 64, (Probe(name="one", works=True),))
+    assert list(directory.iterdir()) == []
+
+
 def test_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     """Then everything is tried each time."""
     blocked = tmp_path / "file"
