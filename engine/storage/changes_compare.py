@@ -22,7 +22,6 @@ FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_N
 DIR_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 MARKS = ("trusted.overlay.", "user.overlay.")
 FOREIGN_MARKS = ("metacopy", "redirect", "whiteout")
-NO_XATTRS: Mapping[str, bytes] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +158,7 @@ def check_marks(fd: int, path: bytes) -> None:
 def xattrs(fd: int) -> Mapping[str, bytes]:
     """The attributes of an open file that belong into a layer. Raises OSError."""
     names = _listed(fd)
-    return attributes.read(fd, names) if names else NO_XATTRS
+    return attributes.read(fd, names) if names else {}
 
 
 def _listed(fd: int) -> list[str]:

@@ -13,8 +13,9 @@ from types import TracebackType
 from imgtools.blob.reader import Readable
 from imgtools.spec.digest import Digest
 
-CHUNK = 1 << 20
-AHEAD = 4
+CHUNK = 256 * 1024
+"""What `TarReader` asks for, so that most chunks are passed on as they are."""
+AHEAD = 16
 WAIT = 0.1
 """Seconds after which the thread looks whether anybody still wants what it has read."""
 
@@ -33,7 +34,7 @@ class ReadAhead:
         self._queue: queue.Queue[bytes | BaseException] = queue.Queue(AHEAD)
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._run, name="layer-reader")
-        self._chunk = memoryview(b"")
+        self._chunk = b""
         self._end: bytes | BaseException | None = None
 
     def __enter__(self) -> ReadAhead:
@@ -55,13 +56,14 @@ class ReadAhead:
             if self._end is None:
                 item = self._queue.get()
                 if isinstance(item, bytes) and item:
-                    self._chunk = memoryview(item)
+                    self._chunk = item
                 else:
                     self._end = item
             if isinstance(self._end, BaseException):
                 raise self._end
-        data = bytes(self._chunk[:size])
-        self._chunk = self._chunk[size:]
+        data, self._chunk = self._chunk, b""
+        if len(data) > size:
+            data, self._chunk = data[:size], data[size:]
         return data
 
     def hexdigest(self) -> str:

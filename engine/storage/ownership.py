@@ -48,7 +48,7 @@ class OwnerTree:
     def set(self, path: bytes, owner: Owner | None) -> None:
         """Give `path` a record, or take its record away; what is below stays."""
         if owner is None:
-            node = self._find(path)
+            node = self._find(path) if self._root.children or not path else None
             if node is not None:
                 node.owner = None
             return
@@ -62,6 +62,8 @@ class OwnerTree:
 
     def remove(self, path: bytes) -> None:
         """Forget `path` and all below it."""
+        if not self._root.children:
+            return
         parent, _, name = path.rpartition(b"/")
         node = self._find(parent)
         if node is not None:
@@ -169,9 +171,6 @@ class Identity:
     xattrs: Mapping[str, bytes]
 
 
-NO_XATTRS: Mapping[str, bytes] = {}
-
-
 def identity(
     mode: int, uid: int, gid: int, rdev: tuple[int, int], owner: Owner | None, ownership: Ownership
 ) -> Identity:
@@ -183,7 +182,7 @@ def identity(
     if owner is None:
         if ownership is Ownership.RECORDED:
             uid = gid = 0
-        return Identity(mode=mode, uid=uid, gid=gid, rdev=rdev, xattrs=NO_XATTRS)
+        return Identity(mode=mode, uid=uid, gid=gid, rdev=rdev, xattrs={})
     if ownership is Ownership.RECORDED:
         uid, gid = owner.uid, owner.gid
     if owner.mode != AS_ON_DISK:

@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 from collections.abc import Container, Mapping
+from types import MappingProxyType
 
 from imgtools.blob.tar import attributes
 from imgtools.blob.tar.entry import Entry, EntryType
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 MAX_ID = (1 << 32) - 2
 REFUSED_XATTR = (errno.ENOTSUP, errno.EPERM, errno.EINVAL)
-NOTHING: Mapping[str, bytes] = {}
+NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 
 class Metadata:
