@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from engine.storage.changes_compare import DIR_FLAGS, FILE_FLAGS, Comparison, Side, check_marks
+from engine.storage.drivers.base import HELD, above, identity_of
 from engine.storage.options import Owner
 from imgtools.blob import whiteout
 from imgtools.blob.files import storage_error
@@ -111,22 +112,56 @@ def _key(change: Change) -> list[tuple[int, bytes]]:
 class _Level:
     """A directory of the walk: both sides (ours to close), path, names to look at."""
 
-    __slots__ = ("complete", "excluded", "names", "path", "side")
+    __slots__ = (
+        "complete",
+        "excluded",
+        "held",
+        "identities",
+        "lower_held",
+        "names",
+        "path",
+        "side",
+    )
 
     def __init__(self, side: Side, path: bytes, complete: bool) -> None:
         self.side = side
         self.path = path
         self.complete = complete
         self.excluded = False
+        self.held = True
+        self.lower_held = side.lower is not None
+        fds = [side.upper] if side.lower is None else [side.upper, side.lower]
+        self.identities = [identity_of(fd) for fd in fds]
         self.names: Iterator[tuple[bytes, os.stat_result]] = iter(())
 
     def child(self, name: bytes) -> bytes:
         return self.path + b"/" + name if self.path else name
 
     def close(self) -> None:
-        os.close(self.side.upper)
-        if self.side.lower is not None:
+        """Let go of all descriptors."""
+        if self.held:
+            os.close(self.side.upper)
+        if self.lower_held and self.side.lower is not None:
             os.close(self.side.lower)
+        self.held = self.lower_held = False
+
+    def release(self, below: Side) -> None:
+        """Let go of the descriptors that `reopen` has from those of a directory in this one."""
+        os.close(self.side.upper)
+        self.held = False
+        if self.side.lower is not None and below.lower is not None:
+            os.close(self.side.lower)
+            self.lower_held = False
+
+    def reopen(self, below: Side) -> None:
+        """Undo `release`. Raises Conflict if directories were moved, OSError."""
+        if self.held:
+            return
+        upper, lower = above(below.upper, self.identities[0]), self.side.lower
+        self.side, self.held = Side(upper, lower), True
+        if not self.lower_held and below.lower is not None:
+            self.side = Side(upper, above(below.lower, self.identities[1]))
+            self.lower_held = True
 
 
 class _Walk:
@@ -147,12 +182,19 @@ class _Walk:
             while levels:
                 below = self._files(levels[-1])
                 if below is None:
-                    levels.pop().close()
+                    done = levels.pop()
+                    try:
+                        if levels:
+                            levels[-1].reopen(done.side)
+                    finally:
+                        done.close()
                     continue
                 if len(levels) >= MAX_DEPTH:
                     below.close()
                     raise LimitExceeded("depth of a tree", MAX_DEPTH, unit="directories")
                 levels.append(below)
+                if len(levels) > HELD:
+                    levels[-HELD - 1].release(levels[-HELD].side)
                 self._enter(below)
                 self._directory(below, times=not below.excluded)
         finally:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from engine.storage.changes import ChangeKind, Changes
 from engine.storage.changes_compare import DIR_FLAGS, FILE_FLAGS, Comparison, xattrs
+from engine.storage.drivers.base import HELD
 from engine.storage.options import DiffOptions, DiffResult, Owner
 from imgtools.blob import whiteout
 from imgtools.blob.files import storage_error
@@ -187,7 +188,8 @@ class _Packer:
         return st.st_mtime_ns
 
     def _directory(self, path: bytes) -> int:
-        """The descriptor of a directory; those on the way to it are open, no others."""
+        """The descriptor of a directory; of those on the way to it the deepest are open, and
+        no others. Without any the way is gone again from the top."""
         while self._open and not (path + b"/").startswith(self._open[-1][0] + b"/"):
             os.close(self._open.pop()[1])
         known, fd = self._open[-1] if self._open else (b"", self._upper)
@@ -196,6 +198,8 @@ class _Packer:
             known = known + b"/" + part if known else part
             fd = os.open(part, DIR_FLAGS, dir_fd=fd)
             self._open.append((known, fd))
+            if len(self._open) > HELD:
+                os.close(self._open.pop(0)[1])
         return fd
 
 

@@ -89,13 +89,28 @@ class SnapshotStore:
 
     def list(self) -> Iterator[Snapshot]:
         """All snapshots that are whole, in no order."""
+        for name in self._names():
+            try:
+                yield self.get(name)
+            except (NotFound, InvalidInput):
+                continue
+
+    def damaged(self) -> Iterator[str]:
+        """Ids of snapshots that a power loss left without their data; to be removed."""
+        for name in self._names():
+            try:
+                self.get(name)
+            except (NotFound, InvalidInput):
+                yield name
+
+    def _names(self) -> Iterator[str]:
         top = self.disk.layout.snapshots
         with storage_errors(top):
             names = os.listdir(top) if os.path.isdir(top) else []
         for name in names:
             try:
-                yield self.get(checked_id(name))
-            except (NotFound, InvalidInput):
+                yield checked_id(name)
+            except InvalidInput:
                 continue
 
     def remove(self, snapshot_id: str) -> bool:

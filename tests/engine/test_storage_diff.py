@@ -30,6 +30,7 @@ from tests.engine.layer_tools import (
     file,
     hardlink,
     members,
+    python,
     symlink,
     working_directory,
 )
@@ -283,6 +284,42 @@ def test_renaming_a_lower_directory_copies_it(root: Path) -> None:
     assert [n for n, _ in members(store.diff(snapshot))] == [
         "usr/", "usr/.wh.lib", "usr/lib2/", "usr/lib2/libc.so",
     ]  # fmt: skip
+
+
+DEEP = """
+import os, resource, sys
+from pathlib import Path
+from tests.engine.layer_tools import Store, archive, directory, file, members
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+store = Store(Path(sys.argv[1]), sys.argv[2])
+lower, levels = "/".join(["d"] * 300), 500
+base = store.stack(archive(file(lower + "/f"), file("d/x"), file("d/d/x")), archive(file("two")))
+snapshot = store.snapshots.prepare(base, "deep")
+with store.inside(snapshot) as path:
+    fd = os.open(path, os.O_RDONLY)
+    for level in range(levels):
+        if level >= 300:
+            os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(os.open("new", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+    os.unlink(path + "/d/x")
+found = [name for name, _ in members(store.diff(snapshot))]
+assert found[:2] == ["d/", "d/.wh.x"], found[:2]
+assert found[-1] == "d/" * levels + "new"
+assert len(found) == levels + 2
+flat = Store(Path(sys.argv[1]) / "flat", "flat")
+top = flat.stack(archive(file(lower + "/f", uid=7)))
+copy = flat.snapshots.prepare(top, "copy")
+assert flat.diff(copy) == archive()
+"""
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_deep_trees_need_few_descriptors(root: Path, driver: str) -> None:
+    python(DEEP, str(root / "store"), driver)
 
 
 def test_too_deep_tree_is_refused(store: Store) -> None:

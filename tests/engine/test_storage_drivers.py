@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.storage.drivers import treecopy
+from engine.storage.drivers.base import above, identity_of
 from engine.storage.drivers.choice import choose_driver, probe_overlay
 from engine.storage.drivers.removal import DEEPEST, remove_tree
 from engine.storage.drivers.treecopy import copy_tree
 from engine.storage.options import Ownership
-from imgtools.errors import InvalidInput, LimitExceeded, StorageError
+from imgtools.errors import Conflict, InvalidInput, LimitExceeded, StorageError
 from tests.engine.layer_tools import Tree, python, tree_of, working_directory
 
 
@@ -239,6 +240,20 @@ def test_copy_of_a_bottomless_tree_is_refused(trees: tuple[Path, Path]) -> None:
         copied(*trees)
     remove(trees[0])
     remove(trees[1])
+
+
+def test_directory_that_moved_is_not_walked_out_of(tmp_path: Path) -> None:
+    (tmp_path / "tree/a/b").mkdir(parents=True)
+    one, two = (os.open(tmp_path / at, os.O_RDONLY) for at in ("tree/a", "tree/a/b"))
+    try:
+        expected = identity_of(one)
+        os.close(above(two, expected))
+        os.rename(tmp_path / "tree/a/b", tmp_path / "b")
+        with pytest.raises(Conflict):
+            above(two, expected)
+    finally:
+        os.close(one)
+        os.close(two)
 
 
 SIZES = st.integers(0, 70_000)

@@ -93,7 +93,9 @@ def test_damaged_snapshot_is_an_error_and_can_be_removed(store: Store, text: str
     with pytest.raises(InvalidInput):
         store.snapshots.get("one")
     assert list(store.snapshots.list()) == []
+    assert list(store.snapshots.damaged()) == ["one"]
     assert store.snapshots.remove("one")
+    assert list(store.snapshots.damaged()) == []
 
 
 def test_read_only_view(store: Store) -> None:

@@ -13,8 +13,11 @@ from typing import Protocol
 
 from engine.storage.options import Ownership, RootMount
 from imgtools.blob.files import storage_errors
+from imgtools.errors import Conflict
 
 DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+HELD = 64
+"""Levels of directories that a walk holds open at once."""
 
 
 class Driver(Protocol):
@@ -69,6 +72,25 @@ def opened(path: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def identity_of(fd: int) -> tuple[int, int]:
+    """What tells an open directory from all others."""
+    st = os.fstat(fd)
+    return st.st_dev, st.st_ino
+
+
+def above(fd: int, expected: tuple[int, int]) -> int:
+    """The directory above `fd`, which was open before and is `expected`.
+
+    So that a walk holds only HELD levels open. Raises Conflict if it is another: somebody
+    moves directories, and the next one up might be outside the tree. Raises OSError.
+    """
+    found = os.open(b"..", DIR_FLAGS, dir_fd=fd)
+    if identity_of(found) != expected:
+        os.close(found)
+        raise Conflict("a directory was moved while its tree was read")
+    return found
 
 
 def fresh_root(path: str) -> None:

@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
+from engine.storage.drivers.base import HELD, above, identity_of
 from imgtools.errors import LimitExceeded
 
 FICLONE = 0x40049409
@@ -49,19 +50,37 @@ def copy_tree(source: int, target: int, *, owner: bool) -> None:
 class _Level:
     """A pair of directories: descriptors, path, names not yet copied."""
 
-    __slots__ = ("names", "path", "source", "target")
+    __slots__ = ("held", "identities", "names", "path", "source", "target")
 
     def __init__(self, source: int, target: int, path: bytes) -> None:
         self.source = source
         self.target = target
         self.path = path
+        self.held = True
+        self.identities = identity_of(source), identity_of(target)
         with os.scandir(source) as entries:
             listed = [(os.fsencode(e.name), e.is_dir(follow_symlinks=False)) for e in entries]
         self.names: Iterator[tuple[bytes, bool]] = iter(listed)
 
     def close(self) -> None:
-        os.close(self.source)
-        os.close(self.target)
+        """Let go of the descriptors, for good or until `reopen`."""
+        if self.held:
+            self.held = False
+            os.close(self.source)
+            os.close(self.target)
+
+    def reopen(self, below: _Level) -> None:
+        """Have the descriptors again, by those of a directory in this one."""
+        if self.held:
+            return
+        source = above(below.source, self.identities[0])
+        try:
+            self.target = above(below.target, self.identities[1])
+        except BaseException:
+            os.close(source)
+            raise
+        self.source = source
+        self.held = True
 
 
 class _Copier:
@@ -84,9 +103,16 @@ class _Copier:
                     if len(levels) >= MAX_DEPTH:
                         raise LimitExceeded("depth of a tree", MAX_DEPTH, unit="directories")
                     levels.append(self._directory(level, below))
+                    if len(levels) > HELD:
+                        levels[-HELD - 1].close()
                     continue
                 copy_metadata(level.source, level.target, owner=self._owner)
-                levels.pop().close()
+                levels.pop()
+                try:
+                    if levels:
+                        levels[-1].reopen(level)
+                finally:
+                    level.close()
         finally:
             for level in levels:
                 level.close()
