@@ -24,7 +24,8 @@ OCI_VERSION = "1.0.2"
 class Setting:
     """What a container is put into.
 
-    `pid_namespace` says whether it gets PIDs of its own, `single` that there is one id only.
+    `pid_namespace` says whether it gets PIDs of its own, `own_hostname` whether `hostname` can
+    be set, or is the one there is; `single` that there is one id only.
     `files` are host files to be bound over files of the container, by destination. `hard` are
     this process's hard limits by name, `network` the plan of its network.
     """
@@ -35,6 +36,7 @@ class Setting:
     user: ResolvedUser
     security: SecurityPlan
     pid_namespace: bool = True
+    own_hostname: bool = True
     single: bool = False
     files: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     hard: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -69,7 +71,7 @@ def assemble(image: ImageDefaults, options: RunOptions, setting: Setting) -> dic
         "ociVersion": OCI_VERSION,
         "root": {"path": "rootfs", "readonly": options.read_only},
         "process": process,
-        "hostname": setting.hostname,
+        "hostname": setting.hostname if setting.own_hostname else "",
         "mounts": _mounts(options, setting),
         "annotations": dict(options.annotations),
         "linux": {

@@ -43,7 +43,7 @@ from engine.runtime.zygote.request import LaunchRequest
 from engine.storage.images import StoredImage
 from engine.storage.options import RootMount, Snapshot
 from engine.storage.store import Store
-from imgtools.errors import Error, StorageError
+from imgtools.errors import Error, StorageError, Unsupported
 from imgtools.task import Task
 
 log = logging.getLogger(__name__)
@@ -126,6 +126,8 @@ def _directory(runroot: str, container_id: str) -> Iterator[str]:
         raise StorageError(f"{e.filename or path}: {(e.strerror or '').lower()}", path=path) from e
     finally:
         for directory in (os.path.join(path, "network"), path):
+            if not os.path.isdir(directory):
+                continue
             with os.scandir(directory) as entries:
                 for entry in entries:
                     if not entry.is_dir(follow_symlinks=False):
@@ -142,9 +144,7 @@ def _setting(
     files: str,
 ) -> Setting:
     network = prepare_network(options.network or None, engine.network)
-    hostname = make_hostname(
-        options.hostname or None, network, engine.network, container_id[:SHORT_ID]
-    )
+    hostname = _hostname(engine, options, network, container_id)
     root_fd = engine.store.snapshots.opened(snapshot)
     try:
         user = resolve_user(root_fd, options.user or defaults.user)
@@ -166,10 +166,25 @@ def _setting(
             options.security, user.uid, uname.machine, kernel_version(uname.release)
         ),
         pid_namespace=engine.choice.pid_namespace,
+        own_hostname=engine.choice.hostname,
         single=single,
         files=_write_files(engine, options, network, hostname, files),
         hard=hard_limits(),
     )
+
+
+def _hostname(engine: Engine, options: RunOptions, network: NetworkPlan, container_id: str) -> str:
+    """The container's host name; the host's where there is no other to be had."""
+    if engine.choice.hostname:
+        return make_hostname(
+            options.hostname or None, network, engine.network, container_id[:SHORT_ID]
+        )
+    if options.hostname:
+        raise Unsupported(
+            "a host name of its own cannot be given to a container here",
+            hint="imgtools info says why, at uts-namespace",
+        )
+    return engine.network.host_name or container_id[:SHORT_ID]
 
 
 def kernel_version(release: str) -> tuple[int, int]:

@@ -54,6 +54,18 @@ def choose_isolation(probes: tuple[Probe, ...], asked: str | None = None) -> Cho
     )
 
 
+def require_isolation(choice: Choice) -> None:
+    """Raise Unsupported where nothing can be run in an image, with each way's system call and
+    errno, and what would have to change."""
+    if choice.kind != "none":
+        return
+    reasons = "; ".join(f"{one.kind}: {one.why}" for one in choice.rejected)
+    raise Unsupported(
+        f"nothing can be run in a container here: {reasons or choice.why}",
+        hint="; or ".join(choice.improve) or None,
+    )
+
+
 def _rejection(kind: Kind, probe: Probe | None) -> Rejection:
     if probe is None:
         return Rejection(kind=kind, why="not tried")
@@ -70,13 +82,16 @@ def _chosen(
             why=WHY[kind],
             root_change="chroot",
             proc="none",
+            hostname=False,
             rejected=rejected,
             improve=_improvements(rejected),
         )
+    names = by_name.get("uts-namespace")
     return Choice(
         kind=kind,
         rung=_rung(kind, probe),
         why=WHY[kind],
+        hostname=names is None or names.works,
         root_change="move" if "move" in probe.detail.split() else "pivot_root",
         proc="mount" if _works(by_name, "proc") else "bind",
         emulation=_emulation(kind, by_name),

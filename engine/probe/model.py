@@ -48,7 +48,8 @@ class Choice:
     namespace at all) or "none" (nothing can be run). `rung` is the kind of environment.
     `root_change` is how a root is entered; `proc` whether a fresh procfs can be mounted in a PID
     namespace ("mount") or the host's has to be bound without one ("bind"). `emulation` is how
-    ownership is pretended where ids are missing: "notify", "errno" or "".
+    ownership is pretended where ids are missing: "notify", "errno" or "". `hostname` says
+    whether containers can have host names of their own.
     """
 
     kind: Kind
@@ -57,6 +58,7 @@ class Choice:
     root_change: Literal["pivot_root", "move", "chroot", "none"] = "none"
     proc: Literal["mount", "bind", "none"] = "none"
     emulation: Emulation = ""
+    hostname: bool = True
     rejected: tuple[Rejection, ...] = ()
     improve: tuple[str, ...] = ()
 

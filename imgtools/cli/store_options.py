@@ -20,7 +20,7 @@ from imgtools.transport.base import Opener
 from imgtools.transport.table import Transports
 
 if TYPE_CHECKING:
-    from engine.ids.model import IdSession
+    from engine.ids.model import IdMode, IdSession
     from engine.storage.options import StoreLocation
     from engine.storage.store import Store
 
@@ -76,18 +76,22 @@ class StoreAccess:
             self._location = found.location
         return self._location
 
-    def enter(self) -> IdSession:
-        """Get the ids that files in the store have; before any thread is started."""
+    def enter(self, mode: IdMode | None = None) -> IdSession:
+        """Get the ids that files in the store have; before any thread is started.
+
+        `mode` None is the most that works. Where user namespaces are refused, what there is has
+        to do: it is enough for all but running something in an image.
+        """
         if self._session is not None:
             return self._session
-        from engine.ids.session import enter_user_namespace
-        from engine.storage.layout import Layout
+        from engine.ids.session import obtain_ids
+        from engine.storage.layout import OURS, Layout
         from imgtools.cli.engine_host import id_options
 
         own_mounts = os.geteuid() != 0
-        give = (Layout(self.location.root).base,)
-        self._session = enter_user_namespace(
-            id_options(os.environ, mount_namespace=own_mounts, give=give)
+        give = (Layout(self.location.root).base, os.path.join(self.location.runroot, OURS))
+        self._session = obtain_ids(
+            id_options(os.environ, mode=mode, mount_namespace=own_mounts, give=give)
         )
         return self._session
 

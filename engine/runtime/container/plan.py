@@ -98,7 +98,12 @@ def plan_container(
         cgroup=cgroup,
         program=program,
         extras=extras,
-        warnings=(*(cgroup.notes if cgroup else ()), *program.warnings, *notes),
+        # Of limits that nobody asked for none is missed.
+        warnings=(
+            *(cgroup.notes if cgroup and not extras.forgiving else ()),
+            *program.warnings,
+            *notes,
+        ),
     )
 
 

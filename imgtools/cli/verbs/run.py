@@ -20,6 +20,8 @@ from imgtools.errors import Error
 if TYPE_CHECKING:
     from engine.containers.options import RunOptions
     from engine.containers.run import Engine
+    from engine.ids.model import IdMode
+    from engine.probe.model import Kind
     from engine.storage.images import StoredImage
     from engine.storage.store import Store
     from imgtools.transport.options import RegistryOptions
@@ -63,6 +65,7 @@ def _run(
 ) -> int:
     from engine.containers.run import Engine, run_container
     from engine.network.survey import survey_network
+    from engine.probe.choose import require_isolation
     from engine.probe.survey import probe_host
     from engine.runtime.zygote.client import Zygote
 
@@ -70,8 +73,9 @@ def _run(
     env = dict(os.environ)
     # Probed before the user namespace is entered: inside, other things would be true.
     report = probe_host(probe_options(cli.settings, env, location.root), options.isolation)
-    network = survey_network(search_path(env))
-    session = access.enter()
+    require_isolation(report.choice)
+    network = survey_network(search_path(env), join_problem=report.probe("join-namespaces").why)
+    session = access.enter(_id_mode(options.isolation, report.choice.kind))
     with Zygote.start(sys.executable) as zygote, access.open() as store:
         engine = Engine(
             store=store,
@@ -85,6 +89,13 @@ def _run(
         )
         found = _pull(cli, access, store, image, options, registry)
         return _joined(engine, found, options, cli, run_container)
+
+
+def _id_mode(asked: str | None, kind: Kind) -> IdMode | None:
+    """The ids that an isolation which was asked for comes with; None for the most there is."""
+    if asked is None or kind == "chroot" or kind == "none":
+        return None
+    return kind
 
 
 def _joined(
