@@ -20,6 +20,7 @@ from imgtools.blob.files import (
     write_file,
 )
 from imgtools.errors import Error, InvalidInput, InvalidManifest, StorageError
+from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor, optional
 from imgtools.spec.digest import Digest
@@ -38,6 +39,17 @@ class StoredLayer:
     diff_id: Digest
     size: int
     chain_id: Digest
+
+    def blob_as_stored(self) -> Descriptor:
+        """The layer as it can be read from the store: its uncompressed tar."""
+        return replace(
+            self.blob,
+            media_type=mt.with_compression(self.blob.media_type, "none") or self.blob.media_type,
+            digest=self.diff_id,
+            size=self.size,
+            urls=(),
+            data=None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,6 @@ from engine.storage.locks import Held
 from engine.storage.parts import Parts, find_layer
 from imgtools.blob.reader import BlobReader
 from imgtools.errors import BlobNotFound, InvalidManifest, NotFound
-from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import Manifest, RawManifest, parse
@@ -116,15 +115,5 @@ def _uncompressed(raw: RawManifest, image: StoredImage) -> RawManifest:
     view = parse(raw)
     if not isinstance(view, Manifest):
         raise InvalidManifest(f"manifest {raw.digest} of image {image.id} is no image")
-    layers = tuple(
-        replace(
-            blob,
-            media_type=mt.with_compression(blob.media_type, "none") or blob.media_type,
-            digest=stored.diff_id,
-            size=stored.size,
-            urls=(),
-            data=None,
-        )
-        for blob, stored in zip(view.layers, image.layers, strict=True)
-    )
+    layers = tuple(layer.blob_as_stored() for layer in image.layers)
     return replace(view, layers=layers).to_raw(raw.digest.algorithm)
