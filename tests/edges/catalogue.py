@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from pathlib import Path
+
+from tests.numbered import numbered_tests
 
 CASES = {
     # Authorisation
@@ -97,15 +97,10 @@ CASES = {
     80: "headers and names that are not ASCII; absent version headers",
 }
 
-_NUMBER = re.compile(r"test_(\d\d)_")
-
-
 def cases_with_tests() -> dict[int, list[str]]:
     """The ids of this folder's tests by the number in their name."""
-    here = Path(__file__).parent
     found: dict[int, list[str]] = {number: [] for number in CASES}
-    for path in sorted(here.glob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and (match := _NUMBER.match(node.name)):
-                found.setdefault(int(match[1]), []).append(f"tests/edges/{path.name}::{node.name}")
+    files = Path(__file__).parent.glob("test_*.py")
+    for number, tests in numbered_tests(files, r"test_(\d\d)_").items():
+        found.setdefault(int(number), []).extend(tests)
     return found
