@@ -61,10 +61,22 @@ class Becoming:
         self._launch: trampoline.Launch | None = None
         self._credentials: credentials.CredentialPlan | None = None
 
+    def set_score(self, warn: Callable[[str], object]) -> None:
+        """Open the host's procfs and set the OOM score there: the first of all steps, since it
+        is for who is still dumpable. Raises Failure; a warning goes to `warn`."""
+        self._proc_fd = procfs.open_proc()
+        score = self.plan.attributes.oom_score_adj
+        if score is not None:
+            warning = attributes.set_oom_score_adj(
+                score, self._proc_fd, tolerate=self.plan.rootless
+            )
+            if warning:
+                warn(warning)
+
     def prepare(
         self, keyring: bytes, warn: Callable[[str], object], joined_pid: int | None = None
     ) -> None:
-        """Set what needs the host's procfs or privileges; lay out what is needed later.
+        """Set what needs the host's privileges; lay out what is needed later.
 
         `joined_pid` is the process whose user namespace is joined after this, None if this one
         is where it stays. Raises Failure; warnings go to `warn`.
@@ -73,12 +85,10 @@ class Becoming:
         allowed = credentials.setgroups_allowed(joined_pid)
         keep = () if allowed or joined_pid is not None else tuple(os.getgroups())
         self._credentials = credentials.plan_credentials(plan.process.user, allowed, keep)
-        self._proc_fd = procfs.open_proc()
-        score = plan.attributes.oom_score_adj
-        if score is not None:
-            warning = attributes.set_oom_score_adj(score, self._proc_fd, tolerate=plan.rootless)
-            if warning:
-                warn(warning)
+        if not plan.labels.apparmor and not plan.labels.selinux:
+            # Nothing of the host's is kept that is not needed any more.
+            os.close(self._proc_fd)
+            self._proc_fd = -1
         attributes.set_attributes(plan.attributes)
         if plan.keyring:
             warning = attributes.join_keyring(keyring)
@@ -111,9 +121,12 @@ class Becoming:
             command.enter_cwd(self.cwd, may_be_denied=True)
             command.find_program(self.arguments[0], command.search_path(self._environment))
 
-    def become(self, end: Channel) -> NoReturn:
+    def become(self, end: Channel, hooks: Callable[[], None] | None = None) -> NoReturn:
         """Give up what the program may not have, and execute it. Raises Failure; what fails
-        after this process is gone is written to `end`, which the program does not get."""
+        after this process is gone is written to `end`, which the program does not get.
+
+        `hooks` runs those of the container's own files: with the program's rights, no more.
+        """
         plan, process = self.plan, self.plan.process
         assert self._credentials is not None
         assert self._launch is not None
@@ -129,6 +142,8 @@ class Becoming:
         capabilities.drop_bounding(plan.capabilities)
         signals.reset_signals()
         credentials.apply(self._credentials, plan.capabilities)
+        # Where fs.suid_dumpable is set, the change of user has undone it.
+        attributes.set_dumpable(False)
         if self._creator_pidfd >= 0:
             attributes.die_with_parent(self._creator_pidfd)
         if not entered:
@@ -137,6 +152,8 @@ class Becoming:
         if process.no_new_privileges:
             attributes.set_no_new_privileges()
             self._load_filters(end)
+        if hooks is not None:
+            hooks()
         processes.close_on_exec(self._first_closed)
         trampoline.launch(self._launch, program, end.fileno())
 

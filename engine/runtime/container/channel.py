@@ -4,10 +4,15 @@ descriptors that go along. Both ends treat what arrives as if a stranger had sen
 from __future__ import annotations
 
 import _socket
+import os
 import struct
 
 from engine.runtime.errors import Damaged, Failure, from_document
 from engine.runtime.jsontext import encode, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_MESSAGE = 1 << 18
 MAX_DESCRIPTORS = 64
@@ -52,11 +57,16 @@ class Channel:
         for level, kind, data in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
                 fds += struct.unpack_from(f"{len(data) // FD_SIZE}i", data)
-        if not content:
-            return None
-        document = parse(content, "message")
-        if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC) or not isinstance(document, dict):
-            raise Damaged("a message between the runtime's processes was cut")
+        try:
+            if not content:
+                _close(fds)
+                return None
+            document = parse(content, "message")
+            if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC) or not isinstance(document, dict):
+                raise Damaged("a message between the runtime's processes was cut")
+        except BaseException:
+            _close(fds)
+            raise
         return document, tuple(fds)
 
     def expect(self, *kinds: str) -> tuple[dict[str, object], tuple[int, ...]]:
@@ -70,11 +80,12 @@ class Channel:
             raise Failure("the process on the other side ended without a word")
         document, fds = received
         kind = document.get("type")
+        if kind in kinds:
+            return document, fds
+        _close(fds)
         if kind == "failed":
             raise from_document(document)
-        if kind not in kinds:
-            raise Damaged(f"expected a message {' or '.join(kinds)}, got {kind!r}")
-        return document, fds
+        raise Damaged(f"expected a message {' or '.join(kinds)}, got {kind!r}")
 
     def fail(self, failure: Failure) -> None:
         """Tell the other end; that it is gone already is no further error."""
@@ -82,6 +93,11 @@ class Channel:
             self.send({"type": "failed", **failure.to_document()})
         except OSError:
             return
+
+
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def pair() -> tuple[Channel, Channel]:

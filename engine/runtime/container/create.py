@@ -132,7 +132,6 @@ class _Making:
             state=status.describe(self.directory, self.state, status.CREATING),
             first_closed=3 + options.preserve_fds,
             awaits_runtime=self._acts_in_between(),
-            closed=(self.directory.fd,),
         )
         order = spawn.Order(
             namespaces=self.plan.namespaces,
@@ -224,7 +223,13 @@ def write_pid_file(path: str, pid: int) -> None:
     """Write a pid file, whole or not at all: whoever waits for it reads a pid."""
     temporary = f"{path}.{os.getpid()}"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        # In a directory like /tmp somebody may wait for this name with a link.
+        with_links = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            fd = os.open(temporary, with_links, 0o644)
+        except FileExistsError:
+            os.unlink(temporary)
+            fd = os.open(temporary, with_links, 0o644)
         try:
             os.write(fd, b"%d" % pid)
         finally:

@@ -20,7 +20,7 @@ from engine.runtime.container.namespaces import FLAGS, identities, namespace_pat
 from engine.runtime.container.options import ExecOptions, RuntimeOptions
 from engine.runtime.container.program import await_program, wait_for
 from engine.runtime.container.program_plan import ProgramPlan, plan_program, survey_process
-from engine.runtime.container.stage import join
+from engine.runtime.container.stage import clone_hint, join
 from engine.runtime.container.state import State, StateDir, is_alive
 from engine.runtime.container.status import CREATED, PAUSED, RUNNING, cgroup_of, describe, status_of
 from engine.runtime.errors import Failure, KernelRefused, WrongState, refused
@@ -216,11 +216,13 @@ def _below(cgroup: Cgroup, path: str) -> Cgroup:
 def _stage(entrance: Entrance, stage: Channel, channel: Channel) -> NoReturn:
     """Join the namespaces, clone the process as our sibling, tell its pid."""
     try:
+        # Everything imported and laid out before the mount namespace is the container's.
+        becoming = Becoming(entrance.program, -1, entrance.first_closed)
+        _let_go(entrance, stage, channel)
+        becoming.set_score(_ignore)
         attributes.set_dumpable(False)
         stage.send({"type": "waiting"})
         stage.expect("go")
-        # Everything imported and laid out before the mount namespace is the container's.
-        becoming = Becoming(entrance.program, -1, entrance.first_closed)
         keyring = b"_ses." + os.fsencode(entrance.container_id)
         becoming.prepare(keyring, _ignore, entrance.container_pid)
         lock_imports()
@@ -229,7 +231,14 @@ def _stage(entrance: Entrance, stage: Channel, channel: Channel) -> NoReturn:
             os.fchdir(entrance.root_fd)
             os.chroot(".")
         os.chdir("/")
-        pid, pidfd = processes.clone3(processes.CLONE_PARENT)
+        for fd in (entrance.root_fd, *(fd for _, fd in entrance.joined)):
+            os.close(fd)
+        # Where fs.suid_dumpable is set, the change of ids has undone it.
+        attributes.set_dumpable(False)
+        try:
+            pid, pidfd = processes.clone3(processes.CLONE_PARENT)
+        except OSError as e:
+            raise refused("enter the container", e, hint=clone_hint(e)) from e
         if pid == 0:
             stage.close()
             _resident(entrance, becoming, channel)
@@ -241,6 +250,20 @@ def _stage(entrance: Entrance, stage: Channel, channel: Channel) -> NoReturn:
     except BaseException as e:  # noqa: BLE001
         stage.fail(Failure(f"enter the container: {type(e).__name__}: {e}"))
     os._exit(0)
+
+
+def _let_go(entrance: Entrance, stage: Channel, channel: Channel) -> None:
+    """Close what the caller of the runtime had open."""
+    processes.close_others(
+        (
+            *range(3, entrance.first_closed),
+            *(fd for _, fd in entrance.joined),
+            entrance.root_fd,
+            entrance.console_fd,
+            stage.fileno(),
+            channel.fileno(),
+        )
+    )
 
 
 def _ignore(warning: str) -> None:

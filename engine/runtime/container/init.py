@@ -19,6 +19,7 @@ from engine.runtime.container.stage import become_root
 from engine.runtime.errors import Failure, KernelRefused, WrongState, refused
 from engine.runtime.jsontext import encode
 from engine.runtime.kernel import processes
+from engine.runtime.kernel.links import raise_link
 from engine.runtime.process import attributes, command
 from engine.runtime.process.hooks import run_hooks
 from engine.runtime.record import Record
@@ -36,7 +37,6 @@ class Inputs(Record):
     `gate_fd` is the socket to wait at, -1 to go on when the runtime says so. `state` is the
     container's state as hooks get it. `first_closed` is the first descriptor that the program
     does not get. `awaits_runtime` says that the runtime acts between mounts and the new root.
-    `closed` are descriptors of the runtime's own that the init lets go at once.
     """
 
     plan: ContainerPlan
@@ -48,7 +48,6 @@ class Inputs(Record):
     state: dict[str, Any]
     first_closed: int
     awaits_runtime: bool
-    closed: tuple[int, ...] = ()
 
 
 def run_init(inputs: Inputs, channel: Channel, new_user: bool) -> NoReturn:
@@ -59,7 +58,7 @@ def run_init(inputs: Inputs, channel: Channel, new_user: bool) -> NoReturn:
         init.build()
         init.enter()
         init.wait()
-        init.becoming.become(init.end)
+        init.becoming.become(init.end, init.hooks)
     except Failure as e:
         init.end.fail(e)
     except OSError as e:
@@ -83,13 +82,16 @@ class _Init:
 
     def settle(self, new_user: bool) -> None:
         """Wait for the id maps, enter the cgroup, leave the caller's session."""
-        for fd in self.inputs.closed:
-            os.close(fd)
+        self._let_go()
         self.channel.expect("go")
         if new_user:
             become_root()
         if self.plan.extras.die_with_creator:
             processes.prctl(processes.PR_SET_PDEATHSIG, processes.SIGKILL)
+        self.becoming.set_score(self._warn)
+        if not self.plan.namespaces.has_new("pid"):
+            # Others than the host's processes may see this one from the beginning.
+            attributes.set_dumpable(False)
         cpus = self.plan.program.initial_cpus
         if cpus:
             attributes.set_affinity(cpus, "process.execCPUAffinity.initial")
@@ -101,6 +103,29 @@ class _Init:
                 processes.unshare(processes.CLONE_NEWCGROUP)
         except OSError as e:
             raise refused("make a session and a cgroup namespace", e) from e
+        if self.plan.namespaces.has_new("network"):
+            try:
+                raise_link()
+            except OSError as e:
+                raise refused("raise the loopback interface", e) from e
+
+    def _let_go(self) -> None:
+        """Close what the caller of the runtime had open, and what is the runtime's own: a
+        container that waits for its start would keep it for as long."""
+        inputs = self.inputs
+        entry = inputs.entry
+        processes.close_others(
+            (
+                *range(3, inputs.first_closed),
+                *inputs.sources.mounts.values(),
+                *inputs.sources.nodes.values(),
+                *((entry.unified, *entry.tasks) if entry is not None else ()),
+                inputs.gate_fd,
+                inputs.console_fd,
+                inputs.creator_pidfd,
+                self.channel.fileno(),
+            )
+        )
 
     def build(self) -> None:
         """Mounts, devices, and the hooks that run before the root changes."""
@@ -143,11 +168,14 @@ class _Init:
             self.end = wait_at(self.inputs.gate_fd)
         else:
             self.channel.expect("go")
+        if not self.becoming.arguments:
+            raise WrongState("the container has no process.args to run")
+
+    def hooks(self) -> None:
+        """The startContainer hooks, which are files of the container."""
         hooks = self.plan.config.hooks
         if hooks.start_container:
             run_hooks(hooks.start_container, self._state("created"), "startContainer")
-        if not self.becoming.arguments:
-            raise WrongState("the container has no process.args to run")
 
     def _state(self, status: str) -> bytes:
         return encode({**self.inputs.state, "status": status, "pid": os.getpid()}).encode()

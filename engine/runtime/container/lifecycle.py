@@ -121,9 +121,12 @@ def _poststart(config: Config, directory: StateDir, state: State) -> None:
         document = {**describe(directory, state, RUNNING), "pid": state.pid}
         try:
             run_hooks(hooks, encode(document).encode(), "poststart", os.fsencode(state.bundle))
-        except Failure:
-            if is_alive(state.pid, state.started):
-                os.kill(state.pid, processes.SIGKILL)
+        except Failure as error:
+            try:
+                _signal(state, processes.SIGKILL)
+            except WrongState:
+                # It has ended before.
+                raise error from None
             raise
 
 

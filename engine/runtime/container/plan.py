@@ -89,6 +89,7 @@ def plan_container(
         profile=extras.profile,
         clamp=extras.forgiving,
         keyring=not options.no_new_keyring,
+        hooks=bool(config.hooks.start_container),
     )
     facts, notes = _rootfs_facts(config, options, host, namespaces, cgroup, extras)
     return ContainerPlan(

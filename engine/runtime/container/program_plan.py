@@ -91,15 +91,16 @@ def plan_program(
     profile: Filter | None = None,
     clamp: bool = False,
     keyring: bool = True,
+    hooks: bool = False,
 ) -> ProgramPlan:
     """The plan; pure. `other_user` says that the process enters another user namespace, where
     it has all capabilities. `filters` are loaded before that of config.json, which
-    `profile` replaces; `clamp` lowers limits instead of refusing them. Raises InvalidConfig
-    or Unsupported."""
+    `profile` replaces; `clamp` lowers limits instead of refusing them. `hooks` of the container
+    run under its filters as well. Raises InvalidConfig or Unsupported."""
     own = capabilities.full(facts.own.last_cap) if other_user else facts.own
     if profile is None and linux.seccomp is not None:
         profile = compile_profile(linux.seccomp, os.uname().machine)
-    early, late = _filters(process, profile, filters)
+    early, late = _filters(process, profile, filters, hooks)
     initial, final = _affinities(process)
     return ProgramPlan(
         process=process,
@@ -122,13 +123,14 @@ def plan_program(
 
 
 def _filters(
-    process: Process, profile: Filter | None, before: tuple[Filter, ...]
+    process: Process, profile: Filter | None, before: tuple[Filter, ...], hooks: bool
 ) -> tuple[tuple[Filter, ...], Filter | None]:
     """The filters that the process loads itself, and the one that the last step loads: that of
-    config.json, if it needs neither privileges to be loaded nor a listener to be passed on."""
+    config.json, if it needs neither privileges to be loaded nor a listener to be passed on,
+    and nothing but the program is to run under it."""
     if profile is None:
         return before, None
-    if process.no_new_privileges and not profile.flags & FLAG_NEW_LISTENER:
+    if process.no_new_privileges and not profile.flags & FLAG_NEW_LISTENER and not hooks:
         return before, profile
     return (*before, profile), None
 

@@ -7,12 +7,14 @@ only for containers that join namespaces or set the offsets of clocks.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from engine.runtime.container.channel import Channel
 from engine.runtime.container.namespaces import FLAGS, NamespacePlan
 from engine.runtime.errors import Failure, KernelRefused, refused
 from engine.runtime.kernel import processes
+from engine.runtime.process import attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,13 +32,16 @@ def run_stage(
     """Join, clone a sibling that runs `init`, tell its pid on `channel`, end."""
     try:
         flags = plan.new & ~processes.CLONE_NEWCGROUP
+        if not plan.has_new("user"):
+            # Not where maps are to be written: then the files for that would be root's.
+            attributes.set_dumpable(False)
         join(joined)
         if plan.has_new("time"):
             flags = _enter_time(plan, channel, flags)
         try:
             pid, pidfd = processes.clone3(flags | processes.CLONE_PARENT, cgroup_fd=cgroup_fd)
         except OSError as e:
-            raise refused("clone the container's init", e) from e
+            raise refused("clone the container's init", e, hint=clone_hint(e)) from e
         if pid == 0:
             init()
         channel.send({"type": "cloned", "pid": pid}, (pidfd,))
@@ -45,6 +50,13 @@ def run_stage(
     except OSError as e:
         channel.fail(refused("prepare namespaces", e))
     os._exit(0)
+
+
+def clone_hint(error: OSError) -> str:
+    """What the kernel means by ENOMEM where a PID namespace was joined (pid_namespaces(7))."""
+    if error.errno != errno.ENOMEM:
+        return ""
+    return "a PID namespace whose first process has ended takes no others"
 
 
 def join(joined: tuple[tuple[str, int], ...]) -> None:

@@ -95,11 +95,18 @@ class StateDir:
 
     @classmethod
     def find(cls, root: str, container_id: str) -> StateDir:
-        """That of an existing container; raises NoSuchContainer, InvalidConfig."""
+        """That of an existing container; raises NoSuchContainer, InvalidConfig, Damaged if it
+        is somebody else's."""
         path = os.path.join(root, check_id(container_id))
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            return cls(root, container_id, os.open(path, flags))
+            fd = os.open(path, flags)
+            owner = os.fstat(fd).st_uid
+            if owner != os.geteuid():
+                # What it says would be done with our rights: whom to kill, what to remove.
+                os.close(fd)
+                raise Damaged(f"{path} belongs to user {owner}, not {os.geteuid()}")
+            return cls(root, container_id, fd)
         except OSError as e:
             if e.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise NoSuchContainer(f"container {container_id} does not exist") from e

@@ -23,6 +23,10 @@ from engine.runtime.kernel.calls import (
     syscall,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 CLONE_NEWTIME, CLONE_PIDFD, CLONE_PARENT = 0x80, 0x1000, 0x8000
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x20000, 0x2000000, 0x4000000
 CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
@@ -106,15 +110,37 @@ def prctl(option: int, first: int = 0, second: int = 0, third: int = 0, fourth: 
 
 
 def close_on_exec(lowest: int, highest: int = (1 << 32) - 1) -> None:
-    """Mark every descriptor from `lowest` to `highest` close-on-exec (close_range(2), with a
-    walk of /proc/self/fd on kernels before 5.11)."""
+    """Mark every descriptor from `lowest` to `highest` close-on-exec (close_range(2); one by one
+    on kernels before 5.11, up to the first 65,536: a container's /proc may list what it likes,
+    and what was inherited above is closed by `close_others`)."""
     try:
         syscall(CLOSE_RANGE, lowest, highest, CLOSE_RANGE_CLOEXEC)
     except OSError:
+        for fd in range(lowest, min(highest + 1, 1 << 16)):
+            try:
+                os.set_inheritable(fd, False)
+            except OSError:
+                continue
+
+
+def close_others(keep: Iterable[int]) -> None:
+    """Close every descriptor from 3 on but `keep`: whatever the caller has left open.
+
+    To be called where /proc is the host's, which tells them before Linux 5.9. Raises OSError.
+    """
+    kept = sorted({fd for fd in keep if fd > 2})
+    try:
+        first = 3
+        for fd in (*kept, 1 << 32):
+            if first < fd:
+                syscall(CLOSE_RANGE, first, fd - 1, 0)
+            first = fd + 1
+    except OSError:
         for name in os.listdir(b"/proc/self/fd"):
-            if lowest <= int(name) <= highest:
+            fd = int(name)
+            if fd > 2 and fd not in kept:
                 try:
-                    os.set_inheritable(int(name), False)
+                    os.close(fd)
                 except OSError:
                     continue
 

@@ -86,7 +86,8 @@ def plan_labels(process: Process, modules: Modules) -> LabelPlan:
 def set_labels(plan: LabelPlan, proc_fd: int) -> None:
     """Set the labels for the next execve(2) through `procfs.open_proc`.
 
-    Called after all hooks, which would get them, and before privileges are dropped. Raises
+    Called after all hooks of the host, which would get them (those of the container's own files
+    shall), and before privileges are dropped. Raises
     KernelRefused, InvalidConfig for a profile that is not loaded.
     """
     if plan.apparmor:
