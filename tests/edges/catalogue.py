@@ -97,6 +97,7 @@ CASES = {
     80: "headers and names that are not ASCII; absent version headers",
 }
 
+
 def cases_with_tests() -> dict[int, list[str]]:
     """The ids of this folder's tests by the number in their name."""
     found: dict[int, list[str]] = {number: [] for number in CASES}
