@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_LAYERS = 500  # OVL_MAX_STACK of the kernel
 _PAGE = 4096
 _SCRATCH = b"/proc"
+_FIXED = ((b"index", b"off"), (b"metacopy", b"off"), (b"redirect_dir", b"nofollow"))
+"""What distributions may have on by default and what a later diff could not read."""
 
 
 def root_overlay(overlay: RootOverlay, *, own_namespace: bool) -> int:
@@ -57,6 +59,7 @@ def _by_keys(overlay: RootOverlay, opened: list[int]) -> int:
     if overlay.upper:
         data.append((b"upperdir", _value(overlay.upper, opened)))
         data.append((b"workdir", _value(overlay.work, opened)))
+    data += _FIXED
     data += [(name, None) for name in _switches(overlay)]
     return new_filesystem(b"overlay", source=b"overlay", data=data, attributes=_attributes(overlay))
 
@@ -96,7 +99,8 @@ def overlay_by_numbers(overlay: RootOverlay) -> int:
         if overlay.upper:
             opened += [_open(overlay.upper), _open(overlay.work)]
             data += [b"upperdir=%d" % opened[-2], b"workdir=%d" % opened[-1]]
-        text = b",".join((*data, *_switches(overlay)))
+        fixed = (name + b"=" + value for name, value in _FIXED)
+        text = b",".join((*data, *fixed, *_switches(overlay)))
         if len(text) >= _PAGE:
             raise Unsupported(f"{len(overlay.lower)} layers need Linux 6.5")
         os.chdir(b"/proc/self/fd")
