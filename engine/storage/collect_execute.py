@@ -13,12 +13,14 @@ from dataclasses import replace
 
 from engine.storage.assembly import LAYER_LOCK
 from engine.storage.collect import Contents, LayerFacts, Removal, needed_layers
-from engine.storage.images import StoredName, name_key
 from engine.storage.parts import Parts, find_layer, lock_key
 from engine.storage.registry import ImageRegistry
 from engine.storage.transport_destination import DOCUMENT_LOCK
+from imgtools.errors import Conflict
 from imgtools.spec.digest import Digest
 from imgtools.task import Task
+
+_NOTHING: frozenset[str] = frozenset()
 
 
 def survey(parts: Parts) -> Contents:
@@ -50,10 +52,10 @@ def remove_image(
     """
     with ImageRegistry(parts).locked(image_id, task=task) as held:
         removal = plan(survey(parts))
-        _remove_records(parts, removal)
+        names = _remove_records(parts, image_id, removal)
         if image_id in removal.images:
             held.retire()
-    return _sweep(parts, removal, task)
+    return replace(_sweep(parts, removal, task), names=names)
 
 
 def collect(parts: Parts, plan: Callable[[Contents], Removal], *, task: Task) -> Removal:
@@ -67,14 +69,15 @@ def collect(parts: Parts, plan: Callable[[Contents], Removal], *, task: Task) ->
             removal = plan(survey(parts))
             if image_id not in removal.images:
                 continue
-            theirs = [n for n in removal.names if _means(parts, n, image_id)]
-            _remove_records(parts, Removal(names=tuple(theirs), images=(image_id,)))
+            names += _remove_records(parts, image_id, replace(removal, images=(image_id,)))
             held.retire()
             gone.append(image_id)
-            names += theirs
     dead = {u: _remove_user(parts, u) for u in {*(u.id for u in first.uses), *first.snapshots}}
     rest = plan(survey(parts))
-    swept = _sweep(parts, replace(rest, images=(), names=_orphans(parts, rest)), task)
+    registry = ImageRegistry(parts)
+    for name in rest.names:
+        registry.take_name(name)
+    swept = _sweep(parts, replace(rest, images=()), task)
     parts.layers.sweep()
     return replace(
         swept,
@@ -85,26 +88,15 @@ def collect(parts: Parts, plan: Callable[[Contents], Removal], *, task: Task) ->
     )
 
 
-def _means(parts: Parts, name: str, image_id: str) -> bool:
-    record = parts.names.read(name_key(name), StoredName.from_json)
-    return record is not None and record.image_id == image_id
-
-
-def _orphans(parts: Parts, removal: Removal) -> tuple[str, ...]:
-    """Remove the names among those of `removal` whose image is gone; which they are."""
+def _remove_records(parts: Parts, image_id: str, removal: Removal) -> tuple[str, ...]:
+    """Remove names of an image that is locked, and it if it is among what goes; the names
+    that went. Names first: without one an image is still one, a name without an image is
+    nothing."""
     registry = ImageRegistry(parts)
-    gone = [name for name in removal.names if registry.by_name(name) is None]
-    for name in gone:
-        parts.names.remove(name_key(name))
-    return tuple(gone)
-
-
-def _remove_records(parts: Parts, removal: Removal) -> None:
-    """Names first: an image without a name is one, a name without an image is none."""
-    for name in removal.names:
-        parts.names.remove(name_key(name))
-    for image_id in removal.images:
+    taken = tuple(n for n in removal.names if registry.take_name(n, image_id=image_id))
+    if image_id in removal.images:
         parts.images.remove(image_id)
+    return taken
 
 
 def _remove_user(parts: Parts, use_id: str) -> bool:
@@ -144,7 +136,7 @@ class _Needed:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._marks: object = None
+        self._marks: tuple[object, frozenset[str], frozenset[str]] = (None, _NOTHING, _NOTHING)
         self._needed: set[Digest] = set()
         self._layers: dict[Digest, LayerFacts] = {}
 
@@ -161,29 +153,26 @@ class _Needed:
         )
 
     def removed(self, chain_id: Digest) -> None:
-        """Take note of a removal, after which all the rest is as it was: who puts a layer on
-        another one has a lock on that."""
-        del self._layers[chain_id]
-        self._marks = self._now()
+        """Take note of a removal of our own, and of nothing else."""
+        self._layers.pop(chain_id, None)
+        records, layers, snapshots = self._marks
+        self._marks = (records, layers - {chain_id.hex}, snapshots)
 
-    def _now(self) -> object:
+    def _now(self) -> tuple[object, frozenset[str], frozenset[str]]:
         parts = self._parts
         return (
-            parts.images.marks(),
-            parts.uses.marks(),
-            _listing(parts.layout.layers),
-            _listing(parts.layout.snapshots),
-        )
+            (parts.images.marks(), parts.uses.marks()),
+            frozenset(name for top in _listed(parts.layout.layers)
+                      for name in _listed(os.path.join(parts.layout.layers, top))),
+            frozenset(_listed(parts.layout.snapshots)),
+        )  # fmt: skip
 
 
-def _listing(directory: str) -> tuple[object, ...]:
-    """What changes whenever something comes or goes in a directory or one in it."""
+def _listed(directory: str) -> list[str]:
     try:
-        inner = sorted(e.path for e in os.scandir(directory) if e.is_dir(follow_symlinks=False))
-    except FileNotFoundError:
-        return ()
-    stats = [os.stat(path) for path in (directory, *inner) if os.path.isdir(path)]
-    return tuple((s.st_ino, s.st_mtime_ns, s.st_ctime_ns, s.st_nlink) for s in stats)
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _remove_layer(parts: Parts, needed: _Needed, chain_id: Digest) -> bool:
@@ -193,7 +182,10 @@ def _remove_layer(parts: Parts, needed: _Needed, chain_id: Digest) -> bool:
     with held:
         if chain_id in needed:
             return False
-        parts.layers.remove(chain_id)
+        try:
+            parts.layers.remove(chain_id)
+        except Conflict:
+            return False
         needed.removed(chain_id)
         held.retire()
     return True

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from engine.storage.images import Records, StoredImage, StoredName
-from imgtools.errors import StorageError
+from imgtools.errors import Error, StorageError
 from imgtools.spec import strict_json
 
 SCHEMA = 1
@@ -94,19 +94,18 @@ class Index:
         stale: dict[str, tuple[str, bytes]] = {}
         for file, mark in marks.items():
             row = rows.get(file)
-            if row is None or row[0] != mark:
-                document = self._records[table].read(file, _same)
+            parsed = _parsed(row[1], parse) if row is not None and row[0] == mark else None
+            if parsed is None:
+                document = self._records[table].read(file, lambda d: (d, parse(d)))
                 if document is None:
                     continue
-                row = stale[file] = (mark, strict_json.dumps(document))
-            try:
-                found[file] = parse(strict_json.loads_object(row[1], file))
-            except ValueError as e:
-                raise StorageError(f"{self._records[table].path(file)}: {e}", path=file) from e
+                parsed = document[1]
+                stale[file] = (mark, strict_json.dumps(document[0]))
+            found[file] = parsed
         self._write(table, stale, [file for file in rows if file not in marks])
         return found
 
-    def _rows(self, table: str) -> dict[str, tuple[str, bytes]]:
+    def _rows(self, table: str) -> dict[str, tuple[str, object]]:
         try:
             rows = self._open().execute(f"SELECT file, mark, document FROM {table}").fetchall()
         except sqlite3.DatabaseError as e:
@@ -114,7 +113,7 @@ class Index:
                 # Damaged, or of a form that nobody wrote: it is worth nothing.
                 self._start_over()
             return {}
-        return {file: (mark, bytes(document)) for file, mark, document in rows}
+        return {str(file): (str(mark), document) for file, mark, document in rows}
 
     def _write(self, table: str, stale: Mapping[str, tuple[str, bytes]], gone: list[str]) -> None:
         if not stale and not gone:
@@ -170,8 +169,14 @@ def _is_busy(error: sqlite3.Error) -> bool:
     return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _same(document: dict[str, object]) -> dict[str, object]:
-    return document
+def _parsed(document: object, parse: Callable[[Mapping[str, object]], T]) -> T | None:
+    """What a row says, None where it is none of ours."""
+    if not isinstance(document, bytes):
+        return None
+    try:
+        return parse(strict_json.loads_object(document))
+    except (Error, ValueError):
+        return None
 
 
 def _opened(path: str) -> sqlite3.Connection:

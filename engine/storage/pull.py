@@ -33,6 +33,7 @@ from imgtools.errors import (
 from imgtools.spec.platform import Platform
 from imgtools.spec.reference import ImageName, Reference
 from imgtools.task import Note, Task
+from imgtools.transport.base import Source
 from imgtools.transport.options import SourceOptions
 from imgtools.transport.registries import short_names
 from imgtools.transport.registries.files import load, load_recorded
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 PullPolicy = Literal["missing", "always", "never", "newer"]
 _PULL_LOCK = "pull"
+_ATTEMPTS = 5
 _NEXT = (ImageNotFound, Denied, ConnectionFailed, RegistryError)
 """Why the next registry of a short name is tried."""
 
@@ -147,16 +149,32 @@ def _pull(
         if reference is not None:
             digests = (f"{reference.name}@{source.resolve().digest}",)
         stored = StorageName(text=str(reference) if reference is not None else "")
-        with store.destination(stored, repo_digests=digests) as destination:
-            selection = Selection(platform=options.platform)
-            copy = CopyOptions(selection=selection)
-            result = copy_image(source, destination, copy, admit=options.admit, task=task)
-            if not result.up_to_date:
-                return destination.committed
-        image = ImageRegistry(store.parts).by_name(str(stored_name(stored.reference)))
-        if image is None:
-            raise ImageNotFound(f"{reference}: it was removed while it was pulled")
-        return store.remember_digests(image, digests, task=task)
+        for _ in range(_ATTEMPTS):
+            image = _copied(store, source, stored, digests, options, task)
+            if image is not None:
+                return image
+    raise ImageNotFound(f"{name}: it is removed as fast as it is pulled")
+
+
+def _copied(
+    store: Store,
+    source: Source,
+    name: StorageName,
+    digests: tuple[str, ...],
+    options: PullOptions,
+    task: Task,
+) -> StoredImage | None:
+    """The image of `source`, copied if need be; None when it was there and then removed."""
+    with store.destination(name, repo_digests=digests) as destination:
+        copy = CopyOptions(selection=Selection(platform=options.platform))
+        result = copy_image(source, destination, copy, admit=options.admit, task=task)
+        if not result.up_to_date:
+            return destination.committed
+    image = ImageRegistry(store.parts).by_name(str(stored_name(name.reference)))
+    try:
+        return store.remember_digests(image, digests, task=task) if image is not None else None
+    except ImageNotFound:
+        return None
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from imgtools.errors import ImageNotFound
 from imgtools.task import Task
 
 IMAGE_LOCK = "image"
+_NAME_LOCK = "name"
 
 
 class ImageRegistry:
@@ -32,9 +33,7 @@ class ImageRegistry:
 
     def names(self) -> Mapping[str, StoredName]:
         """All names that mean an image which is there."""
-        images = self._parts.index.images()
-        found = {k: n for k, n in self._parts.index.names().items() if n.image_id in images}
-        return MappingProxyType(found)
+        return self._both()[1]
 
     def get(self, image_id: str) -> StoredImage | None:
         """The image, None when it is not there; asks its record alone."""
@@ -48,13 +47,21 @@ class ImageRegistry:
     def find(self, text: str) -> tuple[StoredImage, str]:
         """The image that people mean by `text`, and the name by which it was found ("" by id
         or digest); raises ImageNotFound and InvalidReference."""
-        images, names = self._parts.index.images(), self.names()
+        images, names = self._both()
         digests: dict[str, list[str]] = {}
         for image in images.values():
             for digest in image.repo_digests:
                 digests.setdefault(digest, []).append(image.id)
         found = nm.find(text, {k: n.image_id for k, n in names.items()}, images, digests)
         return images[found.image_id], found.name
+
+    def _both(self) -> tuple[Mapping[str, StoredImage], Mapping[str, StoredName]]:
+        """All images, and the names that mean one of them. Images are read last, so that a
+        name that is found means what it says."""
+        names = self._parts.index.names()
+        images = self._parts.index.images()
+        found = {k: n for k, n in names.items() if n.image_id in images}
+        return MappingProxyType(images), MappingProxyType(found)
 
     def locked(self, image_id: str, *, task: Task) -> Held:
         """The lock of an image, for who changes it or begins to use it."""
@@ -77,10 +84,26 @@ class ImageRegistry:
 
     def give_name(self, name: str, image_id: str) -> None:
         """Let a normalised name mean an image, whose lock the caller holds."""
-        before = self._parts.names.read(name_key(name), StoredName.from_json)
-        if before is None or before.image_id != image_id:
-            record = StoredName(name=name, image_id=image_id, given=time.time())
-            self._parts.names.write(name_key(name), record.to_json())
+        key = name_key(name)
+        with self._parts.locks.exclusive(_NAME_LOCK, key, task=Task()):
+            before = self._parts.names.read(key, StoredName.from_json)
+            if before is None or before.image_id != image_id:
+                record = StoredName(name=name, image_id=image_id, given=time.time())
+                self._parts.names.write(key, record.to_json())
+
+    def take_name(self, name: str, *, image_id: str = "") -> bool:
+        """Let a name mean nothing, if it means the image, or (image_id "") one that is gone;
+        whether it was so."""
+        key = name_key(name)
+        with self._parts.locks.exclusive(_NAME_LOCK, key, task=Task()) as held:
+            record = self._parts.names.read(key, StoredName.from_json)
+            if record is None or (image_id and record.image_id != image_id):
+                return False
+            if not image_id and self.get(record.image_id) is not None:
+                return False
+            self._parts.names.remove(key)
+            held.retire()
+            return True
 
     def tag(self, text: str, names: tuple[str, ...], *, task: Task) -> StoredImage:
         """Give the image `text` more names; raises ImageNotFound and InvalidReference."""

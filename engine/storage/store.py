@@ -171,8 +171,11 @@ class Store(Closing):
     def remember_digests(
         self, image: StoredImage, digests: Sequence[str], *, task: Task
     ) -> StoredImage:
-        """Record by which further `repository@digest` an image is known."""
+        """Record by which further `repository@digest` an image is known; raises ImageNotFound
+        when it was removed."""
         with self._registry.locked(image.id, task=task):
+            if self._registry.get(image.id) is None:
+                raise ImageNotFound(f"{image.id}: image not known")
             return self._registry.add(image.with_digests(tuple(digests)))
 
     def remove(self, text: str, *, force: bool = False, names: bool = False, task: Task) -> Removal:
