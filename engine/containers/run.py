@@ -10,7 +10,6 @@ import logging
 import os
 import resource
 import secrets
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,11 +19,10 @@ from engine.containers.assemble import Setting, assemble
 from engine.containers.attend import Signals, TerminalRelay, attend
 from engine.containers.limits import is_default
 from engine.containers.options import ImageDefaults, RunOptions
+from engine.containers.ownership import recording
 from engine.containers.security import SecurityPlan, plan_security
 from engine.containers.streams import Streams
 from engine.emulation.filters import fake_filter, record_filter
-from engine.emulation.notes import Notes
-from engine.emulation.recorder import OwnershipRecorder
 from engine.ids.model import IdSession
 from engine.network.attach import NetworkHandle, attach
 from engine.network.files import make_hostname, make_hosts, make_resolv_conf
@@ -38,7 +36,7 @@ from engine.runtime.rootfs.model import RootOverlay
 from engine.runtime.seccomp.cache import cached
 from engine.runtime.seccomp.filter import Filter
 from engine.runtime.spec.model import Seccomp
-from engine.runtime.zygote.client import Running, Zygote
+from engine.runtime.zygote.client import Zygote
 from engine.runtime.zygote.request import LaunchRequest
 from engine.storage.images import StoredImage
 from engine.storage.options import RootMount, Snapshot
@@ -90,21 +88,28 @@ def run_container(
     *,
     relay: TerminalRelay | None = None,
     console_fd: int = -1,
+    keep: str = "",
     task: Task,
 ) -> int:
     """Run a container of `image` in the foreground and remove it; its exit code.
 
+    `keep` is an id under which its snapshot stays, for `diff_container` and until `forget`.
     With `options.terminal` `relay` joins the terminals and `console_fd` is the socket that the
     container's is sent to. Raises RunFailed, InvalidInput, Unsupported, StorageError.
     """
-    container_id = secrets.token_hex(32)
+    container_id = keep or secrets.token_hex(32)
     with ExitStack() as undo:
         try:
             defaults = ImageDefaults.from_config(engine.store.config(image))
-            use = engine.store.use(image, container_id, name=options.name, task=task)
-            undo.callback(use.end)
-            snapshot = engine.store.snapshots.prepare(image.chain_id, container_id, volatile=True)
-            undo.callback(engine.store.snapshots.remove, container_id)
+            use = engine.store.use(
+                image, container_id, name=options.name, persistent=bool(keep), task=task
+            )
+            undo.callback(use.detach if keep else use.end)
+            snapshot = engine.store.snapshots.prepare(
+                image.chain_id, container_id, volatile=not keep
+            )
+            if not keep:
+                undo.callback(engine.store.snapshots.remove, container_id)
             files = undo.enter_context(_directory(engine.runroot, container_id))
             setting = _setting(engine, options, defaults, snapshot, container_id, files)
             document = assemble(defaults, options, setting)
@@ -287,7 +292,7 @@ def _launch(
         if streams is not None:
             streams.release()
         if request.extras.filters:
-            undo.enter_context(_recording(engine, running, snapshot, files))
+            undo.enter_context(recording(engine.store.snapshots, snapshot, running))
         return attend(running, streams, relay, signals)
 
 
@@ -325,25 +330,3 @@ def _emulation(engine: Engine, setting: Setting) -> tuple[Filter, ...]:
         case "errno":
             return (fake_filter(machine),)
     return ()
-
-
-@contextmanager
-def _recording(engine: Engine, running: Running, snapshot: Snapshot, files: str) -> Iterator[None]:
-    """Answer the container's calls about owners, in a thread, until it has ended."""
-    running.wait_started()
-    if running.listener_fd < 0:
-        yield
-        return
-    notes = Notes(os.path.join(files, "owners"))
-    base = engine.store.snapshots.recorded_owners(snapshot)
-    listener, running.listener_fd = running.listener_fd, -1
-    recorder = OwnershipRecorder(listener, notes, base.get)
-    thread = threading.Thread(target=recorder.serve, name="owners", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        recorder.stop()
-        thread.join()
-        recorder.close()
-        notes.close()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from engine.storage.options import AS_ON_DISK, Owner
@@ -94,6 +94,10 @@ class Notes:
             os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             raise OSError(28, os.strerror(28))
         self._notes[key] = note
+
+    def items(self) -> Iterable[tuple[Key, Note]]:
+        """All notes."""
+        return self._notes.items()
 
     def by_inode(self) -> dict[Key, Owner]:
         """All owners, for `engine.storage.options.Emulated`."""

@@ -146,6 +146,13 @@ class SnapshotStore:
         root has to begin with."""
         return dict(self.layers.owners(snapshot.chain_id).items())
 
+    def written(self, snapshot: Snapshot) -> AbstractContextManager[int]:
+        """A descriptor, for a `with` block, of the directory on disk that has what was written
+        in `snapshot`: with the flat driver the whole tree."""
+        driver = self.disk.driver
+        name = UPPER if driver.max_stack > 1 else driver.content
+        return opened(os.path.join(snapshot.path, name))
+
     def diff(
         self,
         snapshot: Snapshot,
