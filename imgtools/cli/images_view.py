@@ -225,37 +225,40 @@ def filtered(
         if key == "reference":
             references.append(value)
         else:
-            rows = [row for row in rows if _passes(row, key, value, find, now)]
+            test = _test(key, value, find, now)
+            rows = [row for row in rows if test(row)]
     if references:
         tests = [_reference_test(reference, find) for reference in references]
         rows = [row for row in rows if any(test(row) for test in tests)]
     return rows
 
 
-def _passes(
-    row: Row,
-    key: str,
-    value: str,
-    find: Callable[[str], tuple[StoredImage, str]],
-    now: float,
-) -> bool:
+def _test(
+    key: str, value: str, find: Callable[[str], tuple[StoredImage, str]], now: float
+) -> Callable[[Row], bool]:
+    """What a filter other than reference= asks of a row."""
     if key == "dangling":
         if value not in ("true", "false", "1", "0"):
             raise InvalidInput(f"non-boolean value {value!r} for dangling filter")
-        return (not row.name) == (value in ("true", "1"))
+        return lambda row: (not row.name) == (value in ("true", "1"))
     if key in ("label", "label!"):
-        name, equal, wanted = value.partition("=")
-        labels = dict(row.image.labels)
-        has = name in labels and (not equal or labels[name] == wanted)
-        return has != (key == "label!")
+        return lambda row: _has_label(row, value) != (key == "label!")
     if key == "id":
-        return row.image.id.startswith(value.removeprefix("sha256:"))
+        start = value.removeprefix("sha256:")
+        return lambda row: row.image.id.startswith(start)
     if key == "until":
-        return created(row.image) < until(value, now)
-    other, _ = find(value)
+        moment = until(value, now)
+        return lambda row: created(row.image) < moment
+    other = created(find(value)[0])
     if key == "before":
-        return created(row.image) < created(other)
-    return created(row.image) > created(other)
+        return lambda row: created(row.image) < other
+    return lambda row: created(row.image) > other
+
+
+def _has_label(row: Row, text: str) -> bool:
+    name, equal, wanted = text.partition("=")
+    labels = dict(row.image.labels)
+    return name in labels and (not equal or labels[name] == wanted)
 
 
 def until(text: str, now: float) -> float:
