@@ -2,8 +2,7 @@
 
 Where a single id is mapped, a file's owner is only in these notes. They are kept until the
 snapshot is removed, so that another process, and the next container on the same snapshot, find
-them. The file is called after the device that the root had, because that changes with every
-mount of it and tells the snapshot's files from those of volumes.
+them. They name files by what they are on disk, which stays when an overlay is mounted anew.
 """
 
 from __future__ import annotations
@@ -17,6 +16,14 @@ from contextlib import contextmanager
 from engine.emulation.births import born
 from engine.emulation.notes import Key, Notes
 from engine.emulation.recorder import OwnershipRecorder
+from engine.runtime.kernel.paths import (
+    O_PATH,
+    RESOLVE_BENEATH,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+    openat2,
+    proc_path,
+)
 from engine.runtime.zygote.client import Running
 from engine.storage.drivers.base import above, identity_of
 from engine.storage.options import DiffOptions, DiffResult, Emulated, Owner, Snapshot
@@ -25,12 +32,13 @@ from engine.storage.store import Store
 from imgtools.blob.files import storage_errors
 from imgtools.errors import LimitExceeded
 
-PREFIX = "owners-"
-UNFINISHED = "owners.new"
-DEVICE = 0
-"""Stands for the snapshot's own file system, whatever number it has where it is mounted."""
+NAME = "owners"
+ORIGINS = ("user.overlay.origin", "trusted.overlay.origin")
+KEPT = 0
+"""Stands for the device of files that are in the snapshot; what others have is their own."""
 DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-FILE_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE_FLAGS = O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
 MAX_DEPTH = 512
 
 
@@ -45,19 +53,20 @@ def recording(snapshots: SnapshotStore, snapshot: Snapshot, running: Running) ->
     if running.listener_fd < 0:
         yield
         return
-    notes = _take_up(snapshot, _root_device(running.pid))
+    notes = Notes(os.path.join(snapshot.path, NAME))
     try:
-        base = snapshots.recorded_owners(snapshot)
-        listener, running.listener_fd = running.listener_fd, -1
-        recorder = OwnershipRecorder(listener, notes, base.get)
-        thread = threading.Thread(target=recorder.serve, name="owners", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            recorder.stop()
-            thread.join()
-            recorder.close()
+        with snapshots.written(snapshot) as own:
+            files = _Files(own, _root_device(running.pid), snapshot, snapshots)
+            listener, running.listener_fd = running.listener_fd, -1
+            recorder = OwnershipRecorder(listener, notes, files.recorded, files.name)
+            thread = threading.Thread(target=recorder.serve, name="owners", daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                recorder.stop()
+                thread.join()
+                recorder.close()
     finally:
         notes.close()
 
@@ -93,25 +102,18 @@ def forget(store: Store, container_id: str) -> None:
 
 
 def noted_owners(snapshots: SnapshotStore, snapshot: Snapshot) -> Emulated | None:
-    """The owners noted for files that are in `snapshot` now, by the numbers they have on disk;
-    None where nothing was noted. Nothing may run in the snapshot."""
-    with storage_errors(snapshot.path):
-        names = sorted(name for name in os.listdir(snapshot.path) if name.startswith(PREFIX))
-        if not names:
-            return None
-        # Two are there only if taking them up was interrupted; then they say the same.
-        notes = Notes(os.path.join(snapshot.path, names[-1]))
+    """The owners noted for files that are in `snapshot` now; None where nothing was noted.
+    Nothing may run in the snapshot. Raises InvalidArchive for damaged notes."""
+    path = os.path.join(snapshot.path, NAME)
+    if not os.path.exists(path):
+        return None
+    notes = Notes(path)
     try:
-        device = int(names[-1].removeprefix(PREFIX))
-        seen = snapshots.opened(snapshot)
-        try:
-            with snapshots.written(snapshot) as own, storage_errors(snapshot.path):
-                found = _Matching(notes, device).walk(own, seen)
-        finally:
-            os.close(seen)
+        with snapshots.written(snapshot) as own, storage_errors(snapshot.path):
+            births = dict(_births(own))
     finally:
         notes.close()
-    return Emulated(device=DEVICE, by_inode=found)
+    return Emulated(device=KEPT, by_inode=notes.current(births.get))
 
 
 def _root_device(pid: int) -> int:
@@ -119,127 +121,98 @@ def _root_device(pid: int) -> int:
         return os.stat(f"/proc/{pid}/root/").st_dev
 
 
-def _take_up(snapshot: Snapshot, device: int) -> Notes:
-    """The notes of `snapshot`, for files that now have the device number `device`."""
-    path = os.path.join(snapshot.path, f"{PREFIX}{device}")
-    with storage_errors(snapshot.path):
-        earlier = [n for n in os.listdir(snapshot.path) if n.startswith(PREFIX)]
-        for name in earlier:
-            if name == os.path.basename(path):
-                continue
-            old = os.path.join(snapshot.path, name)
-            if not os.path.exists(path):
-                _renumber(old, int(name.removeprefix(PREFIX)), path, device)
-            os.unlink(old)
-    return Notes(path)
+class _Files:
+    """The files of a snapshot by what they are on disk.
 
+    An overlay shows a file that it has brought up with the number it had below, but only until
+    it is mounted anew; the number in its upper directory stays. `own` is that directory, or the
+    tree of the flat driver.
+    """
 
-def _renumber(old: str, before: int, path: str, device: int) -> None:
-    """Copy the notes about files of the device `before`, which is now `device`."""
-    temporary = os.path.join(os.path.dirname(path), UNFINISHED)
-    with storage_errors(temporary):
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-    source, target = Notes(old), Notes(temporary)
-    try:
-        for (number, inode), note in source.items():
-            if number == before:
-                target.set((device, inode), note)
-    finally:
-        source.close()
-        target.close()
-    with storage_errors(path):
-        os.rename(temporary, path)
-
-
-class _Matching:
-    """Looks at every file of the snapshot's own directory as the container saw it: an overlay
-    gives files that it brought up the numbers that they had below."""
-
-    def __init__(self, notes: Notes, device: int) -> None:
-        self._notes = notes
+    def __init__(self, own: int, device: int, snapshot: Snapshot, snapshots: SnapshotStore) -> None:
+        self._own = own
         self._device = device
-        self._found: dict[Key, Owner] = {}
+        self._stacked = snapshots.disk.driver.max_stack > 1
+        self._prepared = snapshot.prepared_ns
+        self._below = snapshots.recorded_owners(snapshot)
 
-    def walk(self, own: int, seen: int) -> dict[Key, Owner]:
-        """The owners of the files below the directory `own`, which is `seen` when mounted."""
-        self._note(os.fstat(own), seen)
-        here = _Pair(os.dup(own), os.dup(seen))
-        above_here: list[tuple[_Place, Iterator[str]]] = []
-        names = iter(os.listdir(own))
+    def name(self, fd: int, path: bytes) -> Key:
+        """See `engine.emulation.recorder.Naming`."""
+        state = os.fstat(fd)
+        if state.st_dev != self._device:
+            return state.st_dev, state.st_ino
+        found = self._open(path)
+        if found is None:
+            return KEPT, state.st_ino
         try:
-            while True:
-                below = self._next(here, names)
-                if below is not None:
-                    if len(above_here) >= MAX_DEPTH:
-                        below.close()
-                        raise LimitExceeded("depth of a tree", MAX_DEPTH, unit="directories")
-                    above_here.append((here.place(), names))
-                    names = iter(os.listdir(below.own))
-                elif above_here:
-                    place, names = above_here.pop()
-                    below = here.up(place)
-                else:
-                    return self._found
-                here.close()
-                here = below
+            # A container that renames meanwhile gets the number that it sees, as for a file
+            # without a name.
+            same = born(found) == born(fd)
+            return KEPT, os.fstat(found).st_ino if same else state.st_ino
         finally:
-            here.close()
+            os.close(found)
 
-    def _next(self, here: _Pair, names: Iterator[str]) -> _Pair | None:
-        """Match files until there is a directory; that, or None when all are done."""
-        for name in names:
-            state = os.stat(name, dir_fd=here.own, follow_symlinks=False)
-            if stat.S_ISCHR(state.st_mode) and state.st_rdev == 0:
-                continue  # An overlay's mark of a removed file.
-            fd = os.open(name, FILE_FLAGS, dir_fd=here.seen)
+    def recorded(self, path: bytes) -> Owner | None:
+        """What the layers below record for the file at `path`, unless it is a new one."""
+        owner = self._below.get(path)
+        found = None if owner is None else self._open(path)
+        if found is None:
+            return owner
+        try:
+            return None if self._is_new(found) else owner
+        finally:
+            os.close(found)
+
+    def _is_new(self, fd: int) -> bool:
+        if not self._stacked:
+            return born(fd) > self._prepared
+        mode = os.fstat(fd).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            return False  # Others have no attributes, which tell what was brought up.
+        names = os.listxattr(proc_path(fd))
+        return not any(name in names for name in ORIGINS)
+
+    def _open(self, path: bytes) -> int | None:
+        """The file on disk, by a descriptor that cannot read it; None if it is not there."""
+        try:
+            return openat2(self._own, path or b".", FILE_FLAGS, RESOLVE)
+        except OSError:
+            return None
+
+
+def _births(top: int) -> Iterator[tuple[Key, int]]:
+    """The keys of all files below the directory `top`, itself included, and when they were
+    made. Holds one directory open, whatever the depth. Raises Conflict, OSError."""
+    here = os.dup(top)
+    upper: list[tuple[tuple[int, int], Iterator[str]]] = []
+    names = iter(os.listdir(here))
+    try:
+        yield (KEPT, os.fstat(here).st_ino), born(here)
+        while True:
+            name = next(names, None)
+            if name is None and not upper:
+                return
+            if name is None:
+                identity, names = upper.pop()
+                here = _replaced(here, above(here, identity))
+                continue
+            fd = os.open(name, FILE_FLAGS, dir_fd=here)
             try:
-                self._note(state, fd)
+                state = os.fstat(fd)
+                yield (KEPT, state.st_ino), born(fd)
+                if stat.S_ISDIR(state.st_mode):
+                    if len(upper) >= MAX_DEPTH:
+                        raise LimitExceeded("depth of a tree", MAX_DEPTH, unit="directories")
+                    below = os.open(name, DIR_FLAGS, dir_fd=here)
+                    upper.append((identity_of(here), names))
+                    here = _replaced(here, below)
+                    names = iter(os.listdir(here))
             finally:
                 os.close(fd)
-            if stat.S_ISDIR(state.st_mode):
-                return here.down(name)
-        return None
-
-    def _note(self, state: os.stat_result, seen: int) -> None:
-        note = self._notes.get((self._device, os.fstat(seen).st_ino), born(seen))
-        if note is not None:
-            self._found[DEVICE, state.st_ino] = note.owner
+    finally:
+        os.close(here)
 
 
-_Place = tuple[tuple[int, int], tuple[int, int]]
-
-
-class _Pair:
-    """A directory twice: on disk and as mounted. Only one pair is open at a time, so that the
-    depth of a tree costs no descriptors."""
-
-    def __init__(self, own: int, seen: int) -> None:
-        self.own, self.seen = own, seen
-
-    def place(self) -> _Place:
-        """What tells both from other directories."""
-        return identity_of(self.own), identity_of(self.seen)
-
-    def down(self, name: str) -> _Pair:
-        """The directory `name` in this one."""
-        own = os.open(name, DIR_FLAGS, dir_fd=self.own)
-        try:
-            return _Pair(own, os.open(name, DIR_FLAGS, dir_fd=self.seen))
-        except BaseException:
-            os.close(own)
-            raise
-
-    def up(self, place: _Place) -> _Pair:
-        """The directory above, which has to be `place`; raises Conflict."""
-        own = above(self.own, place[0])
-        try:
-            return _Pair(own, above(self.seen, place[1]))
-        except BaseException:
-            os.close(own)
-            raise
-
-    def close(self) -> None:
-        """Let go of both."""
-        os.close(self.own)
-        os.close(self.seen)
+def _replaced(old: int, new: int) -> int:
+    os.close(old)
+    return new

@@ -51,22 +51,25 @@ _FAKE, _RECORD = "SCMP_ACT_ERRNO", "SCMP_ACT_NOTIFY"
 _TYPE_BITS = 0o170000
 
 
-def fake_filter(machine: str) -> Filter:
-    """The filter of mode "fake": calls that change ids or owners, make device nodes or set
-    attributes succeed and do nothing. Raises Unsupported for a machine without tables."""
+def fake_filter(machine: str, *, nodes: bool = True) -> Filter:
+    """The filter of mode "fake": calls that change ids or owners, make device nodes (with
+    `nodes`) or set attributes succeed and do nothing. Raises Unsupported for a machine without
+    tables."""
     faked = (*IDENTITY, *OWNERSHIP, *ATTRIBUTES)
-    return _compiled(machine, _rule(_FAKE, faked), *_devices(_FAKE))
+    return _compiled(machine, _rule(_FAKE, faked), *(_devices(_FAKE) if nodes else ()))
 
 
-def record_filter(machine: str) -> Filter:
+def record_filter(machine: str, *, nodes: bool = True) -> Filter:
     """The filter of mode "record": its listener is for an OwnershipRecorder. Changes of ids
     succeed as in mode "fake"; the rest is asked of the recorder.
 
     The kernel allows one listener for a process: a profile with SCMP_ACT_NOTIFY cannot be
-    loaded beside it (EBUSY).
+    loaded beside it (EBUSY). Without `nodes` no device node can be made, as by a real root
+    without CAP_MKNOD.
     """
     asked = (*OWNERSHIP, *ATTRIBUTES, *REMOVALS)
-    return _compiled(machine, _rule(_FAKE, IDENTITY), _rule(_RECORD, asked), *_devices(_RECORD))
+    rules = [_rule(_FAKE, IDENTITY), _rule(_RECORD, asked)]
+    return _compiled(machine, *rules, *(_devices(_RECORD) if nodes else ()))
 
 
 def _compiled(machine: str, *rules: SeccompSyscall) -> Filter:

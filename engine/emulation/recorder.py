@@ -26,6 +26,10 @@ from engine.storage.options import Owner
 Base = Callable[[bytes], Owner | None]
 """The owner that the layers below record for a path (without leading slash)."""
 
+Naming = Callable[[int, bytes], Key]
+"""The key of the open file (O_PATH will do) at a path (without leading slash): a file that is
+kept has to have the same one for as long as it is there."""
+
 _ROOT = Owner(uid=0, gid=0)
 
 
@@ -34,17 +38,31 @@ def nothing_recorded(_path: bytes) -> Owner | None:
     return None
 
 
+def by_device(fd: int, _path: bytes) -> Key:
+    """The Naming of files that are on disk as the container sees them."""
+    state = os.fstat(fd)
+    return state.st_dev, state.st_ino
+
+
 class OwnershipRecorder:
     """Serves the listener of `record_filter`; `notes` has the result. `listener` becomes its
     own and is closed by `close`, `notes` stays the caller's.
 
-    `base` tells the owners of files that the container has not touched yet.
+    `base` tells the owners of files that the container has not touched yet, `naming` their
+    keys in `notes`.
     """
 
-    def __init__(self, listener: int, notes: Notes, base: Base = nothing_recorded) -> None:
+    def __init__(
+        self,
+        listener: int,
+        notes: Notes,
+        base: Base = nothing_recorded,
+        naming: Naming = by_device,
+    ) -> None:
         self._listener = Listener(listener)
         self._notes = notes
         self._base = base
+        self._naming = naming
         self._variants = variants(os.uname().machine)
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
 
@@ -103,9 +121,12 @@ class OwnershipRecorder:
             case Kind.MKNOD:
                 return self._make_node(call, variant)
             case Kind.CHOWN:
-                fd = self._open(call, place(variant, call.args))
+                where = place(variant, call.args)
+                fd = self._open(call, where)
                 try:
-                    self._change_owner(fd, Target(call.pid), *ids(variant, call.args))
+                    wanted = ids(variant, call.args)
+                    if where.fd is None or wanted != (0, 0) or not self._is_copying(fd, call.pid):
+                        self._change_owner(fd, Target(call.pid), *wanted)
                 finally:
                     os.close(fd)
                 return True
@@ -121,7 +142,7 @@ class OwnershipRecorder:
             if variant.kind is Kind.SET:
                 self._set_attribute(fd, Target(call.pid), attribute)
                 return True
-            return self._remove_attribute(fd, attribute.name)
+            return self._remove_attribute(fd, Target(call.pid), attribute.name)
         finally:
             os.close(fd)
 
@@ -152,13 +173,21 @@ class OwnershipRecorder:
         """What is known of the file `fd`: noted, recorded in a layer below, or root's. Touches
         the file, as bringing it up from a lower layer gives it another birth."""
         _touch(fd)
-        state = os.fstat(fd)
-        key, birth = (state.st_dev, state.st_ino), born(fd)
+        path = target.path_inside(fd)
+        key, birth = self._naming(fd, path), born(fd)
         note = self._notes.get(key, birth)
         if note is None:
-            owner = self._base(target.path_inside(fd)) or _ROOT
+            owner = self._base(path) or _ROOT
             note = Note(owner=owner, born=birth)
         return key, note
+
+    def _is_copying(self, fd: int, pid: int) -> bool:
+        """Whether fchown(2) of `fd` to root is what a program does that replaces a file by a
+        new one with the owner that it saw. It saw root where the layers below record another
+        one, as they do for /etc/shadow; a new file without a note gets that by its path."""
+        path = Target(pid).path_inside(fd)
+        known = self._notes.get(self._naming(fd, path), born(fd))
+        return known is None and self._base(path) is None
 
     def _change_owner(self, fd: int, target: Target, uid: int, gid: int) -> None:
         key, note = self._noted(fd, target)
@@ -193,7 +222,8 @@ class OwnershipRecorder:
                 os.fchown(fd, caller.st_uid, -1)
             os.fchmod(fd, stat.S_IMODE(mode))
             owner = Owner(uid=0, gid=0, mode=mode, rdev=device)
-            self._notes.set((state.st_dev, state.st_ino), Note(owner=owner, born=born(fd)))
+            key = self._naming(fd, target.path_inside(fd))
+            self._notes.set(key, Note(owner=owner, born=born(fd)))
         finally:
             os.close(fd)
         return True
@@ -204,10 +234,9 @@ class OwnershipRecorder:
         xattrs = {**note.owner.xattrs, attribute.name: attribute.value}
         self._notes.set(key, replace(note, owner=replace(note.owner, xattrs=xattrs)))
 
-    def _remove_attribute(self, fd: int, name: str) -> bool:
+    def _remove_attribute(self, fd: int, target: Target, name: str) -> bool:
         """Whether it was a noted one."""
-        state = os.fstat(fd)
-        key = (state.st_dev, state.st_ino)
+        key = self._naming(fd, target.path_inside(fd))
         note = self._notes.get(key, born(fd))
         if note is None or name not in note.owner.xattrs:
             return False
