@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from engine.runtime.cgroups.manage import Entry, enter
+from engine.runtime.cgroups.manage import Entry, close_entry, enter
 from engine.runtime.container.becoming import Becoming, lock_imports
 from engine.runtime.container.channel import Channel
 from engine.runtime.container.gate import wait_at
@@ -97,6 +97,7 @@ class _Init:
             attributes.set_affinity(cpus, "process.execCPUAffinity.initial")
         if self.inputs.entry is not None:
             enter(self.inputs.entry)
+            close_entry(self.inputs.entry)
         try:
             os.setsid()
             if self.plan.namespaces.has_new("cgroup"):
@@ -138,12 +139,14 @@ class _Init:
             self.channel.expect("go")
         hooks = self.plan.config.hooks
         if hooks.create_container:
-            run_hooks(hooks.create_container, self._state("creating"), "createContainer")
+            bundle = os.fsencode(self.inputs.state["bundle"])
+            cwd = bundle if os.access(bundle, os.X_OK) else b"/"
+            run_hooks(hooks.create_container, self._state("creating"), "createContainer", cwd)
 
     def enter(self) -> None:
         """Everything that still needs the host's files; then the container's root."""
         keyring = b"_ses." + os.fsencode(self.inputs.state["id"])
-        self.becoming.prepare(keyring, self._warn)
+        self.becoming.prepare(keyring, self._warn, self.rootfs.root_fd)
         if self.plan.program.process.terminal:
             self.becoming.open_terminal(
                 self.rootfs.root_fd, self.inputs.console_fd, self.rootfs.bind_console

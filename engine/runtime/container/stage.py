@@ -32,9 +32,14 @@ def run_stage(
     """Join, clone a sibling that runs `init`, tell its pid on `channel`, end."""
     try:
         flags = plan.new & ~processes.CLONE_NEWCGROUP
-        if not plan.has_new("user"):
+        new_user = plan.has_new("user")
+        if not new_user:
             # Not where maps are to be written: then the files for that would be root's.
             attributes.set_dumpable(False)
+        if cgroup_fd >= 0 and (plan.joined("user") or (plan.has_new("time") and new_user)):
+            # In another user namespace there is no right to begin in it; children inherit it.
+            _enter_cgroup(cgroup_fd)
+            cgroup_fd = -1
         join(joined)
         if plan.has_new("time"):
             flags = _enter_time(plan, channel, flags)
@@ -50,6 +55,17 @@ def run_stage(
     except OSError as e:
         channel.fail(refused("prepare namespaces", e))
     os._exit(0)
+
+
+def _enter_cgroup(cgroup_fd: int) -> None:
+    try:
+        fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=cgroup_fd)
+        try:
+            os.write(fd, b"0")
+        finally:
+            os.close(fd)
+    except OSError as e:
+        raise refused("enter the container's cgroup", e) from e
 
 
 def clone_hint(error: OSError) -> str:
