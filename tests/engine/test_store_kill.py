@@ -72,7 +72,7 @@ def test_killed_at_any_instant(
     driver: str, registry: ScriptedRegistry, names: list[str], tmp_path: Path
 ) -> None:
     chance = random.Random(driver)
-    for round_ in range(8):
+    for round_ in range(5):
         process = worker(tmp_path, driver, 30, round_, names)
         time.sleep(0.35 + chance.random() * 0.3)
         process.kill()
@@ -85,7 +85,7 @@ def test_killed_at_any_instant(
 def test_processes_at_once(registry: ScriptedRegistry, names: list[str], tmp_path: Path) -> None:
     """Pulls, removals and prunes of the same images by four processes: none fails, and what
     one has pulled is never taken apart by another."""
-    processes = [worker(tmp_path, "flat", 3, seed, names) for seed in range(4)]
+    processes = [worker(tmp_path, "flat", 2, seed, names) for seed in range(4)]
     ended = [(process.communicate(timeout=60)[0], process.returncode) for process in processes]
     assert [code for _, code in ended] == [0, 0, 0, 0]
     assert all(out for out, _ in ended)
@@ -119,8 +119,8 @@ def test_loss_of_power(registry: ScriptedRegistry, names: list[str], tmp_path: P
     # Seed 3 does not matter: each copy is taken at another instant of pulls and removals.
     process = worker(store_dir, "flat", 6, 3, names)
     copies = []
-    for number in range(4):
-        time.sleep(0.5)
+    for number in range(3):
+        time.sleep(0.4)
         target = tmp_path / f"copy{number}"
         copies.append(target)
         subprocess.run(["cp", "-a", str(store_dir), str(target)], capture_output=True)
