@@ -33,9 +33,10 @@ def run_stage(
     try:
         flags = plan.new & ~processes.CLONE_NEWCGROUP
         new_user = plan.has_new("user")
-        if not new_user:
-            # Not where maps are to be written: then the files for that would be root's.
-            attributes.set_dumpable(False)
+        attributes.set_dumpable(False)
+        if new_user and os.stat("/proc/self/uid_map").st_uid != os.geteuid():
+            # The files to write maps to would be root's, and whoever is to write them is not.
+            attributes.set_dumpable(True)
         if cgroup_fd >= 0 and (plan.joined("user") or (plan.has_new("time") and new_user)):
             # In another user namespace there is no right to begin in it; children inherit it.
             _enter_cgroup(cgroup_fd)
