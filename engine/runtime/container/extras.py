@@ -13,7 +13,8 @@ class Extras(Record):
     theirs goes to whoever launches the container.
     `forgiving`: limits are defaults of ours, and what cannot be set becomes a warning.
 
-    `die_with_creator`: the container is killed when the process that made it ends.
+    `die_with_creator`: the container is killed when the process that made it ends. `chroot`: a
+    container without a mount namespace is wanted, whose root is entered by chroot(2).
     """
 
     overlay: RootOverlay | None = None
@@ -21,3 +22,4 @@ class Extras(Record):
     profile: Filter | None = None
     forgiving: bool = False
     die_with_creator: bool = False
+    chroot: bool = False

@@ -23,7 +23,9 @@ from engine.runtime.kernel.links import raise_link
 from engine.runtime.process import attributes, command
 from engine.runtime.process.hooks import run_hooks
 from engine.runtime.record import Record
+from engine.runtime.rootfs.chroot import ChrootPlan, ChrootRoot
 from engine.runtime.rootfs.execute import Rootfs
+from engine.runtime.rootfs.model import RootfsPlan
 from engine.runtime.rootfs.sources import Sources
 
 TYPE_CHECKING = False
@@ -76,7 +78,7 @@ class _Init:
         self.inputs = inputs
         self.plan = inputs.plan
         self.channel = self.end = channel
-        self.rootfs = Rootfs(inputs.plan.rootfs, inputs.sources)
+        self.rootfs = make_root(inputs.plan.rootfs, inputs.sources)
         creator = inputs.creator_pidfd if inputs.plan.extras.die_with_creator else -1
         self.becoming = Becoming(inputs.plan.program, creator, inputs.first_closed)
 
@@ -149,7 +151,7 @@ class _Init:
         self.becoming.prepare(keyring, self._warn, self.rootfs.root_fd)
         if self.plan.program.process.terminal:
             self.becoming.open_terminal(
-                self.rootfs.root_fd, self.inputs.console_fd, self.rootfs.bind_console
+                self.rootfs.terminal_fd, self.inputs.console_fd, self.rootfs.bind_console
             )
         command.make_cwd(self.rootfs.root_fd, self.becoming.cwd)
         # From here on processes of the container may see this one; it runs the host's
@@ -182,6 +184,11 @@ class _Init:
 
     def _state(self, status: str) -> bytes:
         return encode({**self.inputs.state, "status": status, "pid": os.getpid()}).encode()
+
+
+def make_root(plan: RootfsPlan, sources: Sources) -> Rootfs | ChrootRoot:
+    """What makes the root that is planned."""
+    return ChrootRoot(plan, sources) if isinstance(plan, ChrootPlan) else Rootfs(plan, sources)
 
 
 def _plain(value: object) -> object:

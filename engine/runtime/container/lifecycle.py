@@ -12,6 +12,7 @@ from engine.runtime import jsontext
 from engine.runtime.cgroups import ending
 from engine.runtime.container import status as statuses
 from engine.runtime.container.create import make
+from engine.runtime.container.descendants import end_descendants
 from engine.runtime.container.extras import Extras
 from engine.runtime.container.gate import knock
 from engine.runtime.container.program import await_program, wait_for
@@ -184,6 +185,10 @@ def run(
         return 0
     code = wait_for(born.pid, born.pidfd, attend)
     os.close(born.pidfd)
+    # A process made for this container is left nothing that is not the container's.
+    alone = extras.die_with_creator and not made.plan.namespaces.has_new("pid")
+    if alone and made.cgroup is None and not end_descendants():
+        warn(f"processes of container {options.id} do not end")
     if not options.keep:
         try:
             delete(runtime, options.id, force=True, warn=warn)

@@ -23,6 +23,7 @@ from engine.runtime.container.program_plan import (
 )
 from engine.runtime.errors import Unsupported
 from engine.runtime.record import Record
+from engine.runtime.rootfs.chroot import plan_chroot
 from engine.runtime.rootfs.model import RootfsFacts, RootfsPlan
 from engine.runtime.rootfs.plan import plan_rootfs
 from engine.runtime.spec.model import Config, IdMapping, Process
@@ -64,7 +65,8 @@ def plan_container(
     """The plan; pure. Raises InvalidConfig or Unsupported."""
     linux = config.linux
     namespaces = plan_namespaces(linux)
-    if not namespaces.has_new("mount") and not namespaces.joined("mount"):
+    separate = namespaces.has_new("mount") or namespaces.joined("mount")
+    if not separate and not extras.chroot:
         raise Unsupported(
             "linux.namespaces has no mount namespace",
             hint="without one, the container's mounts would be made on the host",
@@ -92,10 +94,16 @@ def plan_container(
         hooks=bool(config.hooks.start_container),
     )
     facts, notes = _rootfs_facts(config, options, host, namespaces, cgroup, extras)
+    rootfs: RootfsPlan
+    if separate:
+        rootfs = plan_rootfs(config, facts)
+    else:
+        rootfs = plan_chroot(config, facts)
+        notes = (rootfs.warning,) if rootfs.warning else ()
     return ContainerPlan(
         config=config,
         namespaces=namespaces,
-        rootfs=plan_rootfs(config, facts),
+        rootfs=rootfs,
         cgroup=cgroup,
         program=program,
         extras=extras,

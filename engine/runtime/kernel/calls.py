@@ -37,6 +37,7 @@ _ARCH_NUMBERS = {
         "execveat": 322,
         "rt_sigaction": 13,
         "execve": 59,
+        "clone": 56,
     },
     "aarch64": {
         "keyctl": 219,
@@ -52,6 +53,7 @@ _ARCH_NUMBERS = {
         "execveat": 281,
         "rt_sigaction": 134,
         "execve": 221,
+        "clone": 220,
     },
 }
 MACHINE = os.uname().machine

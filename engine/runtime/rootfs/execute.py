@@ -54,6 +54,11 @@ class Rootfs:
         self._targets: Targets | None = None
         self._late: list[int] = []
 
+    @property
+    def terminal_fd(self) -> int:
+        """The root whose /dev/pts a terminal comes from."""
+        return self.root_fd
+
     def take_root(self) -> None:
         """Cut the mount namespace off from the host's and attach the root file system, which is
         "/" only after `enter`."""

@@ -51,6 +51,7 @@ def to_document(request: LaunchRequest) -> dict[str, Any]:
     profile = request.extras.profile
     document["profile"] = None if profile is None else _filter_document(profile)
     document["forgiving"] = request.extras.forgiving
+    document["chroot"] = request.extras.chroot
     return document
 
 
@@ -72,6 +73,7 @@ def from_document(document: dict[str, Any]) -> LaunchRequest:
             filters=tuple(_filter(value) for value in document.pop("filters")),
             profile=None if (profile := document.pop("profile")) is None else _filter(profile),
             forgiving=bool(document.pop("forgiving")),
+            chroot=bool(document.pop("chroot")),
             die_with_creator=True,
         )
         return LaunchRequest(**document, extras=extras)
