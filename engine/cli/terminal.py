@@ -31,17 +31,20 @@ IFLAG, OFLAG, CFLAG, LFLAG, CC = 0, 1, 2, 3, 6
 class Relay:
     """The terminals of one program: made before it, served while it runs."""
 
-    def __init__(self) -> None:
-        """Raises InvalidConfig if the caller has no terminal, KernelRefused."""
+    def __init__(self, *, keys: bool = True, required: bool = True) -> None:
+        """`keys` says whether what is typed goes to the program: if not, the caller's terminal
+        stays as it is, and keys such as Ctrl-C are signals. Raises InvalidConfig if the caller
+        has no terminal and one is `required`, KernelRefused."""
         self.opened = -1
-        self.console = self._find_console()
+        self.console = self._find_console(required)
         self.ours, self.theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self.master = -1
         self.saved: list[Any] | None = None
         self.poll: select.poll | None = None
         self.keys = b""
         self.shown = b""
-        self.stdin_open = True
+        self.raw = keys and os.isatty(STDIN)
+        self.stdin_open = keys
         self.stdout_open = True
         self.master_open = False
 
@@ -50,13 +53,15 @@ class Relay:
         """The end of the socket that the container's side sends the master to."""
         return self.theirs.fileno()
 
-    def _find_console(self) -> int:
+    def _find_console(self, required: bool) -> int:
         for fd in (STDERR, STDOUT, STDIN):
             if os.isatty(fd):
                 return fd
         try:
             self.opened = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError as e:
+            if not required:
+                return -1
             raise InvalidConfig(
                 f"{NO_TERMINAL}: open /dev/tty: {os.strerror(e.errno or 0).lower()}",
                 hint="run it in a terminal, name a console socket, or set process.terminal false",
@@ -72,8 +77,9 @@ class Relay:
             os.set_blocking(self.master, False)
             keep_newlines(self.master)
             self.resize()
-            self.saved = termios.tcgetattr(self.console)
-            termios.tcsetattr(self.console, termios.TCSANOW, raw_mode(self.saved))
+            if self.raw:
+                self.saved = termios.tcgetattr(self.console)
+                termios.tcsetattr(self.console, termios.TCSANOW, raw_mode(self.saved))
         except (OSError, termios.error) as e:
             raise refused("set up the terminal", OSError(*e.args)) from e
         self._wait_for_more()
@@ -93,6 +99,8 @@ class Relay:
     def resize(self) -> None:
         """Give the container's terminal the size of the caller's; a size that cannot be had is
         no reason to end."""
+        if self.console < 0:
+            return
         try:
             size = fcntl.ioctl(self.console, termios.TIOCGWINSZ, bytes(8))
             fcntl.ioctl(self.master, termios.TIOCSWINSZ, size)

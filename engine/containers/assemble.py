@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from engine.containers.devices import NO_DEVICES, DevicePlan
 from engine.containers.limits import resources, rlimits
-from engine.containers.options import ImageDefaults, RunOptions
+from engine.containers.options import ImageDefaults, RunOptions, Volume
 from engine.containers.security import SecurityPlan
 from engine.network.model import NetworkPlan
 from engine.runtime.process.users import ResolvedUser
@@ -18,6 +19,7 @@ from imgtools.errors import InvalidInput
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OCI_VERSION = "1.0.2"
+VARIABLES = MappingProxyType({"TERM": "xterm", "container": "oci"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +28,11 @@ class Setting:
 
     `pid_namespace` says whether it gets PIDs of its own, `own_hostname` whether `hostname` can
     be set, or is the one there is; `single` that there is one id only.
-    `files` are host files to be bound over files of the container, by destination. `hard` are
-    this process's hard limits by name, `network` the plan of its network.
+    `groups` are the ids of further groups, `devices` what it has of the host's devices,
+    `network` the plan of its network. `files` are host files to be bound over files of the
+    container, by destination. `hard` are this process's hard limits by name, `may_raise`
+    whether it can set higher ones. `variables` are those of every container beside PATH,
+    HOSTNAME and HOME.
     """
 
     container_id: str
@@ -38,8 +43,12 @@ class Setting:
     pid_namespace: bool = True
     own_hostname: bool = True
     single: bool = False
+    groups: tuple[int, ...] = ()
+    devices: DevicePlan = NO_DEVICES
     files: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     hard: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    may_raise: bool = False
+    variables: Mapping[str, str] = field(default_factory=lambda: VARIABLES)
     cgroups_path: str = ""
 
 
@@ -53,13 +62,13 @@ def assemble(image: ImageDefaults, options: RunOptions, setting: Setting) -> dic
             "uid": user.uid,
             "gid": user.gid,
             "umask": 0o022,
-            "additionalGids": [] if setting.single else _groups(user, options),
+            "additionalGids": [] if setting.single else _groups(setting),
         },
         "args": list(command(image, options)),
         "env": list(environment(image, options, setting)),
         "cwd": options.workdir or image.workdir or "/",
         "capabilities": setting.security.capabilities,
-        "rlimits": rlimits(options.limits, setting.hard),
+        "rlimits": rlimits(options.limits, setting.hard, may_raise=setting.may_raise),
         # With a single id set-id programs gain nothing, and the emulation of others needs it.
         "noNewPrivileges": options.security.no_new_privileges or setting.single,
     }
@@ -76,7 +85,8 @@ def assemble(image: ImageDefaults, options: RunOptions, setting: Setting) -> dic
         "annotations": dict(options.annotations),
         "linux": {
             "namespaces": _namespaces(setting),
-            "resources": resources(options.limits),
+            "devices": list(setting.devices.nodes),
+            "resources": _resources(options, setting),
             "maskedPaths": list(setting.security.masked_paths),
             "readonlyPaths": list(setting.security.readonly_paths),
             "cgroupsPath": setting.cgroups_path,
@@ -98,7 +108,7 @@ def command(image: ImageDefaults, options: RunOptions) -> tuple[str, ...]:
 
 def environment(image: ImageDefaults, options: RunOptions, setting: Setting) -> tuple[str, ...]:
     """Defaults, then the image's variables, then those that were asked for; a name once."""
-    found = {"PATH": PATH, "TERM": "xterm", "container": "oci", "HOSTNAME": setting.hostname}
+    found = {"PATH": PATH, **setting.variables, "HOSTNAME": setting.hostname}
     for entry in image.env:
         name, _, value = entry.partition("=")
         found[name] = value
@@ -111,8 +121,8 @@ def environment(image: ImageDefaults, options: RunOptions, setting: Setting) -> 
     return tuple(f"{name}={value}" for name, value in found.items())
 
 
-def _groups(user: ResolvedUser, options: RunOptions) -> list[int]:
-    return list(dict.fromkeys((*user.additional_gids, *options.group_add)))
+def _groups(setting: Setting) -> list[int]:
+    return list(dict.fromkeys((*setting.user.additional_gids, *setting.groups)))
 
 
 def _namespaces(setting: Setting) -> list[dict[str, str]]:
@@ -124,13 +134,55 @@ def _namespaces(setting: Setting) -> list[dict[str, str]]:
     return [{"type": kind} for kind in kinds]
 
 
+def _resources(options: RunOptions, setting: Setting) -> dict[str, Any]:
+    found = resources(options.limits)
+    if setting.devices.rules:
+        found["devices"] = list(setting.devices.rules)
+    return found
+
+
 def _mounts(options: RunOptions, setting: Setting) -> list[dict[str, Any]]:
+    mounts = _system_mounts(options)
+    mounts += _file_mounts(options, setting)
+    mounts += map(dict, setting.devices.mounts)
+    for tmpfs in options.tmpfs:
+        words = ["nosuid", "nodev", "rw", "tmpcopyup", *tmpfs.options]
+        if "notmpcopyup" in words:
+            words.remove("tmpcopyup")
+        mounts.append(_mount(tmpfs.destination, "tmpfs", "tmpfs", words))
+    return mounts + [_volume_mount(volume) for volume in options.volumes]
+
+
+def _volume_mount(volume: Volume) -> dict[str, Any]:
+    words = list(volume.options)
+    if "bind" not in words:
+        words.insert(0, "rbind")
+    if not any(word.endswith(("private", "shared", "slave")) for word in words):
+        words.append("rprivate")
+    # What is set-uid there belongs to people of the host.
+    words += [word for word in ("nosuid", "nodev") if word[2:] not in words]
+    return _mount(volume.destination, "bind", volume.source, words)
+
+
+def _file_mounts(options: RunOptions, setting: Setting) -> list[dict[str, Any]]:
+    """The files that are ours, but for those that a volume is put in the place of."""
+    taken = {volume.destination for volume in options.volumes}
+    words = ["bind", "rprivate", "nosuid", "nodev", *(["ro"] if options.read_only else [])]
+    return [
+        _mount(destination, "bind", source, words)
+        for destination, source in setting.files.items()
+        if destination not in taken
+    ]
+
+
+def _system_mounts(options: RunOptions) -> list[dict[str, Any]]:
     nosuid = ["nosuid", "noexec", "nodev"]
     shm = f"size={options.limits.shm_size}"
+    view = "rw" if options.security.privileged else "ro"
     mounts = [
-        _mount("/proc", "proc", "proc", nosuid),
+        _mount("/proc", "proc", "proc", [*nosuid, *options.security.proc_options]),
         _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        _mount("/sys", "sysfs", "sysfs", [*nosuid, "ro"]),
+        _mount("/sys", "sysfs", "sysfs", [*nosuid, view]),
         _mount(
             "/dev/pts",
             "devpts",
@@ -139,32 +191,11 @@ def _mounts(options: RunOptions, setting: Setting) -> list[dict[str, Any]]:
         ),
         _mount("/dev/mqueue", "mqueue", "mqueue", nosuid),
         _mount("/dev/shm", "tmpfs", "shm", [*nosuid, "mode=1777", shm]),
-        _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*nosuid, "relatime", "ro"]),
+        _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*nosuid, "relatime", view]),
     ]
     if options.read_only:
         for path in ("/tmp", "/var/tmp", "/run"):
             mounts.append(_mount(path, "tmpfs", "tmpfs", ["rw", "nosuid", "nodev", "tmpcopyup"]))
-    taken = {volume.destination for volume in options.volumes}
-    for destination, source in setting.files.items():
-        if destination not in taken:
-            readonly = ["ro"] if options.read_only else []
-            mounts.append(
-                _mount(
-                    destination, "bind", source, ["bind", "rprivate", "nosuid", "nodev", *readonly]
-                )
-            )
-    for tmpfs in options.tmpfs:
-        words = ["nosuid", "nodev", "rw", "noexec", "mode=1777", *tmpfs.options]
-        mounts.append(_mount(tmpfs.destination, "tmpfs", "tmpfs", words))
-    for volume in options.volumes:
-        words = list(volume.options)
-        if "bind" not in words:
-            words.insert(0, "rbind")
-        if not any(word.endswith(("private", "shared", "slave")) for word in words):
-            words.append("rprivate")
-        # What is set-uid there belongs to people of the host.
-        words += [word for word in ("nosuid", "nodev") if word[2:] not in words]
-        mounts.append(_mount(volume.destination, "bind", volume.source, words))
     return mounts
 
 

@@ -1,33 +1,18 @@
 """The foreground of a running container: its streams, the caller's signals, its end.
 
 One loop without threads. Signals are passed on to the container's first process; since that
-may ignore them as PID 1, a second Ctrl-C or SIGTERM kills.
+may ignore them as PID 1, a second one that asks to stop kills.
 """
 
 from __future__ import annotations
 
-import os
 import select
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Protocol
 
-from engine.containers.streams import Pump, Streams
+from engine.containers.signals import STOPPING, Signals, Stopped
+from engine.containers.streams import Streams
 from engine.runtime.zygote.client import Running
-
-FORWARDED = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGALRM,
-    signal.SIGCONT,
-)
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
 
 class TerminalRelay(Protocol):
@@ -46,49 +31,25 @@ class TerminalRelay(Protocol):
         """Show what is left, and restore the caller's terminal."""
 
 
-class Signals:
-    """The caller's signals as numbers to be read from `fd`, while `caught` is active."""
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-
-    @property
-    def fd(self) -> int:
-        """Polls readable when there is a signal."""
-        return self._read
-
-    def take(self) -> bytes:
-        """The numbers of the signals that came."""
-        try:
-            return os.read(self._read, 256)
-        except BlockingIOError:
-            return b""
-
-    @contextmanager
-    def caught(self) -> Iterator[None]:
-        """Catch what is to be passed on, and SIGWINCH; what was in force comes back after."""
-        numbers = (*FORWARDED, signal.SIGWINCH)
-        before = {number: signal.signal(number, _noted) for number in numbers}
-        wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            os.close(self._read)
-            os.close(self._write)
-
-
-def _noted(number: int, frame: FrameType | None) -> None:
-    """Nothing: the number is in the pipe."""
+def await_start(running: Running, signals: Signals) -> None:
+    """Wait until the container's program is about to run. Raises Stopped for a signal that
+    asks to stop before that, and what made the container fail."""
+    poll = select.poll()
+    poll.register(running.fileno(), select.POLLIN)
+    poll.register(signals.fd, select.POLLIN)
+    while not running.pid and running.code is None:
+        ready = [fd for fd, _ in poll.poll()]
+        signals.check()
+        if running.fileno() in ready:
+            running.step()
+        else:
+            poll.unregister(signals.fd)  # It is only for later, and noted.
 
 
 def attend(
     running: Running, streams: Streams | None, relay: TerminalRelay | None, signals: Signals
 ) -> int:
-    """Serve a container until it has ended; its exit code. Raises what made it fail."""
-    running.wait_started()
+    """Serve a started container until it has ended; its exit code. Raises what made it fail."""
     poll = select.poll()
     poll.register(running.fileno(), select.POLLIN)
     poll.register(signals.fd, select.POLLIN)
@@ -97,10 +58,10 @@ def attend(
         relay.begin(poll)
     try:
         while running.code is None:
-            pumps = {} if streams is None else _register(poll, streams)
-            events = dict(poll.poll())
-            for number in signals.take() if signals.fd in events else b"":
+            for number in signals.take():
                 stopped += _pass_on(number, running, relay, stopped)
+            pumps = {} if streams is None else streams.register(poll)
+            events = dict(poll.poll())
             for fd, pump in pumps.items():
                 poll.unregister(fd)
                 if fd in events:
@@ -111,24 +72,19 @@ def attend(
                 running.step()
     finally:
         if relay is not None:
-            relay.end()
+            _show_rest(relay, signals)
     if streams is not None:
-        streams.finish()
+        streams.finish(lambda: any(n in STOPPING for n in signals.take()), signals.fd)
     return running.code
 
 
-def _register(poll: select.poll, streams: Streams) -> dict[int, Pump]:
-    """Poll for what each direction waits for; those that are done are left out."""
-    found = {}
-    for pump in streams.pumps:
-        if not pump.done:
-            fd, events = pump.wants()
-            # Both outputs may be one file of ours; it is polled for the first, the other's turn
-            # comes when that has moved on.
-            if fd not in found:
-                poll.register(fd, events)
-                found[fd] = pump
-    return found
+def _show_rest(relay: TerminalRelay, signals: Signals) -> None:
+    try:
+        with signals.interruptible():
+            relay.end()
+    except Stopped:
+        # Nobody wants to see the rest; the container has ended as it has.
+        return
 
 
 def _pass_on(number: int, running: Running, relay: TerminalRelay | None, stopped: int) -> int:

@@ -31,9 +31,20 @@ class Tmpfs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device of the host, at `path` in the container; `access` is what a process may do with
+    it, of r, w and m (make nodes)."""
+
+    source: str
+    path: str
+    access: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Resource limits; memory in bytes, None for no limit. `memory_swap` is memory and swap
-    together, -1 unlimited. `cpus` is a number of processors."""
+    together, -1 unlimited. `cpus` is a number of processors. `ulimits` are (RLIMIT_ name, soft,
+    hard); `host_ulimits` leaves all others as this process has them."""
 
     memory: int | None = None
     memory_swap: int | None = None
@@ -42,6 +53,7 @@ class Limits:
     cpu_shares: int | None = None
     cpuset_cpus: str = ""
     ulimits: tuple[tuple[str, int, int], ...] = ()
+    host_ulimits: bool = False
     shm_size: int = 64 << 20
 
 
@@ -49,9 +61,9 @@ class Limits:
 class Security:
     """--security-opt, --cap-add, --cap-drop and --privileged, parsed.
 
-    `seccomp` is "" for the default profile, "unconfined", or the path of a profile. `mask` and
-    `unmask` are paths; an unmask of ALL leaves nothing masked. Labels and profiles are for
-    hosts that have the security module.
+    `seccomp` is "" for the default profile, "unconfined", or the path of a profile. `mask` are
+    paths, `unmask` patterns of them; an unmask of ALL leaves nothing masked. `proc_options` are
+    mount options of /proc. Labels and profiles are for hosts that have the security module.
     """
 
     cap_add: tuple[str, ...] = ()
@@ -60,6 +72,7 @@ class Security:
     no_new_privileges: bool = False
     mask: tuple[str, ...] = ()
     unmask: tuple[str, ...] = ()
+    proc_options: tuple[str, ...] = ()
     apparmor: str = ""
     label: str = ""
     privileged: bool = False
@@ -70,8 +83,8 @@ class RunOptions:
     """Everything that can be asked of one container.
 
     `command` replaces the image's Cmd, `entrypoint` (None: the image's) its Entrypoint; `env`
-    are NAME=VALUE. `hostname` "" is made from the container's id. `network` "" is the best
-    that there is. `pull` is containers' policy for the image.
+    are NAME=VALUE. `group_add` are names or numbers. `hostname` "" is made from the container's
+    id. `network` "" is the best that there is. `pull` is containers' policy for the image.
     """
 
     command: tuple[str, ...] = ()
@@ -80,13 +93,14 @@ class RunOptions:
     unset_env: tuple[str, ...] = ()
     workdir: str = ""
     user: str = ""
-    group_add: tuple[int, ...] = ()
+    group_add: tuple[str, ...] = ()
     hostname: str = ""
     name: str = ""
     interactive: bool = False
     terminal: bool = False
     volumes: tuple[Volume, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
+    devices: tuple[Device, ...] = ()
     network: str = ""
     dns: DnsOptions = field(default_factory=DnsOptions)
     add_hosts: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from engine.containers.options import Security
@@ -74,6 +75,9 @@ def parse_security(words: Sequence[str], security: Security) -> Security:
                 security = replace(security, unmask=(*security.unmask, *value.split(":")))
             case "systempaths" if value == "unconfined":
                 security = replace(security, unmask=("ALL",))
+            case "proc-opts" if value:
+                words_of = tuple(option for option in value.split(",") if option)
+                security = replace(security, proc_options=(*security.proc_options, *words_of))
             case _:
                 raise InvalidInput(f"invalid --security-opt {word!r}")
     if ":" in security.label:
@@ -135,9 +139,19 @@ def plan_security(
 def _paths(security: Security) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if security.privileged or "ALL" in (word.upper() for word in security.unmask):
         return tuple(security.mask), ()
-    unmasked = {path.rstrip("/") for path in security.unmask}
-    masked = [path for path in (*MASKED, *security.mask) if path not in unmasked]
-    return tuple(masked), tuple(path for path in READONLY if path not in unmasked)
+    masked = [path for path in MASKED if not _unmasked(path, security)]
+    readonly = [path for path in READONLY if not _unmasked(path, security)]
+    return (*masked, *security.mask), tuple(readonly)
+
+
+def _unmasked(path: str, security: Security) -> bool:
+    """Whether a path is one of --security-opt unmask; patterns count component by component."""
+    parts = path.split("/")
+    for pattern in security.unmask:
+        wanted = pattern.rstrip("/").split("/")
+        if len(wanted) == len(parts) and all(map(fnmatchcase, parts, wanted)):
+            return True
+    return False
 
 
 def _profile(

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import select
+import stat
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +28,8 @@ class Pump:
         self._source, self._sink = source, sink
         self._own = source if own_source else sink
         self._waiting = b""
+        # A regular file takes all there is, whatever poll says.
+        self._most = CHUNK if own_source and stat.S_ISREG(os.fstat(sink).st_mode) else ATOMIC
 
     @property
     def done(self) -> bool:
@@ -40,7 +44,7 @@ class Pump:
         """Move what can be moved now: called when what is wanted is ready."""
         try:
             if self._waiting:
-                self._waiting = self._waiting[os.write(self._sink, self._waiting[:ATOMIC]) :]
+                self._waiting = self._waiting[os.write(self._sink, self._waiting[: self._most]) :]
             else:
                 self._waiting = os.read(self._source, CHUNK)
                 if not self._waiting:
@@ -50,18 +54,6 @@ class Pump:
         except OSError:
             # A reader that is gone, or a terminal that was closed: this direction is over.
             self.close()
-
-    def drain(self) -> None:
-        """Move what is left in a pipe that nobody is to write to any more."""
-        while not self.done:
-            fd, events = self.wants()
-            poll = select.poll()
-            poll.register(fd, events)
-            # What is in the pipe is ready at once; a writer that escaped is not waited for.
-            if not poll.poll(None if events == OUT else 0):
-                self.close()
-            else:
-                self.step()
 
     def close(self) -> None:
         """End this direction; safe to call twice."""
@@ -75,23 +67,36 @@ class Streams:
 
     def __init__(self, *, interactive: bool) -> None:
         """Without `interactive` the container reads /dev/null."""
-        self.pumps: list[Pump] = []
-        self._output: list[Pump] = []
+        self._pumps: list[Pump] = []
         theirs: list[int] = []
         if interactive:
             read_end, write_end = os.pipe2(os.O_CLOEXEC)
             # A container that does not read must not stop us from reading its output.
             os.set_blocking(write_end, False)
             theirs.append(read_end)
-            self.pumps.append(Pump(0, write_end, own_source=False))
+            self._pumps.append(Pump(0, write_end, own_source=False))
         else:
             theirs.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        self._input = tuple(self._pumps)
         for number in (1, 2):
+            if number == 2 and one_file(1, 2):
+                # Through two pipes what is written in turns would come in another order.
+                theirs.append(os.dup(theirs[1]))
+                continue
             read_end, write_end = os.pipe2(os.O_CLOEXEC)
             theirs.append(write_end)
-            self._output.append(Pump(read_end, number, own_source=True))
-        self.pumps += self._output
+            self._pumps.append(Pump(read_end, number, own_source=True))
         self.theirs: tuple[int, int, int] = (theirs[0], theirs[1], theirs[2])
+
+    def register(self, poll: select.poll) -> dict[int, Pump]:
+        """Poll for what each direction waits for; those that are done are left out."""
+        found = {}
+        for pump in self._pumps:
+            if not pump.done:
+                fd, events = pump.wants()
+                poll.register(fd, events)
+                found[fd] = pump
+        return found
 
     def release(self) -> None:
         """Close the container's ends here; safe to call twice."""
@@ -99,16 +104,30 @@ class Streams:
             os.close(fd)
         self.theirs = (-1, -1, -1)
 
-    def finish(self) -> None:
-        """After the container's end: pass on all that it has written."""
-        for pump in self._output:
-            pump.drain()
-        self.close()
+    def finish(self, stop: Callable[[], bool], stop_fd: int) -> None:
+        """After the container's end: pass on all that it has written. While a slow reader is
+        waited for, `stop_fd` polls readable when `stop` shall be asked whether to give up."""
+        for pump in self._input:
+            pump.close()
+        poll = select.poll()
+        poll.register(stop_fd, IN)
+        while pumps := self.register(poll):
+            # What is in a pipe is ready at once; a writer that escaped is not waited for.
+            idle = any(pump.wants()[1] == IN for pump in pumps.values())
+            events = dict(poll.poll(0 if idle else None))
+            for fd, pump in pumps.items():
+                poll.unregister(fd)
+                if fd in events:
+                    pump.step()
+                elif pump.wants()[1] == IN:
+                    pump.close()
+            if stop_fd in events and stop():
+                return
 
     def close(self) -> None:
         """Close everything; safe to call twice."""
         self.release()
-        for pump in self.pumps:
+        for pump in self._pumps:
             pump.close()
 
     def __enter__(self) -> Self:
@@ -121,3 +140,31 @@ class Streams:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def one_file(first: int, second: int) -> bool:
+    """Whether what is written to two descriptors comes in the order of writing: they are one
+    pipe or terminal, or a regular file opened once, or for appending only."""
+    one, other = os.fstat(first), os.fstat(second)
+    if (one.st_dev, one.st_ino) != (other.st_dev, other.st_ino):
+        return False
+    if not stat.S_ISREG(one.st_mode):
+        return True
+    import fcntl
+
+    flags = [fcntl.fcntl(fd, fcntl.F_GETFL) for fd in (first, second)]
+    if all(flag & os.O_APPEND for flag in flags):
+        return True
+    return flags[0] == flags[1] and _share_position(first, second)
+
+
+def _share_position(first: int, second: int) -> bool:
+    """Whether moving in one file moves in the other, because both are one opened file."""
+    here = os.lseek(first, 0, os.SEEK_CUR)
+    if os.lseek(second, 0, os.SEEK_CUR) != here:
+        return False
+    moved = os.lseek(first, here + 1, os.SEEK_SET)
+    try:
+        return os.lseek(second, 0, os.SEEK_CUR) == moved
+    finally:
+        os.lseek(first, here, os.SEEK_SET)

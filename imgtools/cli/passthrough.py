@@ -24,9 +24,27 @@ class PassThroughCommand(VerbCommand):
         by_name = {name: option for option in options for name in option.opts}
         position = 0
         while position < len(args) and args[position].startswith("-") and args[position] != "-":
-            if args[position] == "--":
+            word = args[position]
+            if word == "--":
                 break
-            option = by_name.get(args[position])
-            takes_next = option is not None and not option.is_flag
-            position += 2 if takes_next and not isinstance(option, GoBool) else 1
+            if word.startswith("--"):
+                takes_next = _takes_value(by_name.get(word))
+            else:
+                takes_next = _cluster_takes_next(word[1:], by_name)
+            position += 2 if takes_next else 1
         return min(position, len(args))
+
+
+def _takes_value(option: click.Option | None) -> bool:
+    return option is not None and not option.is_flag and not isinstance(option, GoBool)
+
+
+def _cluster_takes_next(letters: str, by_name: dict[str, click.Option]) -> bool:
+    """Whether the value of the last of `-itv` is the next word; in `-ite=x` it is not."""
+    for index, letter in enumerate(letters):
+        option = by_name.get(f"-{letter}")
+        if option is None:
+            return False
+        if _takes_value(option):
+            return index == len(letters) - 1
+    return False

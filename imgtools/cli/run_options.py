@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from engine.containers.options import Limits, RunOptions, Security
 
 UNLIMITED = (1 << 64) - 1
-_SIZE = re.compile(r"(\d{1,15})([bkmgtp]?)(?:i?b)?", re.IGNORECASE)
-_GID = click.IntRange(0, (1 << 32) - 2)
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([bkmgtp]?)(?:i?b)?", re.IGNORECASE)
 _POWERS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
@@ -34,13 +33,15 @@ def run_flags(function: Any) -> Any:
                      help="Leave out a variable of the image."),
         click.option("--volume", "-v", multiple=True, metavar="SOURCE:DESTINATION[:OPTIONS]",
                      help="Show a directory or file of the host in the container."),
+        click.option("--device", multiple=True, metavar="SOURCE[:PATH[:ACCESS]]",
+                     help="Show a device of the host in the container."),
         click.option("--tmpfs", multiple=True, metavar="DESTINATION[:OPTIONS]",
                      help="Mount an empty file system in memory."),
         click.option("--workdir", "-w", default="", metavar="DIR", help="Working directory."),
         click.option("--user", "-u", default="", metavar="USER[:GROUP]",
                      help="User, by name or number."),
-        click.option("--group-add", multiple=True, type=_GID, metavar="GID",
-                     help="A further group."),
+        click.option("--group-add", multiple=True, metavar="GROUP",
+                     help="A further group, by name or number."),
         go_bool("--rm", default=True, help="Remove the container when it ends (always done)."),
         click.option("--name", default="", metavar="NAME", help="A name for the container."),
         click.option("--hostname", default="", metavar="NAME", help="Host name."),
@@ -60,7 +61,7 @@ def run_flags(function: Any) -> Any:
         click.option("--memory-swap", metavar="SIZE", help="Limit of memory and swap; -1: none."),
         click.option("--pids-limit", type=click.IntRange(-1), metavar="N",
                      help="Limit of processes; -1: none."),
-        click.option("--cpus", type=click.FloatRange(0.01), metavar="N",
+        click.option("--cpus", type=click.FloatRange(0, 4096), metavar="N",
                      help="Limit of processors, such as 1.5."),
         click.option("--cpu-shares", type=click.IntRange(2, 262144), metavar="N",
                      help="Weight among others."),
@@ -87,7 +88,7 @@ def run_options(
     """Take the values of `run_flags` out of `kwargs`; `env` is the caller's environment and
     `directory` where relative volumes begin. Raises InvalidInput, Unsupported, StorageError."""
     from engine.containers.options import RunOptions
-    from engine.containers.volumes import parse_tmpfs, parse_volume
+    from engine.containers.volumes import parse_device, parse_tmpfs, parse_volume
     from engine.network.model import DnsOptions
 
     if not kwargs.pop("rm"):
@@ -108,6 +109,7 @@ def run_options(
         interactive=kwargs.pop("interactive"),
         terminal=kwargs.pop("tty"),
         volumes=tuple(parse_volume(text, directory) for text in kwargs.pop("volume")),
+        devices=tuple(parse_device(text) for text in kwargs.pop("device")),
         tmpfs=tuple(parse_tmpfs(text) for text in kwargs.pop("tmpfs")),
         network=kwargs.pop("network"),
         dns=DnsOptions(
@@ -149,14 +151,17 @@ def _limits(kwargs: dict[str, Any]) -> Limits:
     if memory is not None and swap is not None and 0 <= swap < memory:
         raise InvalidInput("--memory-swap is memory and swap together: less than --memory")
     shm = _size(kwargs.pop("shm_size"), "--shm-size")
+    ulimits = list(kwargs.pop("ulimit"))
+    host = "host" in ulimits
     found = Limits(
-        memory=memory,
+        memory=memory or None,
         memory_swap=swap,
         pids=kwargs.pop("pids_limit"),
         cpus=kwargs.pop("cpus"),
         cpu_shares=kwargs.pop("cpu_shares"),
         cpuset_cpus=kwargs.pop("cpuset_cpus"),
-        ulimits=tuple(_ulimit(text) for text in kwargs.pop("ulimit")),
+        ulimits=tuple(_ulimit(text) for text in ulimits if text != "host"),
+        host_ulimits=host,
     )
     if shm is None:
         return found
@@ -174,11 +179,15 @@ def _size(text: str | None, option: str) -> int | None:
     found = _SIZE.fullmatch(text)
     if not found:
         raise InvalidInput(f"{option} {text}: expected a size such as 512m")
-    factor: int = 1024 ** _POWERS[found[2].lower()]
-    return int(found[1]) * factor
+    factor = 1 << (10 * _POWERS[found[2].lower()])
+    whole, _, part = found[1].partition(".")
+    divisor: int = 10 ** len(part)
+    return int(whole) * factor + int(part or 0) * factor // divisor
 
 
 def _ulimit(text: str) -> tuple[str, int, int]:
+    from engine.runtime.process.rlimits import NAMES
+
     name, sign, values = text.partition("=")
     soft, _, hard = values.partition(":")
     if not sign or not name.isalpha():
@@ -188,20 +197,25 @@ def _ulimit(text: str) -> tuple[str, int, int]:
         if value not in ("-1", "unlimited") and not (value.isascii() and value.isdigit()):
             raise InvalidInput(f"--ulimit {text}: {value!r} is not a number")
         numbers.append(UNLIMITED if value in ("-1", "unlimited") else int(value))
-    return f"RLIMIT_{name.upper()}", numbers[0], numbers[1]
+    found = f"RLIMIT_{name.upper()}"
+    if found not in NAMES:
+        raise InvalidInput(f"--ulimit {text}: there is no limit {name!r}")
+    if numbers[0] > numbers[1]:
+        raise InvalidInput(f"--ulimit {text}: the soft limit is above the hard one")
+    return found, numbers[0], numbers[1]
 
 
 def _entrypoint(text: str | None) -> tuple[str, ...] | None:
+    """A JSON list of texts; anything else is one word, as for podman and docker."""
     if text is None:
         return None
     if text.startswith("["):
         try:
             words = json.loads(text)
-        except ValueError as e:
-            raise InvalidInput(f"--entrypoint {text}: not a JSON list: {e}") from e
-        if not all(isinstance(word, str) for word in words):
-            raise InvalidInput(f"--entrypoint {text}: expected a list of texts")
-        return tuple(words)
+        except ValueError:
+            words = [None]
+        if all(isinstance(word, str) for word in words):
+            return tuple(words)
     return (text,) if text else ()
 
 
@@ -209,14 +223,8 @@ def _environment(
     files: Sequence[str], entries: Sequence[str], env: Mapping[str, str]
 ) -> tuple[str, ...]:
     found = []
-    for path in files:
-        try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                lines = [line.rstrip("\n") for line in file]
-        except OSError as e:
-            raise StorageError(f"{path}: {(e.strerror or '').lower()}", path=path) from e
-        entries = [*(x for x in lines if x.strip() and not x.lstrip().startswith("#")), *entries]
-    for entry in entries:
+    lines = [line for path in files for line in _env_file(path)]
+    for entry in (*lines, *entries):
         name, sign, _ = entry.partition("=")
         if not name:
             raise InvalidInput(f"--env {entry}: expected NAME or NAME=VALUE")
@@ -227,6 +235,19 @@ def _environment(
         elif name in env:
             found.append(f"{name}={env[name]}")
     return tuple(found)
+
+
+def _env_file(path: str) -> list[str]:
+    """The entries of an --env-file: a line each, comments and empty lines left out. As podman
+    does, white space before a name goes, quotes stay."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line.rstrip("\n").lstrip() for line in file]
+    except OSError as e:
+        raise StorageError(f"--env-file {path}: {(e.strerror or '').lower()}", path=path) from e
+    if any("\0" in line for line in lines):
+        raise InvalidInput(f"--env-file {path}: it is no text")
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _name(name: str) -> str:

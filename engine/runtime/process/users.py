@@ -81,7 +81,7 @@ def resolve_user(root_fd: int, text: str) -> ResolvedUser:
             shown = _shown(user_part)
             raise InvalidConfig(f"unable to find user {shown}: no matching entries in passwd file")
         user = _User(name=b"", uid=number, gid=0, home=b"/")
-    gid = _group_id(root_fd, group_part) if group_part else user.gid
+    gid = resolve_group(root_fd, group_part) if group_part else user.gid
     others: tuple[int, ...] = ()
     if user.name and not group_part:
         others = tuple(group.gid for group in _groups(root_fd) if user.name in group.members)
@@ -113,7 +113,8 @@ def parse_id(text: str) -> int | None:
     return int(text)
 
 
-def _group_id(root_fd: int, text: str) -> int:
+def resolve_group(root_fd: int, text: str) -> int:
+    """The id of a group, by name or decimal number; raises as `resolve_user`."""
     number = parse_id(text)
     if number is not None:
         return number

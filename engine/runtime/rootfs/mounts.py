@@ -129,9 +129,11 @@ class Mounter:
             os.close(fd)
 
     def _copy_up(self, step: MountStep, fd: int) -> None:
+        known = len(self._targets.made)
         source = self._targets.directory(step.destination)
         try:
-            copy_up(source, fd)
+            if len(self._targets.made) == known:
+                copy_up(source, fd)
         except OSError as e:
             raise refused("copy what the root has there", e) from e
         finally:

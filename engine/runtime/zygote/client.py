@@ -7,7 +7,7 @@ import select
 
 from engine.runtime import jsontext
 from engine.runtime.container.channel import Channel, pair
-from engine.runtime.errors import Failure, refused
+from engine.runtime.errors import refused
 from engine.runtime.zygote.request import LaunchRequest, to_document
 
 TYPE_CHECKING = False
@@ -108,7 +108,7 @@ class Running:
 
 
 class Zygote:
-    """One launcher. Not for several threads at once."""
+    """One launcher. Each request is one packet, so several threads may ask it."""
 
     def __init__(self, pid: int, control: Channel) -> None:
         self._pid = pid
@@ -116,9 +116,10 @@ class Zygote:
 
     @classmethod
     def start(cls, python: str) -> Zygote:
-        """Start one with the interpreter `python`; raises KernelRefused, Failure.
+        """Start one with the interpreter `python`; raises KernelRefused.
 
-        It is in the namespaces of the caller, so enter the user namespace first.
+        It is in the namespaces of the caller, so enter the user namespace first. It gets ready
+        while the caller goes on; that it cannot is known when a container is asked for.
         """
         ours, theirs = pair()
         arguments = [python, "-I", "-S", "-X", "frozen_modules=on"]
@@ -136,13 +137,7 @@ class Zygote:
             raise refused(f"start {python}", e) from e
         finally:
             theirs.close()
-        zygote = cls(pid, ours)
-        try:
-            ours.expect("hello")
-        except Failure:
-            zygote.close()
-            raise
-        return zygote
+        return cls(pid, ours)
 
     def launch(
         self,
@@ -183,8 +178,8 @@ class Zygote:
         """Ask for no more, wait until all containers have ended; safe to call twice."""
         if self._pid:
             self._control.close()
-            os.waitpid(self._pid, 0)
-            self._pid = 0
+            pid, self._pid = self._pid, 0
+            os.waitpid(pid, 0)
 
     def __enter__(self) -> Self:
         return self

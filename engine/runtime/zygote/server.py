@@ -15,8 +15,9 @@ import select
 from engine.runtime import jsontext
 from engine.runtime.container import lifecycle
 from engine.runtime.container.channel import Channel
+from engine.runtime.container.descendants import end_descendants
 from engine.runtime.container.options import CreateOptions, RuntimeOptions
-from engine.runtime.errors import Damaged, Failure, NoSuchContainer
+from engine.runtime.errors import Damaged, Failure
 from engine.runtime.kernel import processes
 from engine.runtime.spec.parse import parse_config
 from engine.runtime.zygote.request import DESCRIPTORS, LaunchRequest, from_document
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 MAX_CONFIG = 16 << 20
-ABOVE = 512
 
 
 def serve(fd: int) -> NoReturn:
@@ -34,6 +34,7 @@ def serve(fd: int) -> NoReturn:
     control = Channel(fd)
     os.set_inheritable(fd, False)
     processes.prctl(processes.PR_SET_NAME, _name_address())
+    processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
     for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT):
         # The terminal's signals are for the engine, which ends us by closing our socket.
         _signal.signal(number, _signal.SIG_IGN)
@@ -45,7 +46,6 @@ def serve(fd: int) -> NoReturn:
     poll.register(control.fileno(), select.POLLIN)
     poll.register(read_end, select.POLLIN)
     open_to_requests = True
-    control.send({"type": "hello", "pid": os.getpid()})
     while open_to_requests or monitors:
         for ready, _ in poll.poll():
             if ready == read_end:
@@ -98,7 +98,7 @@ def _request(control: Channel, monitors: dict[int, LaunchRequest]) -> bool:
 
 
 def _reap(monitors: dict[int, LaunchRequest]) -> None:
-    """Collect monitors that ended, and clean up after those that were killed."""
+    """Collect monitors that ended, and clean up after those that could not do so."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -107,15 +107,20 @@ def _reap(monitors: dict[int, LaunchRequest]) -> None:
         if pid == 0:
             return
         request = monitors.pop(pid, None)
-        if request is not None and os.WIFSIGNALED(status):
-            runtime = RuntimeOptions(root=request.state_root, cgroup_manager=request.cgroup_manager)
-            try:
-                lifecycle.delete(runtime, request.id, force=True, warn=_ignore)
-            except NoSuchContainer:
-                continue
-            except Failure:
-                # The next start of the engine sweeps what could not be removed now.
-                continue
+        if request is not None and status:
+            _remove_rest(request)
+            # What a monitor had to look after is ours when it is gone.
+            end_descendants(keep=monitors)
+
+
+def _remove_rest(request: LaunchRequest) -> None:
+    """Remove what there may be of a container; what cannot be removed now, the engine finds
+    when it looks for what others have left."""
+    runtime = RuntimeOptions(root=request.state_root, cgroup_manager=request.cgroup_manager)
+    try:
+        lifecycle.delete(runtime, request.id, force=True, warn=_ignore)
+    except Failure:
+        return
 
 
 def _ignore(warning: str) -> None:
@@ -124,17 +129,23 @@ def _ignore(warning: str) -> None:
 
 def _monitor(request: LaunchRequest, fds: tuple[int, ...]) -> NoReturn:
     """Make the container, wait for it, tell how it ended."""
-    code = 1
+    left = 1
     _signal.set_wakeup_fd(-1)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    config_fd, channel_fd, *standard = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, ABOVE) for fd in fds]
+    # Above the numbers that the container's own descriptors are to have.
+    above = 3 + len(fds)
+    config_fd, channel_fd, *standard = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]
+    for fd in fds:
+        os.close(fd)
     channel = Channel(channel_fd)
     try:
         config = parse_config(jsontext.parse(_content(config_fd), "config.json"))
         terminal = config.process is not None and config.process.terminal
         console = standard.pop(3) if terminal and len(standard) > 3 else -1
+        os.close(config_fd)
         for number, fd in enumerate(standard):
             os.dup2(fd, number)
+            os.close(fd)
         runtime = RuntimeOptions(
             root=request.state_root,
             cgroup_manager=request.cgroup_manager,
@@ -158,14 +169,16 @@ def _monitor(request: LaunchRequest, fds: tuple[int, ...]) -> NoReturn:
             link=(lambda pid: _link(pid, channel)) if request.linked else None,
             tell=lambda kind, document, more: channel.send({"type": kind, **document}, more),
         )
+        left = 0
         channel.send({"type": "exited", "code": code})
     except Failure as e:
         channel.fail(e)
-    except BrokenPipeError:
-        code = 1
     except OSError as e:
+        # The engine may be gone: then there is nobody to be told.
         channel.fail(Failure(f"launch: {os.strerror(e.errno or 0).lower()}", errno=e.errno or 0))
-    os._exit(code)
+    if left:
+        _remove_rest(request)
+    os._exit(left)
 
 
 def _link(pid: int, channel: Channel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from imgtools.cli.passthrough import PassThroughCommand
 from imgtools.cli.run_options import run_flags, run_options
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess, store_flags
-from imgtools.errors import Error
+from imgtools.errors import Cancelled, Error, StorageError
 
 if TYPE_CHECKING:
     from engine.containers.options import RunOptions
@@ -24,14 +25,37 @@ if TYPE_CHECKING:
     from engine.probe.model import Kind
     from engine.storage.images import StoredImage
     from engine.storage.store import Store
+    from imgtools.spec.platform import Platform
     from imgtools.transport.options import RegistryOptions
 
 OUR_FAULT = 125
 
 
+class _RunCommand(PassThroughCommand):
+    """Exits as podman does where the container did not: 125, or as the error says."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As PassThroughCommand."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as e:
+            complain(e.format_message())
+            raise click.exceptions.Exit(OUR_FAULT) from e
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; the exit code."""
+        try:
+            return super().invoke(ctx)
+        except Cancelled:
+            raise
+        except Error as e:
+            complain(e.message + (f" ({e.hint})" if e.hint else ""))
+            return getattr(e, "code", OUR_FAULT)
+
+
 @click.command(
     "run",
-    cls=PassThroughCommand,
+    cls=_RunCommand,
     short_help="Run a command in a container of an image.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -47,24 +71,25 @@ def command(cli: Cli, /, words: tuple[str, ...], **kwargs: Any) -> int:
     has ended. The exit code is the command's, 128 and the signal's number if one ended it; 127
     if the command was not found, 126 if it could not be run, 125 for all other errors.
     """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        # A terminal that goes away is no reason to leave things behind.
+        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+    registry = registry_options(cli, "", kwargs)
+    access = StoreAccess(cli, kwargs)
+    options = run_options(kwargs, words[1:], os.environ, _directory())
+    return _run(cli, access, words[0], options, registry)
+
+
+def _directory() -> str:
     try:
-        registry = registry_options(cli, "", kwargs)
-        access = StoreAccess(cli, kwargs)
-        options = run_options(kwargs, words[1:], os.environ, os.getcwd())
-        return _run(cli, access, words[0], options, registry)
-    except Error as e:
-        if getattr(e, "code", None) is None:
-            complain(e.message + (f" ({e.hint})" if e.hint else ""))
-            return OUR_FAULT
-        complain(e.message)
-        return int(e.code)  # type: ignore[attr-defined]
+        return os.getcwd()
+    except OSError as e:
+        raise StorageError(f"current directory: {(e.strerror or '').lower()}", path=".") from e
 
 
 def _run(
     cli: Cli, access: StoreAccess, image: str, options: RunOptions, registry: RegistryOptions
 ) -> int:
-    from engine.containers.run import Engine, run_container
-    from engine.network.survey import survey_network
     from engine.probe.choose import require_isolation
     from engine.probe.survey import probe_host
     from engine.runtime.zygote.client import Zygote
@@ -74,21 +99,26 @@ def _run(
     # Probed before the user namespace is entered: inside, other things would be true.
     report = probe_host(probe_options(cli.settings, env, location.root), options.isolation)
     require_isolation(report.choice)
-    network = survey_network(search_path(env), join_problem=report.probe("join-namespaces").why)
     session = access.enter(_id_mode(options.isolation, report.choice.kind))
-    with Zygote.start(sys.executable) as zygote, access.open() as store:
-        engine = Engine(
-            store=store,
-            choice=report.choice,
-            session=session,
-            zygote=zygote,
-            network=network,
-            runroot=location.runroot,
-            cache=cli.settings.cache_dir and os.path.join(cli.settings.cache_dir, "seccomp"),
-            warn=warn,
-        )
-        found = _pull(cli, access, store, image, options, registry)
-        return _joined(engine, found, options, cli, run_container)
+    # It gets ready while we look for the image.
+    with Zygote.start(sys.executable) as zygote:
+        from engine.containers.run import Engine, run_container
+        from engine.network.survey import survey_network
+
+        join_problem = report.probe("join-namespaces").why
+        with access.open() as store:
+            engine = Engine(
+                store=store,
+                choice=report.choice,
+                session=session,
+                zygote=zygote,
+                network=survey_network(search_path(env), join_problem=join_problem),
+                runroot=location.runroot,
+                cache=cli.settings.cache_dir and os.path.join(cli.settings.cache_dir, "seccomp"),
+                warn=warn,
+            )
+            found = _pull(cli, access, store, image, options, registry)
+            return _joined(engine, found, options, cli, run_container)
 
 
 def _id_mode(asked: str | None, kind: Kind) -> IdMode | None:
@@ -96,6 +126,12 @@ def _id_mode(asked: str | None, kind: Kind) -> IdMode | None:
     if asked is None or kind == "chroot" or kind == "none":
         return None
     return kind
+
+
+def _platform(cli: Cli) -> Platform | None:
+    """The platform that was asked for; None for this machine's."""
+    asked = any(cli.values.get(f"override_{part}") for part in ("os", "arch", "variant"))
+    return cli.platform() if asked else None
 
 
 def _joined(
@@ -107,7 +143,9 @@ def _joined(
         return int(run_container(engine, image, options, task=task))
     from engine.cli.terminal import Relay
 
-    relay = Relay()
+    if options.interactive and not sys.stdin.isatty():
+        warn("standard input is not a terminal: -t and -i may not work together as expected")
+    relay = Relay(keys=options.interactive, required=False)
     try:
         return int(
             run_container(
@@ -130,7 +168,12 @@ def _pull(
     from imgtools.cli.progress import listener
     from imgtools.transport.options import SourceOptions
 
-    pull = PullOptions(policy=options.pull, source=SourceOptions(registry=registry))
+    pull = PullOptions(
+        policy=options.pull,
+        platform=_platform(cli),
+        source=SourceOptions(registry=registry),
+        check_name=cli.check_policy,
+    )
     with (
         listener(quiet=False, as_json=False) as progress,
         access.transports(warn=warn) as transports,

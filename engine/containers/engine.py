@@ -1,0 +1,47 @@
+"""What running containers takes, as one object, and how a run fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.ids.model import IdSession
+from engine.network.model import NetworkFacts
+from engine.probe.model import Choice
+from engine.runtime.errors import CommandNotExecutable, CommandNotFound, Failure
+from engine.runtime.zygote.client import Zygote
+from engine.storage.store import Store
+from imgtools.errors import Error
+
+NOT_FOUND, NOT_EXECUTABLE, OUR_FAULT = 127, 126, 125
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What running containers takes: the store, how containers are isolated here, whose ids
+    there are, the launcher, and where things of containers that run are kept.
+
+    `cache` holds compiled seccomp profiles, None for none.
+    """
+
+    store: Store
+    choice: Choice
+    session: IdSession
+    zygote: Zygote
+    network: NetworkFacts
+    runroot: str
+    cache: str | None
+    warn: Callable[[str], object]
+
+
+class RunFailed(Error):
+    """The container could not be run; `code` is the exit code of podman for that: 127 for a
+    command that is not there, 126 for one that cannot be executed, 125 for all else."""
+
+    def __init__(self, failure: Failure, *, hint: str = "") -> None:
+        super().__init__(failure.message, hint=failure.hint or hint or None)
+        self.code = OUR_FAULT
+        if isinstance(failure, CommandNotFound):
+            self.code = NOT_FOUND
+        elif isinstance(failure, CommandNotExecutable):
+            self.code = NOT_EXECUTABLE

@@ -1,0 +1,149 @@
+"""One container, from a snapshot to its program: what the launcher is asked for, and how the
+container's network is connected meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.containers.assemble import Setting, assemble
+from engine.containers.directory import NETWORK, state_root
+from engine.containers.engine import Engine
+from engine.containers.limits import is_default
+from engine.containers.options import ImageDefaults, RunOptions
+from engine.containers.security import SecurityPlan
+from engine.emulation.filters import fake_filter, record_filter
+from engine.network.attach import attach
+from engine.runtime.container.extras import Extras
+from engine.runtime.kernel.paths import Stub
+from engine.runtime.rootfs.model import RootOverlay
+from engine.runtime.rootfs.stubs import remove_stubs
+from engine.runtime.seccomp.cache import cached
+from engine.runtime.seccomp.filter import Filter
+from engine.runtime.zygote.client import Running
+from engine.runtime.zygote.request import LaunchRequest
+from engine.storage.options import RootMount, Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """A container that is about to be launched. `interruptible` is entered while its network
+    is connected, which may take long."""
+
+    setting: Setting
+    document: dict[str, Any]
+    request: LaunchRequest
+    interruptible: Callable[[], AbstractContextManager[None]] = field(default=nullcontext)
+
+
+def plan_launch(
+    engine: Engine,
+    options: RunOptions,
+    defaults: ImageDefaults,
+    setting: Setting,
+    snapshot: Snapshot,
+    directory: str,
+    interruptible: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Launch:
+    """Everything that the launcher is told. Raises InvalidInput."""
+    document = assemble(defaults, options, setting)
+    root = engine.store.snapshots.root_mount(snapshot)
+    if root.path:
+        document["root"]["path"] = root.path
+    request = LaunchRequest(
+        id=setting.container_id,
+        state_root=state_root(engine.runroot),
+        bundle=directory,
+        rootless=engine.session.in_user_namespace or os.geteuid() != 0,
+        no_pivot=engine.choice.root_change == "move",
+        linked=setting.network.private,
+        extras=Extras(
+            overlay=None if root.path else overlay(root),
+            profile=compiled_profile(setting.security, engine.cache),
+            filters=_emulation(engine, setting),
+            forgiving=is_default(options.limits),
+            die_with_creator=True,
+        ),
+    )
+    return Launch(setting=setting, document=document, request=request, interruptible=interruptible)
+
+
+def launch(
+    engine: Engine,
+    planned: Launch,
+    stdio: tuple[int, int, int],
+    undo: ExitStack,
+    console_fd: int = -1,
+) -> Running:
+    """Begin the container; what has to be undone is in `undo`. Raises Failure."""
+    directory = os.path.join(planned.request.bundle, NETWORK)
+
+    def link(pid: int) -> None:
+        with planned.interruptible():
+            undo.callback(attach(planned.setting.network, pid, directory).close)
+
+    return undo.enter_context(
+        engine.zygote.launch(
+            planned.request,
+            planned.document,
+            stdio,
+            console_fd=console_fd,
+            warn=engine.warn,
+            link=link,
+        )
+    )
+
+
+def remove_mount_points(engine: Engine, running: Running, snapshot: Snapshot) -> None:
+    """Take the files and directories that were made as mount points out of a snapshot that is
+    kept, unless the container has made something of them. Raises Failure, StorageError."""
+    found = running.info.get("stubs") or ()
+    if found:
+        with engine.store.snapshots.written(snapshot) as fd:
+            remove_stubs(fd, tuple(_stub(values) for values in found))
+
+
+def _stub(values: list[Any]) -> Stub:
+    path, *others, times = values
+    fields = dict(zip(Stub._fields, (bytes.fromhex(path), *others, tuple(times)), strict=True))
+    return Stub(**fields)
+
+
+def overlay(root: RootMount) -> RootOverlay:
+    """The same root in the runtime's words."""
+    return RootOverlay(
+        lower=tuple(os.fsencode(path) for path in root.lower),
+        upper=os.fsencode(root.upper),
+        work=os.fsencode(root.work),
+        userxattr=root.userxattr,
+        volatile=root.volatile,
+    )
+
+
+def compiled_profile(security: SecurityPlan, cache: str | None) -> Filter | None:
+    """The filter of a container's seccomp profile; kept in `cache`, because compiling takes as
+    long as launching."""
+    profile = security.seccomp
+    if profile is None:
+        return None
+    machine = os.uname().machine
+    if cache is None:
+        from engine.runtime.seccomp.compiler import compile_profile
+
+        return compile_profile(profile, machine)
+    return cached(cache, profile, machine)
+
+
+def _emulation(engine: Engine, setting: Setting) -> tuple[Filter, ...]:
+    """What answers for the ids that do not exist here."""
+    machine = os.uname().machine
+    nodes = "CAP_MKNOD" in setting.security.capabilities["bounding"]
+    match engine.choice.emulation if setting.single else "":
+        case "notify":
+            return (record_filter(machine, nodes=nodes),)
+        case "errno":
+            return (fake_filter(machine, nodes=nodes),)
+    return ()

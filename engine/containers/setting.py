@@ -1,0 +1,146 @@
+"""What a container is put into: its user, network, files and limits, read from its root, from
+what was asked and from this host."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterable
+
+from engine.containers.assemble import Setting
+from engine.containers.devices import plan_devices
+from engine.containers.engine import Engine
+from engine.containers.options import ImageDefaults, RunOptions
+from engine.containers.security import plan_security
+from engine.network.files import make_hostname, make_hosts, make_resolv_conf
+from engine.network.model import NetworkPlan
+from engine.network.plan import prepare_network
+from engine.runtime.process.capabilities import survey_own
+from engine.runtime.process.rlimits import NAMES
+from engine.runtime.process.users import ResolvedUser, resolve_group, resolve_user
+from engine.storage.options import Snapshot
+from imgtools.blob.files import storage_errors
+from imgtools.errors import Unsupported
+
+SHORT_ID = 12
+KEEP_GROUPS = "keep-groups"
+INFINITY = (1 << 64) - 1
+CAP_SYS_RESOURCE = 1 << 24
+
+
+def make_setting(
+    engine: Engine,
+    options: RunOptions,
+    defaults: ImageDefaults,
+    snapshot: Snapshot,
+    container_id: str,
+    directory: str,
+) -> Setting:
+    """Look everything up, and write the container's files into `directory`. Raises Failure for
+    an unknown user or group, InvalidInput, Unsupported, StorageError."""
+    network = prepare_network(options.network or None, engine.network)
+    if network.warning:
+        engine.warn(network.warning)
+    hostname = _hostname(engine, options, network, container_id)
+    user, groups = _user(engine, options, defaults, snapshot)
+    uname = os.uname()
+    return Setting(
+        container_id=container_id,
+        hostname=hostname,
+        network=network,
+        user=user,
+        groups=groups,
+        security=plan_security(
+            options.security, user.uid, uname.machine, kernel_version(uname.release)
+        ),
+        devices=plan_devices(
+            options.devices,
+            own_nodes=engine.choice.kind == "root" and not engine.session.in_user_namespace,
+            privileged=options.security.privileged,
+        ),
+        pid_namespace=engine.choice.pid_namespace,
+        own_hostname=engine.choice.hostname,
+        single=not engine.session.many_ids,
+        files=_write_files(engine, options, network, hostname, directory),
+        hard=hard_limits(name for name, _, _ in options.limits.ulimits),
+        may_raise=not engine.session.in_user_namespace
+        and bool(survey_own().permitted & CAP_SYS_RESOURCE),
+    )
+
+
+def _user(
+    engine: Engine, options: RunOptions, defaults: ImageDefaults, snapshot: Snapshot
+) -> tuple[ResolvedUser, tuple[int, ...]]:
+    """The user and the further groups, looked up in the container's root."""
+    root_fd = engine.store.snapshots.opened(snapshot)
+    try:
+        user = resolve_user(root_fd, options.user or defaults.user)
+        if KEEP_GROUPS in options.group_add:
+            raise Unsupported("--group-add keep-groups: the caller's groups are not passed on")
+        groups = tuple(resolve_group(root_fd, name) for name in options.group_add)
+    finally:
+        os.close(root_fd)
+    if not engine.session.many_ids and (user.uid or user.gid):
+        engine.warn(
+            f"user {user.uid}:{user.gid} does not exist where there is a single id: root is used"
+        )
+        user = ResolvedUser(uid=0, gid=0, additional_gids=(), home=user.home, name=user.name)
+    return user, groups
+
+
+def _hostname(engine: Engine, options: RunOptions, network: NetworkPlan, container_id: str) -> str:
+    """The container's host name; the host's where there is no other to be had."""
+    if engine.choice.hostname:
+        return make_hostname(
+            options.hostname or None, network, engine.network, container_id[:SHORT_ID]
+        )
+    if options.hostname:
+        raise Unsupported(
+            "a host name of its own cannot be given to a container here",
+            hint="imgtools info says why, at uts-namespace",
+        )
+    return engine.network.host_name or container_id[:SHORT_ID]
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """(major, minor) of uname's release."""
+    major, _, rest = release.partition(".")
+    minor = ""
+    for letter in rest:
+        if not letter.isdigit():
+            break
+        minor += letter
+    return int(major) if major.isdigit() else 0, int(minor or 0)
+
+
+def hard_limits(names: Iterable[str] = ()) -> dict[str, int]:
+    """This process's hard limits by the runtime-spec's names, of those with defaults and of
+    `names`; unlimited is 2^64-1."""
+    found = {}
+    for name in ("RLIMIT_NOFILE", "RLIMIT_NPROC", *names):
+        _, hard = resource.getrlimit(NAMES.index(name))
+        found[name] = INFINITY if hard == resource.RLIM_INFINITY else hard
+    return found
+
+
+def _write_files(
+    engine: Engine, options: RunOptions, network: NetworkPlan, hostname: str, directory: str
+) -> dict[str, str]:
+    """resolv.conf, hosts and hostname beside the container's root, never in it: bound over
+    what is there, they are in no layer."""
+    names = tuple(name for name in (hostname, options.name) if name)
+    texts = {
+        "/etc/resolv.conf": make_resolv_conf(network, engine.network, options.dns),
+        "/etc/hosts": make_hosts(network, engine.network, names=names, add_hosts=options.add_hosts),
+        "/etc/hostname": f"{hostname}\n",
+        "/run/.containerenv": "",
+    }
+    found = {}
+    for destination, text in texts.items():
+        path = os.path.join(directory, os.path.basename(destination))
+        with storage_errors(path):
+            with open(path, "x", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(text)
+            os.chmod(path, 0o644)
+        found[destination] = path
+    return found
