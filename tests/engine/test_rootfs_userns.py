@@ -255,7 +255,7 @@ def locked(bundle: Path) -> Any:
         ("rbind relatime", None),
     ],
 )
-def test_n4_inherited_flags_stay(
+def test_n3_inherited_flags_stay(
     bundle: Path,
     monkeypatch: pytest.MonkeyPatch,
     modern: bool,
@@ -280,7 +280,7 @@ def test_n4_inherited_flags_stay(
         assert set(in_child(outside)) == set(flags.split())
 
 
-def test_n4_read_only_paths_keep_inherited_flags(bundle: Path) -> None:
+def test_n3_read_only_paths_keep_inherited_flags(bundle: Path) -> None:
     (bundle / "vol").mkdir()
     mounts = (PROC, entry("/v", "bind", "vol", "rbind"))
     config = container(mounts, linux=Linux(readonly_paths=("/v",)))
