@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -117,17 +118,38 @@ def _normal(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def side_channels(processors: str = "/sys/devices/system/cpu") -> tuple[str, ...]:
+    """Directories that tell how hot the host's processors are, and so what others compute on
+    them: one for each processor of a machine that measures it."""
+    found = []
+    try:
+        with os.scandir(processors) as entries:
+            names = [entry.name for entry in entries]
+    except OSError:
+        return ()
+    for name in sorted(names):
+        path = f"{processors}/{name}/thermal_throttle"
+        if name[:3] == "cpu" and name[3:].isdigit() and os.path.isdir(path):
+            found.append(path)
+    return tuple(found)
+
+
 def plan_security(
-    security: Security, uid: int, machine: str, kernel: tuple[int, int]
+    security: Security,
+    uid: int,
+    machine: str,
+    kernel: tuple[int, int],
+    also_masked: tuple[str, ...] = (),
 ) -> SecurityPlan:
-    """What follows for a process of user `uid` on this machine; raises InvalidInput."""
+    """What follows for a process of user `uid` on this machine, whose `also_masked` paths are
+    covered as the usual ones are; raises InvalidInput."""
     names = capability_names(security)
     sets = default_capabilities(names, uid)
     if uid and security.cap_add:
         # podman: what was asked for by name a user that is not root gets too.
         added = tuple(name for name in names if name in _normal(security.cap_add))
         sets = sets.with_values(effective=added, permitted=added, inheritable=added, ambient=added)
-    masked, readonly = _paths(security)
+    masked, readonly = _paths(security, also_masked)
     return SecurityPlan(
         capabilities={name: list(getattr(sets, name)) for name in Capabilities._fields},
         seccomp=_profile(security, names, machine, kernel),
@@ -136,10 +158,12 @@ def plan_security(
     )
 
 
-def _paths(security: Security) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _paths(
+    security: Security, also_masked: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if security.privileged or "ALL" in (word.upper() for word in security.unmask):
         return tuple(security.mask), ()
-    masked = [path for path in MASKED if not _unmasked(path, security)]
+    masked = [path for path in (*MASKED, *also_masked) if not _unmasked(path, security)]
     readonly = [path for path in READONLY if not _unmasked(path, security)]
     return (*masked, *security.mask), tuple(readonly)
 

@@ -11,7 +11,7 @@ from engine.containers.assemble import Setting
 from engine.containers.devices import plan_devices
 from engine.containers.engine import Engine
 from engine.containers.options import ImageDefaults, RunOptions
-from engine.containers.security import plan_security
+from engine.containers.security import plan_security, side_channels
 from engine.network.files import make_hostname, make_hosts, make_resolv_conf
 from engine.network.model import NetworkPlan
 from engine.network.plan import prepare_network
@@ -51,7 +51,11 @@ def make_setting(
         user=user,
         groups=groups,
         security=plan_security(
-            options.security, user.uid, uname.machine, kernel_version(uname.release)
+            options.security,
+            user.uid,
+            uname.machine,
+            kernel_version(uname.release),
+            side_channels(),
         ),
         devices=plan_devices(
             options.devices,
