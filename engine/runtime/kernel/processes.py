@@ -90,13 +90,28 @@ def clone3(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
         pid = syscall(CLONE3, ctypes.byref(args), ctypes.sizeof(args))
     except OSError as e:
         # A seccomp profile that cannot look into its arguments, as Docker's, says there is none.
-        if e.errno != errno.ENOSYS or cgroup_fd >= 0 or flags & CLONE_NEWTIME:
+        if e.errno != errno.ENOSYS or flags & CLONE_NEWTIME:
             raise
-        # The arguments in between are 0, whose order is the one thing that architectures
-        # disagree about.
-        known = args.flags | args.exit_signal
+        known = flags | CLONE_PIDFD | args.exit_signal
+        # The other arguments are 0, whose order is what architectures disagree about.
         pid = syscall(named("clone"), known, 0, ctypes.byref(pidfd), 0, 0)
+        if pid and cgroup_fd >= 0:
+            _bring_into(cgroup_fd, pid, pidfd.value)
     return (pid, pidfd.value) if pid else (0, -1)
+
+
+def _bring_into(cgroup_fd: int, pid: int, pidfd: int) -> None:
+    """Move a new child into a cgroup; one that cannot be there is ended."""
+    try:
+        fd = os.open(b"cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=cgroup_fd)
+        try:
+            os.write(fd, b"%d" % pid)
+        finally:
+            os.close(fd)
+    except OSError:
+        signal_pidfd(pidfd, SIGKILL)
+        os.close(pidfd)
+        raise
 
 
 def unshare(flags: int) -> None:
