@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from engine.containers.assemble import Setting, assemble
+from engine.containers.chroot import adapted
 from engine.containers.directory import NETWORK, state_root
 from engine.containers.engine import Engine
 from engine.containers.limits import is_default
@@ -50,6 +51,9 @@ def plan_launch(
 ) -> Launch:
     """Everything that the launcher is told. Raises InvalidInput."""
     document = assemble(defaults, options, setting)
+    chroot = engine.choice.kind == "chroot"
+    if chroot:
+        document = adapted(document, setting)
     root = engine.store.snapshots.root_mount(snapshot)
     if root.path:
         document["root"]["path"] = root.path
@@ -59,6 +63,7 @@ def plan_launch(
         bundle=directory,
         rootless=engine.session.in_user_namespace or os.geteuid() != 0,
         no_pivot=engine.choice.root_change == "move",
+        no_new_keyring=chroot,
         linked=setting.network.private,
         extras=Extras(
             overlay=None if root.path else overlay(root),
@@ -66,6 +71,7 @@ def plan_launch(
             filters=_emulation(engine, setting),
             forgiving=is_default(options.limits),
             die_with_creator=True,
+            chroot=chroot,
         ),
     )
     return Launch(setting=setting, document=document, request=request, interruptible=interruptible)
@@ -134,6 +140,10 @@ def compiled_profile(security: SecurityPlan, cache: str | None) -> Filter | None
         from engine.runtime.seccomp.compiler import compile_profile
 
         return compile_profile(profile, machine)
+    if not os.path.isdir(cache):
+        with suppress(OSError):
+            # Without it compiling takes its time again, but works.
+            os.makedirs(cache, 0o700)
     return cached(cache, profile, machine)
 
 

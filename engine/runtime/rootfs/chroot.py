@@ -39,7 +39,7 @@ class ChrootPlan(RootfsPlan):
         """What the container lacks, in words for people."""
         if not self.left_out:
             return ""
-        names = ", ".join(shown(path) for path in self.left_out)
+        names = ", ".join(shown(path) for path in self.left_out if lexical(path) != b"dev")
         return f"a container in a chroot shares the host's processes, and has no {names}"
 
 
