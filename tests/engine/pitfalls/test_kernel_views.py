@@ -99,9 +99,7 @@ def test_p5_what_tells_about_the_host_says_nothing(images: Images) -> None:
     """To root of a container with the default options."""
     script = f"cat {' '.join(READ)} 2>/dev/null; ls /sys/firmware /proc/acpi /proc/scsi 2>/dev/null"
     script += "; cat /sys/devices/system/cpu/cpu*/thermal_throttle/* 2>/dev/null"
-    script += (
-        f"; for f in {' '.join(WRITE)}; do (echo h > $f) 2>/dev/null && echo wrote $f; done"
-    )
+    script += f"; for f in {' '.join(WRITE)}; do (echo h > $f) 2>/dev/null && echo wrote $f; done"
     said = images.says("IMAGE", "sh", "-c", f"{script}; true")
     titles = {"/sys/firmware:", "/proc/acpi:", "/proc/scsi:"}
     assert [line for line in said.splitlines() if line and line not in titles] == []
