@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from engine.containers.assemble import Setting
+from engine.containers.assemble import VARIABLES, Setting
 from engine.containers.devices import plan_devices
 from engine.containers.engine import Engine
 from engine.containers.options import ImageDefaults, RunOptions
@@ -35,6 +35,8 @@ def make_setting(
     snapshot: Snapshot,
     container_id: str,
     directory: str,
+    *,
+    variables: Mapping[str, str] = VARIABLES,
 ) -> Setting:
     """Look everything up, and write the container's files into `directory`. Raises Failure for
     an unknown user or group, InvalidInput, Unsupported, StorageError."""
@@ -67,6 +69,7 @@ def make_setting(
         single=not engine.session.many_ids,
         files=_write_files(engine, options, network, hostname, directory),
         hard=hard_limits(name for name, _, _ in options.limits.ulimits),
+        variables=variables,
         may_raise=not engine.session.in_user_namespace
         and bool(survey_own().permitted & CAP_SYS_RESOURCE),
     )

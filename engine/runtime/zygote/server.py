@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import fcntl
+import gc
 import os
 import select
 
@@ -33,6 +34,10 @@ def serve(fd: int) -> NoReturn:
     """Serve launches asked for on `fd` until its other end is closed and all containers ended."""
     control = Channel(fd)
     os.set_inheritable(fd, False)
+    # Monitors live as long as their container; looking for garbage would only touch, and so
+    # copy, what they share with us.
+    gc.disable()
+    gc.freeze()
     processes.prctl(processes.PR_SET_NAME, _name_address())
     processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
     for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT):
