@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.containers.assemble import Setting, assemble
-from engine.containers.chroot import adapted
+from engine.containers.chroot import adapted, furnished
 from engine.containers.directory import NETWORK, state_root
 from engine.containers.engine import Engine
 from engine.containers.limits import is_default
@@ -31,12 +31,14 @@ from engine.storage.options import RootMount, Snapshot
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """A container that is about to be launched. `interruptible` is entered while its network
-    is connected, which may take long."""
+    """A container that is about to be launched. `spare` is a directory of its snapshot outside
+    of the tree; `interruptible` is entered while its network is connected, which may take
+    long."""
 
     setting: Setting
     document: dict[str, Any]
     request: LaunchRequest
+    spare: str
     interruptible: Callable[[], AbstractContextManager[None]] = field(default=nullcontext)
 
 
@@ -74,7 +76,13 @@ def plan_launch(
             chroot=chroot,
         ),
     )
-    return Launch(setting=setting, document=document, request=request, interruptible=interruptible)
+    return Launch(
+        setting=setting,
+        document=document,
+        request=request,
+        spare=snapshot.path,
+        interruptible=interruptible,
+    )
 
 
 def launch(
@@ -85,11 +93,15 @@ def launch(
     console_fd: int = -1,
 ) -> Running:
     """Begin the container; what has to be undone is in `undo`. Raises Failure."""
+    setting = planned.setting
+    if planned.request.extras.chroot:
+        tree = planned.document["root"]["path"]
+        undo.enter_context(furnished(tree, planned.spare, setting.files, engine.warn))
     directory = os.path.join(planned.request.bundle, NETWORK)
 
     def link(pid: int) -> None:
         with planned.interruptible():
-            undo.callback(attach(planned.setting.network, pid, directory).close)
+            undo.callback(attach(setting.network, pid, directory).close)
 
     return undo.enter_context(
         engine.zygote.launch(

@@ -14,7 +14,6 @@ from contextlib import ExitStack, contextmanager
 
 from engine.containers.assemble import command
 from engine.containers.attend import TerminalRelay, attend, await_start
-from engine.containers.chroot import furnished
 from engine.containers.directory import container_directory, sweep
 from engine.containers.engine import Engine as Engine
 from engine.containers.engine import RunFailed as RunFailed
@@ -122,9 +121,6 @@ class _Run:
         planned = plan_launch(
             engine, options, self.defaults, setting, snapshot, directory, signals.interruptible
         )
-        if planned.request.extras.chroot:
-            tree = planned.document["root"]["path"]
-            undo.enter_context(furnished(tree, snapshot.path, setting.files, engine.warn))
         streams = None
         if options.terminal:
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
