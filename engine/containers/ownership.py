@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 
 from engine.emulation.births import born
-from engine.emulation.notes import Key, Notes
+from engine.emulation.notes import Key, Note, Notes
 from engine.emulation.recorder import OwnershipRecorder
 from engine.runtime.kernel.paths import (
     O_PATH,
@@ -43,10 +43,17 @@ MAX_DEPTH = 512
 
 
 @contextmanager
-def recording(snapshots: SnapshotStore, snapshot: Snapshot, running: Running) -> Iterator[None]:
+def recording(
+    snapshots: SnapshotStore,
+    snapshot: Snapshot,
+    running: Running,
+    *,
+    creator: tuple[int, int] = (0, 0),
+) -> Iterator[None]:
     """Answer a container's calls about owners, in a thread, until it has ended.
 
-    What was noted in earlier containers on `snapshot` goes on to count. Raises StorageError,
+    What was noted in earlier containers on `snapshot` goes on to count. `creator` is the user
+    and group that the container was to run as: what it makes is theirs. Raises StorageError,
     InvalidArchive for damaged notes, and what made the container fail.
     """
     running.wait_started()
@@ -67,6 +74,8 @@ def recording(snapshots: SnapshotStore, snapshot: Snapshot, running: Running) ->
                 recorder.stop()
                 thread.join()
                 recorder.close()
+                with storage_errors(snapshot.path):
+                    files.claim(notes, recorder.replacing, creator)
     finally:
         notes.close()
 
@@ -134,6 +143,7 @@ class _Files:
         self._device = device
         self._stacked = snapshots.disk.driver.max_stack > 1
         self._prepared = snapshot.prepared_ns
+        self._began = snapshot.began_ns
         self._below = snapshots.recorded_owners(snapshot)
 
     def name(self, fd: int, path: bytes) -> Key:
@@ -163,12 +173,45 @@ class _Files:
         finally:
             os.close(found)
 
+    def claim(
+        self, notes: Notes, replacing: Container[tuple[Key, int]], creator: tuple[int, int]
+    ) -> None:
+        """Note that new files are the creator's, where the path alone would say otherwise.
+
+        It does for files that were removed and made anew, unless they were to look like what
+        they replace; and for all where the creator is not root. Nothing runs any more.
+        """
+        owner = Owner(uid=creator[0], gid=creator[1])
+        if creator != (0, 0):
+            for fd in _walk(self._own):
+                self._claim(fd, notes, replacing, owner)
+            return
+        for path in self._below:
+            found = self._open(path)
+            if found is not None:
+                try:
+                    self._claim(found, notes, replacing, owner)
+                finally:
+                    os.close(found)
+
+    def _claim(
+        self, fd: int, notes: Notes, replacing: Container[tuple[Key, int]], owner: Owner
+    ) -> None:
+        state = os.fstat(fd)
+        if stat.S_ISCHR(state.st_mode) and state.st_rdev == 0:
+            return  # The mark of a removed file.
+        key, birth = (KEPT, state.st_ino), born(fd)
+        if notes.get(key, birth) is not None or (key, birth) in replacing or birth < self._began:
+            return
+        # A link that was brought up has been noted, as there is nothing else to do to one.
+        if not _has_attributes(state) or self._is_new(fd):
+            notes.set(key, Note(owner=owner, born=birth))
+
     def _is_new(self, fd: int) -> bool:
         if not self._stacked:
             return born(fd) > self._prepared
-        mode = os.fstat(fd).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            return False  # Others have no attributes, which tell what was brought up.
+        if not _has_attributes(os.fstat(fd)):
+            return False  # Nothing tells what was brought up.
         names = os.listxattr(proc_path(fd))
         return not any(name in names for name in ORIGINS)
 
@@ -180,14 +223,26 @@ class _Files:
             return None
 
 
+def _has_attributes(state: os.stat_result) -> bool:
+    return stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)
+
+
 def _births(top: int) -> Iterator[tuple[Key, int]]:
     """The keys of all files below the directory `top`, itself included, and when they were
-    made. Holds one directory open, whatever the depth. Raises Conflict, OSError."""
+    made. Raises Conflict, OSError."""
+    for fd in _walk(top):
+        yield (KEPT, os.fstat(fd).st_ino), born(fd)
+
+
+def _walk(top: int) -> Iterator[int]:
+    """Descriptors (O_PATH), each closed before the next, of all files below the directory
+    `top`, itself included. Holds one directory open, whatever the depth. Raises Conflict,
+    OSError."""
     here = os.dup(top)
     upper: list[tuple[tuple[int, int], Iterator[str]]] = []
     names = iter(os.listdir(here))
     try:
-        yield (KEPT, os.fstat(here).st_ino), born(here)
+        yield here
         while True:
             name = next(names, None)
             if name is None and not upper:
@@ -198,9 +253,8 @@ def _births(top: int) -> Iterator[tuple[Key, int]]:
                 continue
             fd = os.open(name, FILE_FLAGS, dir_fd=here)
             try:
-                state = os.fstat(fd)
-                yield (KEPT, state.st_ino), born(fd)
-                if stat.S_ISDIR(state.st_mode):
+                yield fd
+                if stat.S_ISDIR(os.fstat(fd).st_mode):
                     if len(upper) >= MAX_DEPTH:
                         raise LimitExceeded("depth of a tree", MAX_DEPTH, unit="directories")
                     below = os.open(name, DIR_FLAGS, dir_fd=here)

@@ -49,7 +49,8 @@ class OwnershipRecorder:
     own and is closed by `close`, `notes` stays the caller's.
 
     `base` tells the owners of files that the container has not touched yet, `naming` their
-    keys in `notes`.
+    keys in `notes`. `replacing` are new files, with the time they were made, that are to have
+    the owner of what they replace.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class OwnershipRecorder:
         self._notes = notes
         self._base = base
         self._naming = naming
+        self.replacing: set[tuple[Key, int]] = set()
         self._variants = variants(os.uname().machine)
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
 
@@ -186,8 +188,11 @@ class OwnershipRecorder:
         new one with the owner that it saw. It saw root where the layers below record another
         one, as they do for /etc/shadow; a new file without a note gets that by its path."""
         path = Target(pid).path_inside(fd)
-        known = self._notes.get(self._naming(fd, path), born(fd))
-        return known is None and self._base(path) is None
+        key, birth = self._naming(fd, path), born(fd)
+        if self._notes.get(key, birth) is not None or self._base(path) is not None:
+            return False
+        self.replacing.add((key, birth))
+        return True
 
     def _change_owner(self, fd: int, target: Target, uid: int, gid: int) -> None:
         key, note = self._noted(fd, target)
