@@ -27,7 +27,8 @@ class Setting:
     """What a container is put into.
 
     `pid_namespace` says whether it gets PIDs of its own, `own_hostname` whether `hostname` can
-    be set, or is the one there is; `single` that there is one id only.
+    be set, or is the one there is; `single` that there is one id only; `creator` is then the
+    user and group that files made in the container are to be of.
     `groups` are the ids of further groups, `devices` what it has of the host's devices,
     `network` the plan of its network. `files` are host files to be bound over files of the
     container, by destination. `hard` are this process's hard limits by name, `may_raise`
@@ -42,6 +43,7 @@ class Setting:
     security: SecurityPlan
     pid_namespace: bool = True
     own_hostname: bool = True
+    creator: tuple[int, int] = (0, 0)
     single: bool = False
     groups: tuple[int, ...] = ()
     devices: DevicePlan = NO_DEVICES

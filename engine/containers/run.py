@@ -136,7 +136,11 @@ class _Run:
         await_start(running, signals)
         with ExitStack() as served:
             if planned.request.extras.filters:
-                served.enter_context(recording(engine.store.snapshots, snapshot, running))
+                served.enter_context(
+                    recording(
+                        engine.store.snapshots, snapshot, running, creator=setting.creator
+                    )
+                )
             code = attend(running, streams, relay, signals)
         if kept:
             remove_mount_points(engine, running, snapshot)

@@ -44,7 +44,9 @@ def make_setting(
     if network.warning:
         engine.warn(network.warning)
     hostname = _hostname(engine, options, network, container_id)
-    user, groups = _user(engine, options, defaults, snapshot)
+    wanted, groups = _user(engine, options, defaults, snapshot)
+    single = not engine.session.many_ids
+    user = _only_user(engine, wanted) if single else wanted
     uname = os.uname()
     return Setting(
         container_id=container_id,
@@ -66,7 +68,8 @@ def make_setting(
         ),
         pid_namespace=engine.choice.pid_namespace,
         own_hostname=engine.choice.hostname,
-        single=not engine.session.many_ids,
+        single=single,
+        creator=(wanted.uid, wanted.gid),
         files=_write_files(engine, options, network, hostname, directory),
         hard=hard_limits(name for name, _, _ in options.limits.ulimits),
         variables=variables,
@@ -87,12 +90,17 @@ def _user(
         groups = tuple(resolve_group(root_fd, name) for name in options.group_add)
     finally:
         os.close(root_fd)
-    if not engine.session.many_ids and (user.uid or user.gid):
-        engine.warn(
-            f"user {user.uid}:{user.gid} does not exist where there is a single id: root is used"
-        )
-        user = ResolvedUser(uid=0, gid=0, additional_gids=(), home=user.home, name=user.name)
     return user, groups
+
+
+def _only_user(engine: Engine, user: ResolvedUser) -> ResolvedUser:
+    """The root who takes the place of `user` where there is a single id."""
+    if (user.uid, user.gid) == (0, 0):
+        return user
+    engine.warn(
+        f"user {user.uid}:{user.gid} does not exist where there is a single id: root is used"
+    )
+    return ResolvedUser(uid=0, gid=0, additional_gids=(), home=user.home, name=user.name)
 
 
 def _hostname(engine: Engine, options: RunOptions, network: NetworkPlan, container_id: str) -> str:

@@ -96,7 +96,11 @@ def run_step(
                 wake = served.enter_context(_Wake(task))
                 _await_start(running, wake, task)
                 if planned.request.extras.filters:
-                    served.enter_context(recording(engine.store.snapshots, snapshot, running))
+                    served.enter_context(
+                        recording(
+                            engine.store.snapshots, snapshot, running, creator=setting.creator
+                        )
+                    )
                 code = _serve(running, pipes, output, wake, task)
             remove_mount_points(engine, running, snapshot)
         except Failure as e:
