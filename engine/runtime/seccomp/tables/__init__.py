@@ -1,6 +1,7 @@
 """The system call numbers of each architecture, up to Linux 6.18 and a few beyond.
 
 One module for each table, a single string in it: importing costs nothing that is not asked for.
+What several tables share is in common.py.
 The numbers are those of the kernel's own tables (arch/*/entry/syscalls, asm-generic/unistd.h).
 """
 

@@ -3,7 +3,9 @@
 A number is that of the name after it; the names that follow count up from there.
 """
 
-NUMBERS = """
+from engine.runtime.seccomp.tables.common import RECENT
+
+NUMBERS = f"""{RECENT}
 1 exit fork read write open close restart_syscall creat link unlink execve chdir 14 mknod chmod 19
 lseek getpid mount umount 26 ptrace alarm 29 pause utime 33 access nice 36 sync kill rename mkdir
 rmdir dup pipe times 45 brk 48 signal 51 acct umount2 54 ioctl fcntl 57 setpgid 60 umask chroot
@@ -41,11 +43,5 @@ membarrier recvmmsg sendmmsg socket socketpair bind connect listen accept4 getso
 getsockname getpeername sendto sendmsg recvfrom recvmsg shutdown mlock2 copy_file_range preadv2
 pwritev2 s390_guarded_storage statx s390_sthyi kexec_file_load io_pgetevents rseq pkey_mprotect
 pkey_alloc pkey_free 392 semtimedop semget semctl shmget shmctl shmat shmdt msgget msgsnd msgrcv
-msgctl 424 pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount
-fsopen fsconfig fsmount fspick pidfd_open clone3 close_range openat2 pidfd_getfd faccessat2
-process_madvise epoll_pwait2 mount_setattr quotactl_fd landlock_create_ruleset landlock_add_rule
-landlock_restrict_self memfd_secret process_mrelease futex_waitv set_mempolicy_home_node cachestat
-fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount
-lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat
-removexattrat open_tree_attr file_getattr file_setattr listns rseq_slice_yield
+msgctl 447 memfd_secret
 """

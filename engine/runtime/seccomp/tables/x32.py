@@ -3,7 +3,9 @@
 A number is that of the name after it; the names that follow count up from there.
 """
 
-NUMBERS = """
+from engine.runtime.seccomp.tables.common import RECENT
+
+NUMBERS = f"""{RECENT}
 0 read write open close stat fstat lstat poll lseek mmap mprotect munmap brk 14 rt_sigprocmask 17
 pread64 pwrite64 21 access pipe select sched_yield mremap msync mincore madvise shmget shmat
 shmctl dup dup2 pause nanosleep getitimer alarm setitimer getpid sendfile socket connect accept
@@ -34,17 +36,10 @@ accept4 signalfd4 eventfd2 epoll_create1 dup3 pipe2 inotify_init1 298 perf_event
 fanotify_init fanotify_mark prlimit64 name_to_handle_at open_by_handle_at clock_adjtime syncfs 308
 setns getcpu 312 kcmp finit_module sched_setattr sched_getattr renameat2 seccomp getrandom
 memfd_create kexec_file_load bpf 323 userfaultfd membarrier mlock2 copy_file_range 329
-pkey_mprotect pkey_alloc pkey_free statx io_pgetevents rseq uretprobe uprobe 424 pidfd_send_signal
-io_uring_setup io_uring_enter io_uring_register open_tree move_mount fsopen fsconfig fsmount
-fspick pidfd_open clone3 close_range openat2 pidfd_getfd faccessat2 process_madvise epoll_pwait2
-mount_setattr quotactl_fd landlock_create_ruleset landlock_add_rule landlock_restrict_self
-memfd_secret process_mrelease futex_waitv set_mempolicy_home_node cachestat fchmodat2
-map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount lsm_get_self_attr
-lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat removexattrat
-open_tree_attr file_getattr file_setattr listns rseq_slice_yield 512 rt_sigaction rt_sigreturn
-ioctl readv writev recvfrom sendmsg recvmsg execve ptrace rt_sigpending rt_sigtimedwait
-rt_sigqueueinfo sigaltstack timer_create mq_notify kexec_load waitid set_robust_list
-get_robust_list vmsplice move_pages preadv pwritev rt_tgsigqueueinfo recvmmsg sendmmsg
-process_vm_readv process_vm_writev setsockopt getsockopt io_setup io_submit execveat preadv2
-pwritev2
+pkey_mprotect pkey_alloc pkey_free statx io_pgetevents rseq uretprobe uprobe 447 memfd_secret 512
+rt_sigaction rt_sigreturn ioctl readv writev recvfrom sendmsg recvmsg execve ptrace rt_sigpending
+rt_sigtimedwait rt_sigqueueinfo sigaltstack timer_create mq_notify kexec_load waitid
+set_robust_list get_robust_list vmsplice move_pages preadv pwritev rt_tgsigqueueinfo recvmmsg
+sendmmsg process_vm_readv process_vm_writev setsockopt getsockopt io_setup io_submit execveat
+preadv2 pwritev2
 """
