@@ -137,9 +137,7 @@ class _Run:
         with ExitStack() as served:
             if planned.request.extras.filters:
                 served.enter_context(
-                    recording(
-                        engine.store.snapshots, snapshot, running, creator=setting.creator
-                    )
+                    recording(engine.store.snapshots, snapshot, running, creator=setting.creator)
                 )
             code = attend(running, streams, relay, signals)
         if kept:
