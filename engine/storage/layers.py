@@ -16,14 +16,13 @@ import os
 from collections.abc import Iterator
 
 from engine.runtime.kernel.calls import c_int, checked, function
-from engine.storage.layers_ahead import ReadAhead
+from engine.storage.layers_ahead import CHUNK, Plain, ReadAhead
 from engine.storage.layers_disk import Disk, read_document
 from engine.storage.layout import META, OWNERS
 from engine.storage.options import ApplyOptions, Layer, Ownership, RootMount
 from engine.storage.ownership import LayerRecorder, OwnerTree
 from engine.storage.ownership_file import load_owners, write_owners
 from engine.storage.ownership_ids import owner_map
-from imgtools.blob.compression import Decompressor
 from imgtools.blob.files import storage_errors, sync_directory
 from imgtools.blob.reader import Readable
 from imgtools.blob.tar import Devices, UnpackOptions, UnpackResult, unpack_tree
@@ -196,6 +195,7 @@ class LayerStore:
             recorder=recorder,
             layered=True,
             limits=options.limits,
+            chunk=CHUNK,
         )
         with driver.new_layer(self.lower(stack), made, whole) as tree:
             result = _unpack_verified(reader, diff_id, tree, unpack)
@@ -259,10 +259,8 @@ class LayerStore:
 def _unpack_verified(
     reader: Readable, diff_id: Digest, tree: int, options: UnpackOptions
 ) -> UnpackResult:
-    with (
-        Decompressor(reader, limit=options.limits.total_bytes) as plain,
-        ReadAhead(plain, diff_id) as source,
-    ):
+    plain = Plain(reader, limit=options.limits.total_bytes)
+    with ReadAhead(plain, diff_id) as source:
         try:
             result = unpack_tree(source, tree, options)
         except Error as e:

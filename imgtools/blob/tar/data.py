@@ -65,16 +65,15 @@ class EntryData:
         return data
 
 
-def write_rest(fd: int, content: EntryData, first: bytes) -> None:
+def write_rest(fd: int, reader: TarReader, first: bytes | memoryview) -> None:
     """Write the file `fd`, of which as much of `first` is written as its offset says."""
     view = memoryview(first)[os.lseek(fd, 0, os.SEEK_CUR) :]
     while True:
         while view:
             view = view[os.write(fd, view) :]
-        data = content.read(CHUNK)
-        if not data:
+        view = memoryview(reader.view_stored(CHUNK))
+        if not view:
             return
-        view = memoryview(data)
 
 
 def write_sparse(fd: int, reader: TarReader, entry: Entry) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from imgtools.blob.tar.data import CHUNK
 from imgtools.blob.tar.entry import Entry, TarLimits
 
 OwnerMap = Callable[[int, int], tuple[int, int]]
@@ -109,6 +110,8 @@ class UnpackOptions:
     entry lies in and that the archive does not make takes the place of a link or file of the
     tree, directories without an entry keep their times (those made for one get the epoch), and
     the character device 0:0, which is a whiteout to an overlay mount, removes like one.
+
+    `chunk` is how many bytes are asked of the archive at a time.
     """
 
     whiteouts: Whiteouts = Whiteouts.APPLY
@@ -119,6 +122,7 @@ class UnpackOptions:
     recorder: Recorder | None = None
     layered: bool = False
     limits: TarLimits = field(default_factory=TarLimits)
+    chunk: int = CHUNK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

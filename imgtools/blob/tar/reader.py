@@ -295,6 +295,12 @@ class TarReader:
         have = len(self._buf) - self._pos
         if have >= want:
             return have
+        if not have:
+            self._base += self._pos
+            self._buf, self._pos = self._read(max(self._chunk, want)), 0
+            have = len(self._buf)
+            if have >= want or not have:
+                return have
         parts = [self._buf[self._pos :]]
         while have < want:
             data = self._read(max(self._chunk, want - have))
@@ -356,6 +362,24 @@ class TarReader:
                 self._base += len(data)
         self._left -= len(data)
         return data
+
+    def view_stored(self, n: int) -> bytes | memoryview:
+        """Like `read_stored`, without copying what is in the buffer."""
+        if n > self._left:
+            n = self._left
+        if n <= 0:
+            return b""
+        pos = self._pos
+        have = len(self._buf) - pos
+        if have <= 0:
+            pos, have = 0, self._fill(1)
+            if not have:
+                raise InvalidArchive("tar archive is cut within the data of an entry")
+        if n > have:
+            n = have
+        self._pos = pos + n
+        self._left -= n
+        return memoryview(self._buf)[pos : pos + n]
 
     def drain(self, limit: int | None = None) -> int:
         """Read the stream to its end and return how many bytes followed the archive.

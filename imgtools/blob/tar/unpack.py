@@ -14,7 +14,7 @@ import os
 import stat
 
 from imgtools.blob import whiteout
-from imgtools.blob.tar.data import CHUNK, EntryData, Readable, write_rest, write_sparse
+from imgtools.blob.tar.data import Readable, write_rest, write_sparse
 from imgtools.blob.tar.entry import Entry, EntryType
 from imgtools.blob.tar.metadata import Metadata
 from imgtools.blob.tar.options import Devices, UnpackOptions, UnpackResult, Whiteouts
@@ -57,7 +57,7 @@ class _Unpacker:
     def __init__(self, source: Readable, fd: int, options: UnpackOptions) -> None:
         self._options = options
         self._limits = options.limits
-        self._reader = TarReader(source, limits=options.limits)
+        self._reader = TarReader(source, limits=options.limits, chunk=options.chunk)
         self._locked: dict[bytes, int] = {}
         self._times: dict[bytes, int] = {}
         self._root = Root(
@@ -161,10 +161,10 @@ class _Unpacker:
             if entry.sparse is not None:
                 write_sparse(fd, self._reader, entry)
             elif size:
-                # most files are in the reader's buffer: one slice, one write
-                data = self._reader.read_stored(size if size < CHUNK else CHUNK)
+                # most files are in the reader's buffer: one view, one write
+                data = self._reader.view_stored(size)
                 if os.write(fd, data) != size:
-                    write_rest(fd, EntryData(self._reader, entry), data)
+                    write_rest(fd, self._reader, data)
             fresh = directory.fresh.get(initial)
             if fresh is None:
                 st = os.fstat(fd)
