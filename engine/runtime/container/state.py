@@ -54,20 +54,30 @@ class State(Record):
     cgroup: dict[str, Any] | None = None
 
 
+_NUMBERS = ("pid", "started", "creator", "creator_started", "owner")
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(_NUMBERS, (int,)),
+    "created": (int, float),
+    "annotations": (dict,),
+    "ready": (bool,),
+    "cgroup": (dict, type(None)),
+}
+
+
 def check_id(container_id: str) -> str:
     """`container_id` if it can name a container; raises InvalidConfig.
 
     The grammar is runc's and crun's: letters, digits, `_+-.`, not beginning with a dot.
     """
-    if (
-        not container_id
-        or len(container_id) > MAX_ID
-        or container_id.startswith(".")
-        or not ID_CHARACTERS.issuperset(container_id)
-    ):
-        raise InvalidConfig(
-            f"invalid container id {container_id!r}: expected letters, digits and _ + - ."
-        )
+    expected = "expected letters, digits and _ + - ."
+    if not container_id or len(container_id) > MAX_ID or container_id.startswith("."):
+        raise InvalidConfig(f"invalid container ID {container_id[:64]!r}: {expected}")
+    for character in container_id:
+        if character not in ID_CHARACTERS:
+            raise InvalidConfig(
+                f"invalid character {character!r} in the container ID {container_id!r}",
+                hint=expected,
+            )
     return container_id
 
 
@@ -78,6 +88,7 @@ class StateDir:
         self.id = container_id
         self.path = os.path.join(root, container_id)
         self.fd = fd
+        self._locked = False
 
     @classmethod
     def make(cls, root: str, container_id: str) -> StateDir:
@@ -128,8 +139,20 @@ class StateDir:
         """Wait until no other operation changes this container; released by `close` and by the
         end of the process. Raises NoSuchContainer if it was deleted meanwhile."""
         fcntl.flock(self.fd, fcntl.LOCK_EX)
+        self._locked = True
         if os.fstat(self.fd).st_nlink == 0:
             raise NoSuchContainer(f"container {self.id} does not exist")
+
+    def is_changing(self) -> bool:
+        """Whether another operation holds the lock."""
+        if self._locked:
+            return False
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+        return False
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a file as a whole; raises KernelRefused."""
@@ -174,7 +197,11 @@ class StateDir:
         if not isinstance(document, dict) or not State._required <= document.keys():
             raise Damaged(f"container {self.id}: {STATE} is not a state")
         known = {name: document[name] for name in State._fields if name in document}
-        known["annotations"] = tuple(dict(known.get("annotations") or {}).items())
+        for name, value in known.items():
+            if not isinstance(value, _TYPES.get(name, str)):
+                raise Damaged(f"container {self.id}: {STATE}: {name} is {value!r}")
+        annotations = known.get("annotations", {})
+        known["annotations"] = tuple((k, str(v)) for k, v in annotations.items())
         return State(**known)
 
     def names(self) -> list[str]:
