@@ -314,8 +314,8 @@ def test_errors_name_what_is_wrong(runtime: Runtime) -> None:
     """With exit code 1, and nothing made."""
     for words, said in (
         (("create",), '"create" requires exactly 1 argument'),
-        (("create", "a/b"), "invalid container id 'a/b'"),
-        (("create", ".."), "invalid container id '..'"),
+        (("create", "a/b"), "invalid character '/' in the container ID 'a/b'"),
+        (("create", ".."), "invalid container ID '..'"),
         (("create", "--config", "nosuch.json", "c"), "nosuch.json not found"),
         (("create", "--bundle", "nosuch", "c"), "bundle nosuch: no such file"),
         (("create", "--preserve-fds", "x", "c"), "option --preserve-fds: expected a number"),

@@ -27,6 +27,7 @@ from engine.runtime.process import (
     stdio,
     terminal,
     trampoline,
+    users,
 )
 from engine.runtime.seccomp.load import Loader
 
@@ -74,12 +75,17 @@ class Becoming:
                 warn(warning)
 
     def prepare(
-        self, keyring: bytes, warn: Callable[[str], object], joined_pid: int | None = None
+        self,
+        keyring: bytes,
+        warn: Callable[[str], object],
+        root_fd: int,
+        joined_pid: int | None = None,
     ) -> None:
         """Set what needs the host's privileges; lay out what is needed later.
 
-        `joined_pid` is the process whose user namespace is joined after this, None if this one
-        is where it stays. Raises Failure; warnings go to `warn`.
+        `root_fd` is the container's root. `joined_pid` is the process whose user namespace is
+        joined after this, None if this one is where it stays. Raises Failure; warnings go to
+        `warn`.
         """
         plan = self.plan
         allowed = credentials.setgroups_allowed(joined_pid)
@@ -95,6 +101,8 @@ class Becoming:
             if warning:
                 warn(warning)
         self._loaders = tuple(Loader(f) for f in plan.early_filters)
+        if not any(entry.startswith(b"HOME=") for entry in self._environment):
+            self._environment += (b"HOME=" + self._home(root_fd),)
         if self.arguments:
             self._launch = trampoline.prepare(
                 self.arguments,
@@ -103,6 +111,13 @@ class Becoming:
                 report=_report,
                 direct="an SELinux label is set" if plan.labels.selinux else "",
             )
+
+    def _home(self, root_fd: int) -> bytes:
+        """The user's home directory, "/" where the container's files do not tell."""
+        try:
+            return os.fsencode(users.home_of(root_fd, self.plan.process.user.uid))
+        except Failure:
+            return b"/"
 
     def open_terminal(
         self, root_fd: int, console_fd: int, bind: Callable[[int], None] | None
@@ -131,7 +146,9 @@ class Becoming:
         assert self._credentials is not None
         assert self._launch is not None
         labels.set_labels(plan.labels, self._proc_fd)
-        stdio.give_stdio(self._credentials.uid, terminal=process.terminal)
+        stdio.give_stdio(
+            self._credentials.uid, gid=self._credentials.gid, terminal=process.terminal
+        )
         if plan.final_cpus:
             attributes.set_affinity(plan.final_cpus, "process.execCPUAffinity.final")
         entered = command.enter_cwd(self.cwd, may_be_denied=True)

@@ -175,9 +175,10 @@ class _Making:
             self.link(born.pid)
         hooks = self.plan.config.hooks
         state = {**status.describe(self.directory, self.state, status.CREATING), "pid": born.pid}
+        bundle = os.fsencode(self.state.bundle)
         for kind, found in (("prestart", hooks.prestart), ("createRuntime", hooks.create_runtime)):
             if found:
-                run_hooks(found, encode({**state, "status": "creating"}).encode(), kind)
+                run_hooks(found, encode(state).encode(), kind, bundle)
         if self._acts_in_between():
             born.channel.send({"type": "go"})
         self._expect("ready")

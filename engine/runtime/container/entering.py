@@ -201,15 +201,18 @@ def _fork(entrance: Entrance, state: State, options: ExecOptions) -> tuple[int, 
 
 
 def _below(cgroup: Cgroup, path: str) -> Cgroup:
-    """The same cgroup, or the one at `path` below it."""
+    """The same cgroup, or the one at `path` below it; of version 1, whose hierarchies need not
+    be divided alike, in those that have it. Raises InvalidConfig, or KernelRefused if none has.
+    """
     if not path.strip("/"):
         return cgroup
-    if ".." in path.split("/"):
-        raise KernelRefused(f"--cgroup {path}: it has to be below the container's")
+    wanted = manage.within(cgroup, path).directories
+    there = [os.path.isdir(f"{one.mount}/{one.path}") for one in wanted]
+    if not any(there):
+        raise KernelRefused(f"--cgroup {path}: the container has no such cgroup")
+    pairs = zip(cgroup.directories, wanted, there, strict=True)
     return cgroup.with_values(
-        directories=tuple(
-            d.with_values(path=f"{d.path}/{path.strip('/')}") for d in cgroup.directories
-        )
+        directories=tuple(inner if found else outer for outer, inner, found in pairs)
     )
 
 
@@ -224,7 +227,7 @@ def _stage(entrance: Entrance, stage: Channel, channel: Channel) -> NoReturn:
         stage.send({"type": "waiting"})
         stage.expect("go")
         keyring = b"_ses." + os.fsencode(entrance.container_id)
-        becoming.prepare(keyring, _ignore, entrance.container_pid)
+        becoming.prepare(keyring, _ignore, entrance.root_fd, entrance.container_pid)
         lock_imports()
         join(entrance.joined)
         if not any(kind == "mount" for kind, _ in entrance.joined):

@@ -7,9 +7,10 @@ an earlier one noted about processes without looking.
 from __future__ import annotations
 
 import os
+import time
 
 from engine.runtime import jsontext
-from engine.runtime.cgroups import ending
+from engine.runtime.cgroups import ending, manage
 from engine.runtime.container import status as statuses
 from engine.runtime.container.create import make
 from engine.runtime.container.descendants import end_descendants
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from engine.runtime.spec.model import Config
 
 MAX_CONFIG = 16 << 20
+CREATION = 0.25
+"""Seconds that making a container takes on a busy machine."""
+
 NO_EXTRAS = Extras()
 
 
@@ -113,22 +117,20 @@ def start(runtime: RuntimeOptions, container_id: str, warn: Warn) -> None:
             await_program(channel, config, describe(directory, state, CREATED), 0, None)
         finally:
             channel.close()
-        _poststart(config, directory, state)
+        try:
+            _poststart(config, directory, state)
+        except Failure:
+            # runtime.md "Lifecycle", step 9: the container is stopped and destroyed.
+            _end(state)
+            _clean(directory, state, config, warn)
+            raise
 
 
 def _poststart(config: Config, directory: StateDir, state: State) -> None:
     hooks = config.hooks.poststart
     if hooks:
         document = {**describe(directory, state, RUNNING), "pid": state.pid}
-        try:
-            run_hooks(hooks, encode(document).encode(), "poststart", os.fsencode(state.bundle))
-        except Failure as error:
-            try:
-                _signal(state, processes.SIGKILL)
-            except WrongState:
-                # It has ended before.
-                raise error from None
-            raise
+        run_hooks(hooks, encode(document).encode(), "poststart", os.fsencode(state.bundle))
 
 
 def run(
@@ -199,9 +201,15 @@ def run(
 
 
 def state(runtime: RuntimeOptions, container_id: str) -> dict[str, Any]:
-    """The state document of runtime.md."""
-    with StateDir.find(runtime.root, container_id) as directory:
-        return describe(directory, statuses.load(directory))
+    """The state document of runtime.md. A container that is being made at this moment is given
+    the time that takes, but no more: a hook may be what asks."""
+    deadline = time.monotonic() + CREATION
+    while True:
+        with StateDir.find(runtime.root, container_id) as directory:
+            document = describe(directory, statuses.load(directory))
+        if document["status"] != CREATING or time.monotonic() > deadline:
+            return document
+        time.sleep(CREATION / 50)
 
 
 def containers(runtime: RuntimeOptions) -> list[dict[str, Any]]:
@@ -296,7 +304,14 @@ def _end(state: State) -> None:
                 processes.signal_pidfd(pidfd, processes.SIGKILL)
             if cgroup is not None:
                 ending.thaw(cgroup)
-            wait_for(0, pidfd, None, seconds=10.0)
+            try:
+                wait_for(0, pidfd, None, seconds=1.0 if cgroup is not None else 10.0)
+            except KernelRefused:
+                if cgroup is None:
+                    raise
+                # Somebody may have brought it into a frozen cgroup that is not ours to thaw.
+                manage.join(cgroup, state.pid)
+                wait_for(0, pidfd, None, seconds=10.0)
         finally:
             os.close(pidfd)
 

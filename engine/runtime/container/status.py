@@ -32,6 +32,9 @@ def status_of(directory: StateDir, state: State) -> str:
     """The container's status now."""
     if not state.ready and states.is_alive(state.creator, state.creator_started):
         return CREATING
+    if state.creator == 0:
+        # There is no state yet; whoever makes the container holds the lock all the time.
+        return CREATING if directory.is_changing() else STOPPED
     if not states.is_alive(state.pid, state.started):
         return STOPPED
     cgroup = cgroup_of(state)

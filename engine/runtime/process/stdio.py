@@ -13,9 +13,10 @@ _PIPEFS_MAGIC = 0x50495045
 _NOT_POSSIBLE = (errno.EINVAL, errno.EPERM, errno.EROFS)
 
 
-def give_stdio(uid: int, *, terminal: bool) -> None:
+def give_stdio(uid: int, *, terminal: bool, gid: int = -1) -> None:
     """Make `uid` the owner of those of descriptors 0 to 2 that are pipes, and with `terminal`
-    of those that are pseudo terminals.
+    of those that are pseudo terminals. Pipes get the group `gid` too unless it is -1; that of
+    a terminal is what lets write(1) write to it.
 
     Called before the change of user. Files, devices such as /dev/null, sockets and named pipes
     belong to others and stay as they are, and so does a terminal that is the caller's own. An
@@ -25,8 +26,10 @@ def give_stdio(uid: int, *, terminal: bool) -> None:
     for fd in range(3):
         try:
             st = os.fstat(fd)
-            if st.st_uid != uid and _is_ours(fd, st.st_mode, terminal):
-                os.fchown(fd, uid, -1)
+            group = gid if stat.S_ISFIFO(st.st_mode) else -1
+            given = st.st_uid == uid and group in (-1, st.st_gid)
+            if not given and _is_ours(fd, st.st_mode, terminal):
+                os.fchown(fd, uid, group)
         except OSError as e:
             if e.errno not in (*_NOT_POSSIBLE, errno.EBADF):
                 raise refused(f"give descriptor {fd} to uid {uid}", e) from e

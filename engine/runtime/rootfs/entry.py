@@ -48,8 +48,10 @@ def open_root(root: RootStep) -> int:
 
 def attach_root(root: RootStep, mount_fd: int, host_root: int, attacher: Attacher) -> None:
     """Attach the root on the host's "/": nothing has to be traversed to get there, and "/"
-    still means the host's for this process. Raises KernelRefused."""
+    still means the host's for this process. Where hooks are to find it, it is attached at its
+    own path, if that can be reached. Raises KernelRefused."""
     what = "attach the root file system"
+    place = _own_place(root) if root.in_place else -1
     shared = root.propagation is not None and root.propagation[0] == MS_SHARED
     try:
         if shared:
@@ -57,11 +59,22 @@ def attach_root(root: RootStep, mount_fd: int, host_root: int, attacher: Attache
         if attacher.modern:
             # A shared root could not be pivoted to; its propagation is set at the end.
             attacher.propagate(mount_fd, MS_PRIVATE if shared else MS_SLAVE, not shared, what)
-        mounting.move_mount(mount_fd, host_root)
+        mounting.move_mount(mount_fd, host_root if place < 0 else place)
         if not attacher.modern:
             attacher.propagate(mount_fd, MS_PRIVATE if shared else MS_SLAVE, not shared, what)
     except OSError as e:
         raise refused(what, e) from e
+    finally:
+        if place >= 0:
+            os.close(place)
+
+
+def _own_place(root: RootStep) -> int:
+    """The directory at the root's path, -1 for one that another user namespace cannot reach."""
+    try:
+        return os.open(root.path, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def enter_root(root: RootStep, mount_fd: int, host_root: int, host_proc: int) -> None:
@@ -70,7 +83,7 @@ def enter_root(root: RootStep, mount_fd: int, host_root: int, host_proc: int) ->
     try:
         os.fchdir(mount_fd)
         if root.no_pivot:
-            _change_root(mount_fd, host_root, host_proc)
+            _change_root(root, mount_fd, host_root, host_proc)
             return
         try:
             mounting.pivot_root(b".", b".")
@@ -83,7 +96,7 @@ def enter_root(root: RootStep, mount_fd: int, host_root: int, host_proc: int) ->
                     hint="it is no mount of its own, as in a chroot; run with --no-pivot",
                     errno=errno.EINVAL,
                 ) from e
-            _change_root(mount_fd, host_root, host_proc)
+            _change_root(root, mount_fd, host_root, host_proc)
             return
         os.fchdir(host_root)
         # Slaves first, so that unmounting does not reach the host. Not private: that would pin
@@ -101,10 +114,12 @@ def _is_initramfs(host_root: int, host_proc: int) -> bool:
     return any(m.number == number and m.fstype == b"rootfs" for m in read_mounts(host_proc))
 
 
-def _change_root(mount_fd: int, host_root: int, host_proc: int) -> None:
+def _change_root(root: RootStep, mount_fd: int, host_root: int, host_proc: int) -> None:
     """Without pivot_root: the root lies over the host's "/" already, so that ".." leads back
     to it from wherever a process may get to. The host's other mounts are detached; those that
     are locked (EINVAL) stay, under the root."""
+    if root.in_place:
+        mounting.move_mount(mount_fd, host_root)
     own, host = mount_number(host_proc, mount_fd), mount_number(host_proc, host_root)
     for entry in reversed(read_mounts(host_proc)):
         if entry.parent == host and entry.number != own:

@@ -141,7 +141,8 @@ class RootStep(Record):
     """Where the root comes from: the directory `path`, or `overlay`.
 
     `propagation` is (MS_ flag, recursive) as `linux.rootfsPropagation` asks, None for the
-    default, rslave.
+    default, rslave. `in_place`: the root is mounted at `path`, where hooks look for it, instead
+    of on top of the host's "/".
     """
 
     path: bytes
@@ -150,6 +151,7 @@ class RootStep(Record):
     readonly: bool = False
     parent_opens: bool = False
     no_pivot: bool = False
+    in_place: bool = False
 
 
 class SysctlStep(Record):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from engine.runtime.rootfs.targets import Targets
 
 _fchownat = function("fchownat", c_int, c_char_p, ctypes.c_uint, ctypes.c_uint, c_int)
+# A node is there to be read and written, in whatever file system the host keeps it.
+_NODE = MountOptions(attr_set=mounting.MOUNT_ATTR_NOSUID | mounting.MOUNT_ATTR_NOEXEC)
 _TYPES = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
 
@@ -133,7 +135,7 @@ class NodeMaker:
             if fd < 0:
                 fd = clone_host_node(step)
             try:
-                self._attacher.attach(fd, target, MountOptions(), what)
+                self._attacher.attach(fd, target, _NODE, what)
             finally:
                 os.close(fd)
         finally:

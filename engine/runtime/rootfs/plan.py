@@ -65,7 +65,7 @@ def plan_rootfs(config: Config, facts: RootfsFacts) -> RootfsPlan:
         nodes=plan_nodes(linux.devices, facts, console) if own_dev else (),
         links=LINKS if own_dev else (),
         console=console,
-        sysctls=plan_sysctls(linux.sysctl, separate),
+        sysctls=plan_sysctls(linux.sysctl, separate, config.domainname),
         hostname=as_bytes(config.hostname, "hostname"),
         domainname=as_bytes(config.domainname, "domainname"),
         readonly_paths=_paths(linux.readonly_paths, "linux.readonlyPaths"),
@@ -90,6 +90,8 @@ def _root_step(config: Config, facts: RootfsFacts) -> RootStep:
     path = as_bytes(config.root.path, "root.path")
     if not path and facts.overlay is None:
         raise InvalidConfig("root.path is empty")
+    hooks = config.hooks
+    looked_at = bool(hooks.prestart or hooks.create_runtime or hooks.create_container)
     return RootStep(
         path=_from_bundle(path, facts),
         overlay=facts.overlay,
@@ -97,6 +99,11 @@ def _root_step(config: Config, facts: RootfsFacts) -> RootStep:
         readonly=config.root.readonly,
         parent_opens=facts.parent_opens,
         no_pivot=facts.no_pivot,
+        # A shared root is attached where nothing is shared: only the host's "/" is made so.
+        in_place=looked_at
+        and not facts.no_pivot
+        and facts.overlay is None
+        and not (wanted and _PROPAGATION[name] == MS_SHARED),
     )
 
 

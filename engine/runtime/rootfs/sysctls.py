@@ -32,12 +32,23 @@ _IPC_FILES = frozenset(
 )
 
 
-def plan_sysctls(sysctls: Pairs, separate: tuple[str, ...]) -> tuple[SysctlStep, ...]:
-    """The writes for `sysctls`; `separate` are the namespace types not shared with the runtime.
+def plan_sysctls(
+    sysctls: Pairs, separate: tuple[str, ...], domainname: str = ""
+) -> tuple[SysctlStep, ...]:
+    """The writes for `sysctls`; `separate` are the namespace types not shared with the runtime,
+    `domainname` is the property of that name.
 
-    Raises InvalidConfig for a parameter that is malformed or not of a separate namespace.
+    Raises InvalidConfig for a parameter that is malformed or not of a separate namespace, and
+    for what another property says or contradicts.
     """
-    return tuple(_step(name, value, separate) for name, value in sysctls)
+    steps = tuple(_step(name, value, separate) for name, value in sysctls)
+    for step in steps:
+        if step.path == b"kernel/hostname":
+            raise InvalidConfig("linux.sysctl 'kernel.hostname': set hostname instead")
+        same = not domainname or step.value == as_bytes(domainname, "domainname")
+        if step.path == b"kernel/domainname" and not same:
+            raise InvalidConfig("linux.sysctl 'kernel.domainname' is not what domainname says")
+    return steps
 
 
 def _step(name: str, value: str, separate: tuple[str, ...]) -> SysctlStep:
