@@ -12,7 +12,7 @@ from imgtools.cli.command import go_bool, verb
 from imgtools.cli.images_view import Row, filtered, human_bytes, rows_of
 from imgtools.cli.output import flush, notes, write_text
 from imgtools.cli.state import Cli
-from imgtools.cli.store_options import open_store, store_flags
+from imgtools.cli.store_options import StoreAccess, store_flags
 from imgtools.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -39,7 +39,11 @@ def command(cli: Cli, /, every: bool, filters: tuple[str, ...], force: bool, **k
             raise InvalidInput(f"unsupported filter {text!r}: use {'=, '.join(_FILTERS)}=")
     if not force and sys.stdin.isatty() and not _agreed(every=every):
         return
-    with open_store(cli, kwargs) as store:
+    from engine.containers.directory import sweep
+
+    access = StoreAccess(cli, kwargs)
+    with access.open() as store:
+        sweep(store, access.location.runroot)
         chosen = _chosen(store, filters, every=every)
         removal = store.prune(chosen, task=cli.task(notes))
     for image in removal.images:
