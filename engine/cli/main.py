@@ -164,6 +164,7 @@ def _run(
         root=_root(outer, environ),
         cgroup_manager=_cgroup_manager(outer),
         rootless=_rootless(outer),
+        environment=tuple(f"{name}={value}" for name, value in environ.items()),
     )
     log.debug(f"{command} with state in {runtime.root}")
     return execute(Context(runtime=runtime, log=log, environ=environ, arguments=arguments))

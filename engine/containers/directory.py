@@ -125,13 +125,13 @@ def _swept(store: Store, runroot: str, path: str, container_id: str) -> bool:
 
 def _ended(runroot: str, container_id: str) -> bool:
     """Kill what is left of a container and remove its state and cgroup; whether that worked."""
-    from engine.runtime.container import lifecycle
+    from engine.runtime.container import removal
     from engine.runtime.container.options import RuntimeOptions
     from engine.runtime.errors import Failure
 
     runtime = RuntimeOptions(root=state_root(runroot))
     try:
-        lifecycle.delete(runtime, container_id, force=True, warn=_ignore)
+        removal.delete(runtime, container_id, force=True, warn=_ignore)
     except Failure:
         # Processes that do not end yet; another time.
         return False

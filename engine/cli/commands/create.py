@@ -7,7 +7,8 @@ import os
 
 from engine.cli.arguments import Option, Syntax
 from engine.cli.context import Context, absolute
-from engine.runtime.container import lifecycle
+from engine.runtime.container import launch
+from engine.runtime.container.configuration import load_config
 from engine.runtime.container.options import CreateOptions
 from engine.runtime.errors import InvalidConfig, refused
 from engine.runtime.spec.model import Config
@@ -49,7 +50,7 @@ CONTAINER is the name the new container gets."""
 def create(context: Context) -> int:
     """`imgtools-runtime create`."""
     config, options = _prepare(context, detach=True)
-    lifecycle.create(context.runtime, config, options, context.log.warn)
+    launch.create(context.runtime, config, options, context.log.warn)
     return 0
 
 
@@ -57,20 +58,20 @@ def run(context: Context) -> int:
     """`imgtools-runtime run`: the container's exit code, 0 if detached."""
     config, options = _prepare(context, detach=context.arguments.flag("detach"))
     if options.detach:
-        return lifecycle.run(context.runtime, config, options, context.log.warn)
+        return launch.run(context.runtime, config, options, context.log.warn)
     from engine.cli.foreground import Foreground
 
     terminal = config.process is not None and config.process.terminal
     with Foreground(terminal=terminal and not options.console_socket) as foreground:
         options = options.with_values(console_fd=foreground.console_fd)
-        return lifecycle.run(context.runtime, config, options, context.log.warn, foreground.attend)
+        return launch.run(context.runtime, config, options, context.log.warn, foreground.attend)
 
 
 def _prepare(context: Context, *, detach: bool) -> tuple[Config, CreateOptions]:
     arguments = context.arguments
     config_path = arguments.text("config")
     bundle = resolved(arguments.text("bundle") or ".")
-    config = lifecycle.load_config(bundle, "" if config_path == CONFIG else absolute(config_path))
+    config = load_config(bundle, "" if config_path == CONFIG else absolute(config_path))
     if is_newer(config.oci_version):
         context.log.warn(
             f"ociVersion: {config.oci_version} is newer than {NEWEST}: "

@@ -6,8 +6,8 @@ from engine.cli.arguments import Arguments, Option, Syntax, decimal
 from engine.cli.commands.create import check_console
 from engine.cli.context import Context, absolute
 from engine.cli.files import read_document
+from engine.runtime.container.configuration import saved_config
 from engine.runtime.container.entering import exec_process
-from engine.runtime.container.lifecycle import saved_config
 from engine.runtime.container.options import ExecOptions
 from engine.runtime.container.state import StateDir
 from engine.runtime.errors import InvalidConfig, Unsupported
@@ -132,7 +132,7 @@ def _cgroup(given: list[str]) -> str:
         )
     path = given[0] if given else ""
     if ".." in path.split("/"):
-        raise InvalidConfig(f"option --cgroup: {path!r} leads out of the container's cgroup")
+        raise InvalidConfig(f"option --cgroup: {path!r} `..` components are not allowed")
     return path
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.cli.arguments import Option, Syntax
 from engine.cli.context import Context, output
-from engine.runtime.container import lifecycle
+from engine.runtime.container import lifecycle, removal
 from engine.runtime.errors import Failure, InvalidConfig
 from engine.runtime.jsontext import encode
 from engine.runtime.process.signals import signal_number
@@ -46,11 +46,11 @@ def delete(context: Context) -> int:
     """`imgtools-runtime delete`."""
     force = context.arguments.flag("force")
     if not context.arguments.flag("regex"):
-        lifecycle.delete(context.runtime, context.id, force, context.log.warn)
+        removal.delete(context.runtime, context.id, force, context.log.warn)
         return 0
     for name in matching(context):
         try:
-            lifecycle.delete(context.runtime, name, force, context.log.warn)
+            removal.delete(context.runtime, name, force, context.log.warn)
         except Failure as e:
             context.log.warn(e.message)
     return 0

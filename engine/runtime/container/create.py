@@ -12,6 +12,7 @@ import time
 from engine.runtime.cgroups import ending, manage
 from engine.runtime.cgroups.document import to_document as cgroup_document
 from engine.runtime.container import gate, init, spawn, status
+from engine.runtime.container.configuration import with_environment
 from engine.runtime.container.extras import Extras
 from engine.runtime.container.options import CreateOptions, RuntimeOptions
 from engine.runtime.container.plan import ContainerPlan, plan_container, survey_host
@@ -64,7 +65,8 @@ def make(
     init's pid when its namespaces exist, to connect its network. Raises Failure; nothing is
     left then but the directory.
     """
-    plan = plan_container(config, options, survey_host(runtime, config), extras)
+    complete = with_environment(config, runtime.environment)
+    plan = plan_container(complete, options, survey_host(runtime, config), extras)
     for warning in plan.warnings:
         warn(warning)
     state = State(

@@ -14,8 +14,8 @@ from engine.runtime.cgroups.model import Cgroup
 from engine.runtime.container import status as statuses
 from engine.runtime.container.becoming import Becoming, lock_imports
 from engine.runtime.container.channel import Channel, pair
+from engine.runtime.container.configuration import check_descriptors, saved_config
 from engine.runtime.container.create import write_pid_file
-from engine.runtime.container.lifecycle import check_descriptors, saved_config
 from engine.runtime.container.namespaces import FLAGS, identities, namespace_paths
 from engine.runtime.container.options import ExecOptions, RuntimeOptions
 from engine.runtime.container.program import await_program, wait_for

@@ -8,8 +8,10 @@ import select
 import struct
 
 from engine.runtime.container.channel import Channel
+from engine.runtime.container.status import RUNNING, describe
 from engine.runtime.errors import Damaged, InvalidConfig, KernelRefused, from_document, refused
 from engine.runtime.jsontext import encode
+from engine.runtime.process.hooks import run_hooks
 from engine.runtime.process.signals import exit_code
 
 TYPE_CHECKING = False
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from engine.runtime.container.options import Attend
+    from engine.runtime.container.state import State, StateDir
     from engine.runtime.spec.model import Config
 
     Tell = Callable[[str, dict[str, object], tuple[int, ...]], object]
@@ -83,6 +86,14 @@ def _send_listener(config: Config, state: dict[str, Any], listener: int) -> None
         raise refused(f"send the seccomp listener to {path}", e) from e
     finally:
         end.close()
+
+
+def poststart(config: Config, directory: StateDir, state: State) -> None:
+    """Run the poststart hooks; raises HookFailed."""
+    hooks = config.hooks.poststart
+    if hooks:
+        document = {**describe(directory, state, RUNNING), "pid": state.pid}
+        run_hooks(hooks, encode(document).encode(), "poststart", os.fsencode(state.bundle))
 
 
 def wait_for(pid: int, pidfd: int, attend: Attend | None, seconds: float | None = None) -> int:

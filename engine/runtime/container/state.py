@@ -143,6 +143,11 @@ class StateDir:
         if os.fstat(self.fd).st_nlink == 0:
             raise NoSuchContainer(f"container {self.id} does not exist")
 
+    def unlock(self) -> None:
+        """Let other operations go on, and keep the directory open."""
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+        self._locked = False
+
     def is_changing(self) -> bool:
         """Whether another operation holds the lock."""
         if self._locked:

@@ -59,7 +59,7 @@ def try_hooks(
 def _run(hook: Hook, state: bytes, name: str, cwd: bytes) -> None:
     """Run one hook. Its output is kept only for the error."""
     arguments = tuple(os.fsencode(a) for a in hook.args or (hook.path,))
-    environment = tuple(os.fsencode(e) for e in hook.env)
+    environment = tuple(os.fsencode(e) for e in hook.env or ())
     stdin = failed_read = failed_write = output_read = output_write = -1
     try:
         stdin = _state_file(state)

@@ -112,11 +112,11 @@ class Process(Record):
 
 
 class Hook(Record):
-    """One hook; `timeout` in seconds."""
+    """One hook; `timeout` in seconds. `env` is None where the property is absent."""
 
     path: str
     args: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = None
     timeout: int | None = None
 
 

@@ -109,7 +109,7 @@ def _read_stage(at: Object, name: str) -> tuple[Hook, ...]:
             Hook(
                 path=path,
                 args=one.texts("args"),
-                env=one.texts("env"),
+                env=one.texts("env") if one.members.get("env") is not None else None,
                 timeout=one.number("timeout", TIMEOUT),
             )
         )

@@ -14,7 +14,7 @@ import os
 import select
 
 from engine.runtime import jsontext
-from engine.runtime.container import lifecycle
+from engine.runtime.container import launch, removal
 from engine.runtime.container.channel import Channel
 from engine.runtime.container.descendants import end_descendants
 from engine.runtime.container.options import CreateOptions, RuntimeOptions
@@ -123,7 +123,7 @@ def _remove_rest(request: LaunchRequest) -> None:
     when it looks for what others have left."""
     runtime = RuntimeOptions(root=request.state_root, cgroup_manager=request.cgroup_manager)
     try:
-        lifecycle.delete(runtime, request.id, force=True, warn=_ignore)
+        removal.delete(runtime, request.id, force=True, warn=_ignore)
     except Failure:
         return
 
@@ -164,7 +164,7 @@ def _monitor(request: LaunchRequest, fds: tuple[int, ...]) -> NoReturn:
             no_pivot=request.no_pivot,
             no_new_keyring=request.no_new_keyring,
         )
-        code = lifecycle.run(
+        code = launch.run(
             runtime,
             config,
             options,
