@@ -7,6 +7,7 @@ them. They name files by what they are on disk, which stays when an overlay is m
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import threading
@@ -126,8 +127,11 @@ def noted_owners(snapshots: SnapshotStore, snapshot: Snapshot) -> Emulated | Non
 
 
 def _root_device(pid: int) -> int:
-    with storage_errors(f"/proc/{pid}/root"):
+    """The device of the root of process `pid`; -1 for one that has ended, and asks no more."""
+    try:
         return os.stat(f"/proc/{pid}/root/").st_dev
+    except (FileNotFoundError, ProcessLookupError):
+        return -1
 
 
 class _Files:
@@ -165,7 +169,7 @@ class _Files:
     def recorded(self, path: bytes) -> Owner | None:
         """What the layers below record for the file at `path`, unless it is a new one."""
         owner = self._below.get(path)
-        found = None if owner is None else self._open(path)
+        found = None if owner is None or not path else self._open(path)
         if found is None:
             return owner
         try:
@@ -183,10 +187,11 @@ class _Files:
         """
         owner = Owner(uid=creator[0], gid=creator[1])
         if creator != (0, 0):
-            for fd in _walk(self._own):
+            # The root itself is no new directory, though the upper one is.
+            for fd in itertools.islice(_walk(self._own), 1, None):
                 self._claim(fd, notes, replacing, owner)
             return
-        for path in self._below:
+        for path in filter(None, self._below):
             found = self._open(path)
             if found is not None:
                 try:

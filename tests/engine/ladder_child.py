@@ -55,7 +55,10 @@ def run(order: dict[str, Any]) -> Any:
             warn=warnings.append,
         )
         options = RunOptions(
-            command=("sh", "-c", order["script"]), network="host", interactive=False
+            command=("sh", "-c", order["script"]),
+            network="host",
+            interactive=False,
+            user=order.get("user", ""),
         )
         image, _ = store.find(order["image"])
         code = run_container(engine, image, options, keep=order["keep"], task=Task())

@@ -6,14 +6,12 @@ source tree and the interpreter's environment are bound where every user can rea
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.runtime.kernel.mounting import MS_BIND, MS_REC, mount
@@ -71,7 +69,6 @@ class Ladder:
     """`directory` is readable for all, and holds a home for each environment."""
 
     directory: Path
-    binds: dict[str, str] = field(default_factory=dict)
 
     def home(self, where: Environment) -> Path:
         """The home of `where`'s user; made if it is not there."""
@@ -151,60 +148,6 @@ def become(order: dict[str, object], words: list[str]) -> None:
     jail.enter(where.rung, prepare)
     os.chdir(str(order["home"]))
     os.execve(words[0], words, order["variables"])  # type: ignore[arg-type]
-
-
-def programs(*names: str) -> dict[str, str]:
-    """Files of this machine that the programs `names` need, by where they go in an image."""
-    found = {}
-    for name in names:
-        path = shutil.which(name, path=PATH)
-        assert path is not None, f"{name} is not installed"
-        real = os.path.realpath(path)
-        found[f"usr/bin/{name}"] = real
-        listed = subprocess.run(["ldd", real], capture_output=True, text=True, check=False)
-        for word in listed.stdout.split():
-            if word.startswith("/"):
-                target = os.path.join(os.path.realpath(os.path.dirname(word)), word.split("/")[-1])
-                found[target.lstrip("/")] = os.path.realpath(word)
-    return found
-
-
-def image(
-    files: dict[str, str], links: dict[str, str], texts: dict[str, tuple[str, int, int]]
-) -> bytes:
-    """A layer's tar: `files` from this machine, `texts` as (content, mode, group)."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        seen = {""}
-
-        def directory(path: str, mode: int = 0o755) -> None:
-            if path in seen:
-                return
-            directory(os.path.dirname(path))
-            seen.add(path)
-            info = tarfile.TarInfo(path)
-            info.type, info.mode = tarfile.DIRTYPE, mode
-            archive.addfile(info)
-
-        def member(path: str, content: bytes, mode: int, gid: int = 0) -> None:
-            directory(os.path.dirname(path))
-            info = tarfile.TarInfo(path)
-            info.size, info.mode, info.gid = len(content), mode, gid
-            archive.addfile(info, io.BytesIO(content))
-
-        for name in ("usr/bin", "usr/lib", "usr/lib64", "root", "home", "run", "var/log"):
-            directory(name)
-        for name in ("tmp", "var/tmp"):
-            directory(name, 0o1777)
-        for name, target in links.items():
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = tarfile.SYMTYPE, target
-            archive.addfile(info)
-        for name, source in sorted(files.items()):
-            member(name, Path(source).read_bytes(), 0o755)
-        for name, (text, mode, gid) in sorted(texts.items()):
-            member(name, text.encode(), mode, gid)
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":
