@@ -54,7 +54,10 @@ class Becoming:
         self.plan = plan
         self.arguments = tuple(os.fsencode(word) for word in process.args)
         self.cwd = os.fsencode(process.cwd)
-        self._environment = tuple(os.fsencode(entry) for entry in process.env)
+        entries = [os.fsencode(entry) for entry in process.env]
+        # The last of several with one name counts, as with runc; getenv(3) finds the first.
+        named = {entry.partition(b"=")[0]: entry for entry in entries}
+        self._environment = tuple(named.values())
         self._creator_pidfd = creator_pidfd
         self._first_closed = first_closed
         self._proc_fd = -1
