@@ -196,6 +196,44 @@ def test_copy_is_the_tree(trees: tuple[Path, Path]) -> None:
     assert (source / "closed").stat().st_nlink == 2, "nothing is shared with the original"
 
 
+def test_copy_does_not_depend_on_umask_or_inherited_groups(trees: tuple[Path, Path]) -> None:
+    source, target = trees
+    for name in ("d", "d/e"):
+        (source / name).mkdir()
+        os.chmod(source / name, 0o2777)
+        for number, mode in enumerate((0o777, 0o666, 0o640, 0o777, 0o7755)):
+            path = source / name / f"{number}-{mode:o}"
+            path.write_bytes(b"x" * number)
+            os.chown(path, 0, number % 2)
+            os.chmod(path, mode)
+    os.chown(source / "d/e", 0, 7)
+    os.chown(target, 0, 9)
+    os.chmod(target, 0o2755)
+    before = os.umask(0o077)
+    try:
+        made = copied(source, target)
+    finally:
+        os.umask(before)
+    assert made == listed(source)
+
+
+def test_copy_by_an_owner_who_may_not_write(tmp_path: Path) -> None:
+    """Attributes are set on files that their modes close."""
+    with working_directory(tmp_path) as root:
+        os.chown(root, 1777, 1777)
+        code = (
+            "import os; os.chdir(sys.argv[1]); os.setgid(1777); os.setuid(1777)\n"
+            "os.mkdir('from'); os.mkdir('to')\n"
+            "open('from/file', 'w').close()\n"
+            "os.setxattr('from/file', 'user.x', b'y'); os.chmod('from/file', 0o440)\n"
+            "one, two = (os.open(n, os.O_RDONLY) for n in ('from', 'to'))\n"
+            "copy_tree(one, two, owner=False)\n"
+            "print(oct(os.stat('to/file').st_mode), os.getxattr('to/file', 'user.x'))\n"
+        )
+        imports = "import sys\nfrom engine.storage.drivers.treecopy import copy_tree\n"
+        assert python(imports + code, str(root)) == "0o100440 b'y'\n"
+
+
 def test_copy_without_range_calls(
     trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

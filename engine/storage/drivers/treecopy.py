@@ -1,5 +1,6 @@
-"""A tree copied whole: content by reflink where the file system shares blocks, else by
-copy_file_range; holes, hard links, owners, modes, times and extended attributes kept.
+"""A tree copied whole: content by reflink where the file system shares blocks, else through
+memory or, if it is long, by copy_file_range; holes, hard links, owners, modes, times and
+extended attributes kept. A plain file takes nine system calls.
 
 Both sides are reached through directory descriptors and nothing is followed.
 """
@@ -17,6 +18,8 @@ from imgtools.errors import LimitExceeded
 
 FICLONE = 0x40049409
 CHUNK = 1 << 30
+SMALL = 256 * 1024
+"""Bytes of content up to which reading and writing it is quicker than copy_file_range."""
 MAX_DEPTH = 512
 """Levels of directories, as in `TarLimits.depth`: no layer makes deeper ones."""
 DIR_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
@@ -33,7 +36,7 @@ def copy_metadata(source: int, target: int, *, owner: bool) -> None:
     st = os.fstat(source)
     if owner:
         os.fchown(target, st.st_uid, st.st_gid)
-    _copy_xattrs(source, target)
+    _copy_xattrs(_xattrs(source), source, target)
     os.fchmod(target, stat.S_IMODE(st.st_mode))
     os.utime(target, ns=(st.st_mtime_ns, st.st_mtime_ns))
 
@@ -50,7 +53,7 @@ def copy_tree(source: int, target: int, *, owner: bool) -> None:
 class _Level:
     """A pair of directories: descriptors, path, names not yet copied."""
 
-    __slots__ = ("held", "identities", "names", "path", "source", "target")
+    __slots__ = ("fresh", "held", "identities", "names", "path", "source", "target")
 
     def __init__(self, source: int, target: int, path: bytes) -> None:
         self.source = source
@@ -58,9 +61,12 @@ class _Level:
         self.path = path
         self.held = True
         self.identities = identity_of(source), identity_of(target)
+        self.fresh: dict[int, tuple[int, int, int]] = {}
+        """(mode, uid, gid) that a file made in `target` with a given mode turns out to have:
+        up to umask, default ACLs and setgid."""
         with os.scandir(source) as entries:
-            listed = [(os.fsencode(e.name), e.is_dir(follow_symlinks=False)) for e in entries]
-        self.names: Iterator[tuple[bytes, bool]] = iter(listed)
+            listed = [(os.fsencode(e.name), _kind(e)) for e in entries]
+        self.names: Iterator[tuple[bytes, int]] = iter(listed)
 
     def close(self) -> None:
         """Let go of the descriptors, for good or until `reopen`."""
@@ -90,6 +96,7 @@ class _Copier:
         self._top = -1
         self._clone = True
         self._range = True
+        self._self = os.geteuid(), os.getegid()
 
     def tree(self, source: int, target: int) -> None:
         self._top = target
@@ -118,10 +125,13 @@ class _Copier:
                 level.close()
 
     def _files(self, level: _Level) -> bytes | None:
-        for name, is_dir in level.names:
-            if is_dir:
+        for name, kind in level.names:
+            if kind == stat.S_IFDIR:
                 return name
-            self._one(level, name)
+            if kind == stat.S_IFREG:
+                self._file(level, name)
+            else:
+                self._other(level, name)
         return None
 
     def _directory(self, level: _Level, name: bytes) -> _Level:
@@ -136,16 +146,12 @@ class _Copier:
         finally:
             os.close(source)
 
-    def _one(self, level: _Level, name: bytes) -> None:
+    def _other(self, level: _Level, name: bytes) -> None:
+        """Copy what is neither a directory nor a regular file."""
         st = os.stat(name, dir_fd=level.source, follow_symlinks=False)
-        if st.st_nlink > 1:
-            first = self._links.setdefault((st.st_dev, st.st_ino), level.path + name)
-            if first != level.path + name:
-                self._link(first, level, name)
-                return
-        if stat.S_ISREG(st.st_mode):
-            self._file(level, name)
-        elif stat.S_ISLNK(st.st_mode):
+        if st.st_nlink > 1 and self._linked(level, name, st):
+            return
+        if stat.S_ISLNK(st.st_mode):
             os.symlink(os.readlink(name, dir_fd=level.source), name, dir_fd=level.target)
             self._finish(level, name, st)
         elif not stat.S_ISSOCK(st.st_mode):
@@ -153,6 +159,15 @@ class _Copier:
             os.mknod(name, kind | 0o600, st.st_rdev, dir_fd=level.target)
             self._finish(level, name, st)
             os.chmod(name, stat.S_IMODE(st.st_mode), dir_fd=level.target)
+
+    def _linked(self, level: _Level, name: bytes, st: os.stat_result) -> bool:
+        """Whether the file `name` is copied already, under another name, and linked now."""
+        path = level.path + name
+        first = self._links.setdefault((st.st_dev, st.st_ino), path)
+        if first == path:
+            return False
+        self._link(first, level, name)
+        return True
 
     def _link(self, first: bytes, level: _Level, name: bytes) -> None:
         """Link to a file copied before: all directories on the way to it are ours."""
@@ -176,18 +191,35 @@ class _Copier:
     def _file(self, level: _Level, name: bytes) -> None:
         source = os.open(name, READ_FLAGS, dir_fd=level.source)
         try:
-            target = os.open(name, WRITE_FLAGS, 0o600, dir_fd=level.target)
+            st = os.fstat(source)
+            if st.st_nlink > 1 and self._linked(level, name, st):
+                return
+            mode = stat.S_IMODE(st.st_mode)
+            owner = (st.st_uid, st.st_gid)
+            xattrs = _xattrs(source)
+            plain = mode < 0o1000 and owner == self._self and not xattrs
+            initial = mode if plain else 0o600
+            target = os.open(name, WRITE_FLAGS, initial, dir_fd=level.target)
             try:
-                self._content(source, target, os.fstat(source))
-                copy_metadata(source, target, owner=self._owner)
+                if st.st_size:
+                    self._content(source, target, st)
+                made = level.fresh.get(initial)
+                if made is None:
+                    new = os.fstat(target)
+                    made = stat.S_IMODE(new.st_mode), new.st_uid, new.st_gid
+                    level.fresh[initial] = made
+                if self._owner and owner != made[1:]:
+                    os.fchown(target, *owner)
+                _copy_xattrs(xattrs, source, target)
+                if xattrs or mode != made[0]:  # an ACL changes the mode
+                    os.fchmod(target, mode)
+                os.utime(target, ns=(st.st_mtime_ns, st.st_mtime_ns))
             finally:
                 os.close(target)
         finally:
             os.close(source)
 
     def _content(self, source: int, target: int, st: os.stat_result) -> None:
-        if not st.st_size:
-            return
         if self._clone:
             try:
                 fcntl.ioctl(target, FICLONE, source)
@@ -196,9 +228,17 @@ class _Copier:
                 if e.errno not in NO_CLONE:
                     raise
                 self._clone = False
-        for start, end in _runs(source, st):
-            self._copy_range(source, target, start, end)
-        os.ftruncate(target, st.st_size)
+        size = st.st_size
+        if st.st_blocks * 512 < size:
+            for start, end in _runs(source, size):
+                self._copy_range(source, target, start, end)
+            os.ftruncate(target, size)
+            return
+        done = 0
+        if size <= SMALL:
+            done = os.write(target, os.read(source, size))
+        if done < size:
+            self._copy_range(source, target, done, size)
 
     def _copy_range(self, source: int, target: int, start: int, end: int) -> None:
         while self._range and start < end:
@@ -235,13 +275,17 @@ def _level(dup: Callable[[int], int], source: int, target: int, path: bytes) -> 
         raise
 
 
-def _runs(fd: int, st: os.stat_result) -> Iterator[tuple[int, int]]:
+def _kind(entry: os.DirEntry[str]) -> int:
+    """S_IFDIR, S_IFREG, or 0 for all else."""
+    if entry.is_file(follow_symlinks=False):
+        return stat.S_IFREG
+    return stat.S_IFDIR if entry.is_dir(follow_symlinks=False) else 0
+
+
+def _runs(fd: int, size: int) -> Iterator[tuple[int, int]]:
     """(start, end) of the parts of a file that are no holes."""
-    if st.st_blocks * 512 >= st.st_size:
-        yield 0, st.st_size
-        return
     end = 0
-    while end < st.st_size:
+    while end < size:
         try:
             start = os.lseek(fd, end, os.SEEK_DATA)
             end = os.lseek(fd, start, os.SEEK_HOLE)
@@ -252,13 +296,17 @@ def _runs(fd: int, st: os.stat_result) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def _copy_xattrs(source: int, target: int) -> None:
+def _xattrs(fd: int) -> list[str]:
+    """Names of the attributes of a file."""
     try:
-        names = os.listxattr(source)
+        return os.listxattr(fd)
     except OSError as e:
         if e.errno != errno.ENOTSUP:
             raise
-        return
+        return []
+
+
+def _copy_xattrs(names: list[str], source: int, target: int) -> None:
     for name in names:
         if not name.startswith(PRIVATE):
             os.setxattr(target, name, os.getxattr(source, name))
