@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.containers.assemble import Setting
+from engine.emulation.births import born_at
 from engine.runtime.kernel.paths import Stub, make_directories
 from engine.runtime.rootfs.stubs import remove_stubs
 from imgtools.blob.files import storage_errors
@@ -147,7 +148,7 @@ class _Directory:
     aside: int
     prefix: str
     fd: int = -1
-    made: dict[str, tuple[int, int]] = field(default_factory=dict)
+    made: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     moved: list[str] = field(default_factory=list)
     before: int = 0
     after: int = 0
@@ -173,9 +174,8 @@ class _Directory:
             os.rename(name, self.prefix + name, src_dir_fd=self.fd, dst_dir_fd=self.aside)
             self.moved.append(name)
         problem = thing.make(self.fd)
-        state = _stat(name, self.fd)
-        if state is not None:
-            self.made[name] = state.st_dev, state.st_ino
+        if _stat(name, self.fd) is not None:
+            self.made[name] = _identity(name, self.fd)
         return problem
 
     def restore(self) -> None:
@@ -185,8 +185,7 @@ class _Directory:
         try:
             now = os.fstat(self.fd)
             for name, identity in self.made.items():
-                found = _stat(name, self.fd)
-                if found is not None and (found.st_dev, found.st_ino) == identity:
+                if _stat(name, self.fd) is not None and _identity(name, self.fd) == identity:
                     os.unlink(name, dir_fd=self.fd)
             for name in self.moved:
                 if _stat(name, self.fd) is None:
@@ -205,6 +204,12 @@ def _write(directory: int, name: str, content: bytes, mode: int) -> None:
     with open(os.open(name, flags, mode, dir_fd=directory), "wb") as file:
         file.write(content)
         os.fchmod(file.fileno(), mode)
+
+
+def _identity(name: str, directory: int) -> tuple[int, int, int]:
+    """What no other file has: a number alone may be given again."""
+    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    return found.st_dev, found.st_ino, born_at(name, directory)
 
 
 def _stat(name: str, directory: int) -> os.stat_result | None:

@@ -89,8 +89,26 @@ OWNERS = {
 """Owner, group and mode that the script is to leave."""
 
 
+def busybox() -> bytes:
+    """A small image's only layer: busybox, and the same accounts."""
+    path = shutil.which("busybox", path=PATH)
+    assert path is not None, "busybox is not installed"
+    applets = subprocess.run([path, "--list"], capture_output=True, text=True, check=True).stdout
+    links = {f"bin/{name}": "busybox" for name in applets.split() if name != "busybox"}
+    kept = {name: FILES[name] for name in ("etc/passwd", "etc/group", "etc/resolv.conf")}
+    return _layer({"bin/busybox": path}, links, kept)
+
+
 def layer() -> bytes:
-    """The image's only layer."""
+    """The only layer of the image with the programs."""
+    return _layer(_programs(), LINKS, FILES)
+
+
+def _layer(
+    programs: dict[str, str],
+    links: dict[str, str],
+    files: dict[str, tuple[bytes, int, int, int]],
+) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         seen: set[str] = set()
@@ -111,13 +129,14 @@ def layer() -> bytes:
 
         for name, mode in DIRECTORIES.items():
             directory(name, mode)
-        for name, target in LINKS.items():
+        for name, target in links.items():
+            directory(os.path.dirname(name))
             info = tarfile.TarInfo(name)
             info.type, info.linkname = tarfile.SYMTYPE, target
             archive.addfile(info)
-        for name, source in sorted(_programs().items()):
+        for name, source in sorted(programs.items()):
             file(name, Path(source).read_bytes(), 0o755)
-        for name, (content, mode, uid, gid) in FILES.items():
+        for name, (content, mode, uid, gid) in files.items():
             file(name, content, mode, uid, gid)
     return buffer.getvalue()
 

@@ -20,6 +20,7 @@ from tests.rig import REPOSITORY
 
 SECONDS = 60
 APPLICATION, INTERPRETER = "/etc/application", "/etc/interpreter"
+START = "import sys; from imgtools.cli.main import main; sys.exit(main())"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -106,13 +107,15 @@ class Ladder:
 
     def imgtools(self, where: Environment, verb: str, *words: str, stdin: bytes = b"") -> Done:
         """Run a verb of imgtools there, on a store in the home."""
+        return self.execute(where, *self.program(where, verb), *words, stdin=stdin)
+
+    def program(self, where: Environment, verb: str) -> tuple[str, ...]:
+        """The beginning of the command of `imgtools`."""
         home = self.home(where)
-        store = ("--root", f"{home}/store", "--runroot", f"{home}/run/store")
+        store: tuple[str, ...] = ("--root", f"{home}/store", "--runroot", f"{home}/run/store")
         if verb in ("info", "unshare"):
             store = ()
-        python = f"{INTERPRETER}/bin/python"
-        program = (python, "-c", "import sys; from imgtools.cli.main import main; sys.exit(main())")
-        return self.execute(where, *program, verb, *store, *words, stdin=stdin)
+        return (f"{INTERPRETER}/bin/python", "-c", START, verb, *store)
 
     def child(self, where: Environment, action: str, **options: object) -> Done:
         """Run an action of ladder_child.py there."""
