@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     Link = Callable[[int], object]
 
 
+DESCRIPTORS = 32
+
+
 class Made(Record):
     """A container whose init is ready. `born` is still connected if it was not left at a gate."""
 
@@ -65,6 +68,7 @@ def make(
     init's pid when its namespaces exist, to connect its network. Raises Failure; nothing is
     left then but the directory.
     """
+    _require_descriptors(directory.fd)
     complete = with_environment(config, runtime.environment)
     plan = plan_container(complete, options, survey_host(runtime, config), extras)
     for warning in plan.warnings:
@@ -87,6 +91,22 @@ def make(
     except BaseException:
         making.undo()
         raise
+
+
+def _require_descriptors(fd: int) -> None:
+    """Raise KernelRefused where so few descriptors are left that what was made could not be
+    taken back."""
+    tried: list[int] = []
+    try:
+        for _ in range(DESCRIPTORS):
+            tried.append(os.dup(fd))
+    except OSError as e:
+        raise refused(
+            "make a container", e, hint=f"it takes some {DESCRIPTORS}: raise RLIMIT_NOFILE"
+        ) from e
+    finally:
+        for one in tried:
+            os.close(one)
 
 
 class _Making:
@@ -227,12 +247,12 @@ def write_pid_file(path: str, pid: int) -> None:
     temporary = f"{path}.{os.getpid()}"
     try:
         # In a directory like /tmp somebody may wait for this name with a link.
-        with_links = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            fd = os.open(temporary, with_links, 0o644)
+            fd = os.open(temporary, flags, 0o644)
         except FileExistsError:
             os.unlink(temporary)
-            fd = os.open(temporary, with_links, 0o644)
+            fd = os.open(temporary, flags, 0o644)
         try:
             os.write(fd, b"%d" % pid)
         finally:

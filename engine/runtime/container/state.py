@@ -102,7 +102,11 @@ class StateDir:
             raise ContainerExists(f"container with id {container_id} already exists") from e
         except OSError as e:
             raise refused(f"make {path}", e) from e
-        return cls.find(root, container_id)
+        try:
+            return cls.find(root, container_id)
+        except BaseException:
+            os.rmdir(path)
+            raise
 
     @classmethod
     def find(cls, root: str, container_id: str) -> StateDir:
@@ -213,10 +217,19 @@ class StateDir:
         """The files that are there."""
         return os.listdir(self.fd)
 
+    def _listed(self) -> list[str]:
+        try:
+            return os.listdir(self.fd)
+        except OSError as e:
+            if e.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            # Listing takes a descriptor of its own.
+            return [STATE, CONFIG, SOCKET]
+
     def remove(self) -> None:
         """Delete the directory with all files in it; what is gone already is no error."""
         try:
-            for name in os.listdir(self.fd):
+            for name in self._listed():
                 try:
                     os.unlink(name, dir_fd=self.fd)
                 except FileNotFoundError:

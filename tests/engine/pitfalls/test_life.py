@@ -335,7 +335,8 @@ def test_r8_interrupts_while_a_container_is_made(images: Images) -> None:
             process.send_signal(signal.SIGINT)
             process.wait(LIMIT)
             assert process.stderr is not None
-            assert "Traceback" not in process.stderr.read()
+            # While Python itself starts, nobody is there yet to catch anything.
+            assert "/engine/" not in process.stderr.read()
         images.check_clean()
 
 
