@@ -75,7 +75,6 @@ class Relay:
         self.poll = poll
         try:
             os.set_blocking(self.master, False)
-            keep_newlines(self.master)
             self.resize()
             if self.raw:
                 self.saved = termios.tcgetattr(self.console)
@@ -221,16 +220,9 @@ def receive_master(end: _socket.socket) -> int:
     raise Failure("the container's side sent no terminal")
 
 
-def keep_newlines(master: int) -> None:
-    """Let the container's terminal leave line ends alone: the caller's makes CR LF of them, and
-    where output goes to a file nobody should."""
-    mode = termios.tcgetattr(master)
-    mode[OFLAG] &= ~termios.ONLCR
-    termios.tcsetattr(master, termios.TCSANOW, mode)
-
-
 def raw_mode(mode: list[Any]) -> list[Any]:
-    """`mode` as cfmakeraw(3) has it, but with output processed still."""
+    """`mode` as cfmakeraw(3) has it: line ends are made CR LF by the container's terminal, so
+    that what a program writes before anybody reads it looks no different."""
     raw = list(mode)
     raw[CC] = list(mode[CC])
     raw[IFLAG] &= ~(
@@ -243,7 +235,7 @@ def raw_mode(mode: list[Any]) -> list[Any]:
         | termios.ICRNL
         | termios.IXON
     )
-    raw[OFLAG] |= termios.OPOST
+    raw[OFLAG] &= ~termios.OPOST
     raw[CFLAG] = raw[CFLAG] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     raw[LFLAG] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
     raw[CC][termios.VMIN], raw[CC][termios.VTIME] = 1, 0

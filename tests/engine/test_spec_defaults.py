@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from engine.runtime.features import HOOKS, features_document
 from engine.runtime.rootfs.options import known_options, parse_options
 from engine.runtime.spec.defaults import default_config
-from engine.runtime.features import HOOKS, features_document
 from engine.runtime.spec.model import Hooks
 from engine.runtime.spec.parse import parse_config
 from engine.runtime.spec.version import NEWEST, OLDEST, check_version
