@@ -7,6 +7,7 @@ import os
 from engine.cli.arguments import Arguments
 from engine.cli.log import Log
 from engine.runtime.container.options import RuntimeOptions
+from engine.runtime.kernel.files import write_all
 from engine.runtime.record import Record
 
 TYPE_CHECKING = False
@@ -32,9 +33,7 @@ class Context(Record):
 
 def output(text: str) -> None:
     """Write to standard output; raises OSError."""
-    view = memoryview(text.encode("utf-8", "surrogateescape"))
-    while view:
-        view = view[os.write(STDOUT, view) :]
+    write_all(STDOUT, text.encode("utf-8", "surrogateescape"))
 
 
 def absolute(path: str) -> str:

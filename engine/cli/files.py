@@ -6,6 +6,7 @@ import os
 
 from engine.runtime.errors import InvalidConfig, refused
 from engine.runtime.jsontext import parse
+from engine.runtime.kernel.files import read_all, write_all
 
 MAX_SIZE = 16 << 20
 STDIN = 0
@@ -20,7 +21,7 @@ def read_document(path: str) -> object:
     try:
         fd = os.dup(STDIN) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            content = _read_all(fd)
+            content = read_all(fd, MAX_SIZE + 1)
         finally:
             os.close(fd)
     except OSError as e:
@@ -28,18 +29,6 @@ def read_document(path: str) -> object:
     if len(content) > MAX_SIZE:
         raise InvalidConfig(f"{name}: expected at most {MAX_SIZE} bytes")
     return parse(content, name)
-
-
-def _read_all(fd: int) -> bytes:
-    """What there is, but hardly more than MAX_SIZE of it."""
-    parts, size = [], 0
-    while size <= MAX_SIZE:
-        part = os.read(fd, 1 << 16)
-        if not part:
-            break
-        parts.append(part)
-        size += len(part)
-    return b"".join(parts)
 
 
 def write_new(path: str, content: bytes) -> None:
@@ -53,9 +42,7 @@ def write_new(path: str, content: bytes) -> None:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             try:
-                view = memoryview(content)
-                while view:
-                    view = view[os.write(fd, view) :]
+                write_all(fd, content)
                 os.fsync(fd)
             finally:
                 os.close(fd)

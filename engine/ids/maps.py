@@ -11,6 +11,7 @@ import os
 
 from engine.ids.model import IdMapping, IdMaps
 from engine.ids.refusals import UsernsLimits, explain_map_refusal
+from engine.runtime.kernel.files import read_all
 from imgtools.errors import Error, Unsupported
 
 MAX_MESSAGE = 4096
@@ -80,7 +81,7 @@ def _run_helper(program: str, pid: int, lines: tuple[IdMapping, ...], *, partly:
             raise MapsRefused(f"{program}: {text}", partly=partly) from e
         finally:
             os.close(saying)
-        message = _read_all(said)
+        message = read_all(said, MAX_MESSAGE)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     finally:
         os.close(said)
@@ -91,13 +92,6 @@ def _run_helper(program: str, pid: int, lines: tuple[IdMapping, ...], *, partly:
             hint="what is mapped has to be granted by /etc/subuid and /etc/subgid",
             partly=partly,
         )
-
-
-def _read_all(fd: int) -> bytes:
-    parts = b""
-    while len(parts) < MAX_MESSAGE and (part := os.read(fd, MAX_MESSAGE)):
-        parts += part
-    return parts
 
 
 def internal_error(message: str) -> Error:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from engine.ids.model import Refusal
 from engine.ids.survey import parse_status
+from engine.runtime.kernel.files import text_if_there
+from engine.runtime.kernel.mountinfo import survey_mounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,15 +30,15 @@ class UsernsLimits:
 
 def survey_limits() -> UsernsLimits:
     """Read the limits; what cannot be read is taken as not there."""
-    status = parse_status(_text("/proc/self/status"))
-    mounts = _text("/proc/self/mountinfo").splitlines()
+    status = parse_status(text_if_there("/proc/self/status"))
+    mounts = survey_mounts()
     return UsernsLimits(
         max_user_namespaces=_number("/proc/sys/user/max_user_namespaces"),
         unprivileged_clone=_number("/proc/sys/kernel/unprivileged_userns_clone"),
         apparmor_restricts=_number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1,
         seccomp=status.get("Seccomp", "0") == "2",
         # The root of a chroot is no mount point.
-        chrooted=bool(mounts) and not any(line.split()[4:5] == ["/"] for line in mounts),
+        chrooted=bool(mounts) and not any(entry.point == b"/" for entry in mounts),
         supported=os.path.exists("/proc/self/ns/user"),
     )
 
@@ -103,13 +105,5 @@ def explain_map_refusal(number: int, file: str, limits: UsernsLimits) -> Refusal
 
 
 def _number(path: str) -> int | None:
-    text = _text(path).strip()
+    text = text_if_there(path).strip()
     return int(text) if text.isdigit() else None
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(1 << 20)
-    except OSError:
-        return ""

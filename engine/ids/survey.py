@@ -10,6 +10,7 @@ import stat
 
 from engine.ids.model import Identity, IdFacts, IdMapping, IdOptions, IdRange, MapHelper, Refusal
 from engine.ids.subordinate import MAX_SIZE, parse
+from engine.runtime.kernel.files import find_program, read_file
 from imgtools.errors import StorageError
 
 PACKAGE = "the package uidmap (shadow-utils in Fedora)"
@@ -81,10 +82,9 @@ def parse_map(text: str) -> tuple[IdMapping, ...]:
 
 def find_helper(name: str, path: tuple[str, ...]) -> MapHelper:
     """The first program `name` in `path`, and whether it has the privileges it needs."""
-    for directory in path:
-        candidate = os.path.join(directory, name)
-        if directory.startswith("/") and os.access(candidate, os.X_OK):
-            return MapHelper(path=candidate, problem=_unprivileged(candidate, name))
+    found = find_program(name, path)
+    if found:
+        return MapHelper(path=found, problem=_unprivileged(found, name))
     missing = Refusal(why=f"{name} is not installed", remedy=f"install {PACKAGE}")
     return MapHelper(problem=missing)
 
@@ -115,8 +115,7 @@ def _unprivileged(path: str, name: str) -> Refusal | None:
 
 def _granted(path: str, name: str, uid: int) -> tuple[tuple[IdRange, ...], list[str]]:
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_SIZE + 1)
+        content = read_file(path, MAX_SIZE + 1)
     except FileNotFoundError:
         return (), []
     except OSError as e:
@@ -129,8 +128,7 @@ def _granted(path: str, name: str, uid: int) -> tuple[tuple[IdRange, ...], list[
 def _proc(name: str) -> str:
     path = f"/proc/self/{name}"
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read(1 << 16)
+        return read_file(path, 1 << 16).decode("ascii", "replace")
     except OSError as e:
         raise StorageError(
             f"{path}: {(e.strerror or str(e)).lower()}",

@@ -23,6 +23,7 @@ from engine.runtime.kernel.processes import (
     CLONE_NEWNS,
     CLONE_NEWPID,
     PR_SET_PDEATHSIG,
+    close_others,
     pidfd_open,
     prctl,
     setns,
@@ -167,7 +168,7 @@ def _guard(command: list[str], pid: int, target: str, fds: tuple[int, ...]) -> N
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
-        _close_others(fds)
+        close_others(fds)
         os.dup2(os.open("/dev/null", os.O_RDWR), 0)
         os.dup2(said, 1)
         os.dup2(said, 2)
@@ -208,18 +209,6 @@ def _watch(command: list[str], fifo: str, watched: int, container: int) -> NoRet
         os.write(2, f"{command[0]}: {(e.strerror or str(e)).lower()}\n".encode())
     finally:
         os._exit(0)
-
-
-def _close_others(fds: tuple[int, ...]) -> None:
-    """Close every descriptor but standard ones and `fds`: above all the other end of the pipe
-    that tells when the engine is gone."""
-    for name in os.listdir("/proc/self/fd"):
-        number = int(name)
-        if number > 2 and number not in fds:
-            try:
-                os.close(number)
-            except OSError:
-                continue
 
 
 def _raise_loopback(pid: int) -> None:

@@ -10,8 +10,9 @@ from engine.ids.model import IdFacts
 from engine.ids.refusals import survey_limits
 from engine.ids.survey import parse_status
 from engine.runtime.cgroups.survey import survey as survey_cgroups
+from engine.runtime.kernel.files import find_program, text_if_there
+from engine.runtime.kernel.proc import boot_id
 
-MAX_TEXT = 1 << 16
 CAPABILITIES = {
     "CHOWN": 0,
     "SETGID": 6,
@@ -52,15 +53,15 @@ def _host() -> dict[str, str]:
     return {
         "kernel": f"{system.sysname} {system.release}",
         "machine": system.machine,
-        "bootId": read_text("/proc/sys/kernel/random/boot_id"),
+        "bootId": boot_id(),
         "container": inside[0] if inside else "",
-        "lsm": read_text("/sys/kernel/security/lsm"),
+        "lsm": _text("/sys/kernel/security/lsm"),
         "cpus": str(len(os.sched_getaffinity(0))),
     }
 
 
 def _process(ids: IdFacts) -> dict[str, str]:
-    status = parse_status(read_text("/proc/self/status"))
+    status = parse_status(_text("/proc/self/status"))
     held = [name for name, number in CAPABILITIES.items() if ids.has(number)]
     return {
         "uid": str(ids.effective_uid),
@@ -71,7 +72,7 @@ def _process(ids: IdFacts) -> dict[str, str]:
         "bounding": status.get("CapBnd", ""),
         "noNewPrivileges": "yes" if ids.no_new_privileges else "no",
         "seccomp": SECCOMP_MODES.get(status.get("Seccomp", ""), ""),
-        "securityLabel": read_text("/proc/self/attr/current").strip("\0"),
+        "securityLabel": _text("/proc/self/attr/current").strip("\0"),
     }
 
 
@@ -82,9 +83,9 @@ def _limits() -> dict[str, str]:
         "unprivilegedUsernsClone": _shown(bounds.unprivileged_clone),
         "apparmorRestrictsUserns": "yes" if bounds.apparmor_restricts else "no",
         "chroot": "yes" if bounds.chrooted else "no",
-        "ptraceScope": read_text("/proc/sys/kernel/yama/ptrace_scope"),
-        "pingGroupRange": " ".join(read_text("/proc/sys/net/ipv4/ping_group_range").split()),
-        "unprivilegedPortStart": read_text("/proc/sys/net/ipv4/ip_unprivileged_port_start"),
+        "ptraceScope": _text("/proc/sys/kernel/yama/ptrace_scope"),
+        "pingGroupRange": " ".join(_text("/proc/sys/net/ipv4/ping_group_range").split()),
+        "unprivilegedPortStart": _text("/proc/sys/net/ipv4/ip_unprivileged_port_start"),
     }
     for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
         hard = resource.getrlimit(number)[1]
@@ -125,19 +126,8 @@ def _helpers(ids: IdFacts, path: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def find_program(name: str, path: tuple[str, ...]) -> str:
-    """The first executable file `name` in the directories of `path`, "" for none."""
-    candidates = (os.path.join(d, name) for d in path if d.startswith("/"))
-    return next((c for c in candidates if os.path.isfile(c) and os.access(c, os.X_OK)), "")
-
-
-def read_text(path: str) -> str:
-    """The stripped text of a small file, "" where it cannot be read."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(MAX_TEXT).strip()
-    except OSError:
-        return ""
+def _text(path: str) -> str:
+    return text_if_there(path).strip()
 
 
 def _extents(lines: list[tuple[int, int, int]]) -> str:

@@ -12,6 +12,7 @@ from engine.probe.attempt import Refused, Trial, step
 from engine.probe.isolation import mount_point, private_mounts
 from engine.runtime.kernel.calls import syscall
 from engine.runtime.kernel.links import link_is_up, raise_link
+from engine.runtime.kernel.mountinfo import survey_mounts
 from engine.runtime.kernel.mounting import (
     AT_FDCWD,
     MOUNT_ATTR_IDMAP,
@@ -138,8 +139,7 @@ def masked_proc(mount_points: list[str]) -> list[str]:
 
 def mount_points() -> list[str]:
     """The mount points of this mount namespace."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-        return [line.split()[4] for line in file if len(line.split()) > 4]
+    return [os.fsdecode(entry.point) for entry in survey_mounts()]
 
 
 def try_proc_bind() -> str:

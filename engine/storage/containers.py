@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from engine.runtime.kernel.proc import boot_id, process_stat
 from engine.storage.images import Records
 from engine.storage.layout import checked_id
 from engine.storage.locks import Held, Locks
@@ -174,35 +175,21 @@ class Uses:
 def this_process(proc: str = "/proc") -> Owner:
     """The process that asks, as an owner."""
     pid = os.getpid()
-    return Owner(pid=pid, start=_start_of(pid, proc) or 0, boot=_boot(proc))
+    return Owner(pid=pid, start=_start_of(pid, proc) or 0, boot=boot_id(proc))
 
 
 def owner_of(pid: int, proc: str = "/proc") -> Owner | None:
     """Another process as an owner, None when there is none."""
     start = _start_of(pid, proc)
-    return Owner(pid=pid, start=start, boot=_boot(proc)) if start is not None else None
+    return Owner(pid=pid, start=start, boot=boot_id(proc)) if start is not None else None
 
 
 def is_running(owner: Owner, proc: str = "/proc") -> bool:
     """Whether this very process is still there."""
-    return owner.boot == _boot(proc) and _start_of(owner.pid, proc) == owner.start
+    return owner.boot == boot_id(proc) and _start_of(owner.pid, proc) == owner.start
 
 
 def _start_of(pid: int, proc: str) -> int | None:
-    """Field 22 of /proc/PID/stat, None without such a process; a zombie has ended."""
-    try:
-        with open(f"{proc}/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    if len(fields) < 20 or fields[0] in (b"Z", b"X"):
-        return None
-    return int(fields[19])
-
-
-def _boot(proc: str) -> str:
-    try:
-        with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+    """When the process began; None if there is none, or only its exit status is left."""
+    stat = process_stat(pid, proc)
+    return None if stat is None or stat.ended else stat.started

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies
 
 from engine.runtime.cgroups.model import CgroupHost, Hierarchy
-from engine.runtime.cgroups.survey import below, survey, unescape
+from engine.runtime.cgroups.survey import below, survey
 from tests.engine.cgroup_layouts import FakeHost
 
 DELEGATED = "user.slice/user-1000.slice/user@1000.service/app.slice/run-r1.scope"
@@ -165,13 +165,6 @@ def test_tables_of_any_content_are_survived(
     (proc / "self/mountinfo").write_bytes(b"1 2 0:3 / " + table + b" - cgroup cgroup rw,\n" + table)
     (proc / "self/cgroup").write_bytes(b"1:memory:/" + groups + b"\n" + groups)
     assert survey(str(proc), "/nowhere").mode in ("none", "v1", "v2", "hybrid")
-
-
-@hypothesis.given(strategies.binary(max_size=60).filter(lambda b: b"\n" not in b))
-def test_unescape_restores_what_the_kernel_escaped(name: bytes) -> None:
-    """Every byte that mountinfo escapes comes back."""
-    escaped = b"".join(b"\\%03o" % byte if byte in b" \t\n\\#" else bytes([byte]) for byte in name)
-    assert os.fsencode(unescape(escaped)) == name
 
 
 def test_a_table_that_does_not_end_is_cut(tmp_path: Path) -> None:

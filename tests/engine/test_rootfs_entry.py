@@ -14,7 +14,6 @@ from engine.runtime.errors import InvalidConfig, KernelRefused
 from engine.runtime.kernel import mounting as m
 from engine.runtime.kernel.processes import CLONE_NEWNS, unshare
 from engine.runtime.rootfs.execute import Rootfs
-from engine.runtime.rootfs.mounttable import parse_mountinfo
 from engine.runtime.spec.model import Device, Linux, Root
 from tests.engine.rootfs_driver import (
     DEFAULT_MOUNTS,
@@ -208,22 +207,6 @@ def test_a_chroot_is_no_place_for_a_runtime(bundle: Path) -> None:
         assert "chroot" in caught.value.hint
         for name in ("proc", "b", ""):
             (bundle / "jail" / name).rmdir()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (b"1 1 0:2 / / rw - rootfs rootfs rw", [(1, 1, b"/", b"rootfs")]),
-        (
-            b"36 35 98:0 /a /b\\040c\\134d rw,noatime master:1 - ext3 /dev/root rw\nbad\n",
-            [(36, 35, b"/b c\\d", b"ext3")],
-        ),
-        (b"x 1 0:2 / / rw - a b\n1 2 3 4 - 5\n\n", []),
-    ],
-)
-def test_mountinfo_is_read(text: bytes, expected: list[Any]) -> None:
-    found = [(e.number, e.parent, e.point, e.fstype) for e in parse_mountinfo(text)]
-    assert found == expected
 
 
 def test_a_root_that_is_no_directory(bundle: Path) -> None:

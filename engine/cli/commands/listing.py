@@ -9,6 +9,7 @@ from engine.cli.context import Context, output
 from engine.runtime.container import control, lifecycle
 from engine.runtime.errors import InvalidConfig, KernelRefused, Unsupported
 from engine.runtime.jsontext import encode
+from engine.runtime.kernel.files import read_if_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,14 +114,7 @@ def select(listed: str, pids: set[int]) -> str:
 
 def command_of(pid: int) -> str:
     """The command line of a process on one line, empty if it is gone."""
-    try:
-        fd = os.open(f"/proc/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            content = os.read(fd, MAX_COMMAND)
-        finally:
-            os.close(fd)
-    except OSError:
-        return ""
+    content = read_if_there(f"/proc/{pid}/cmdline", MAX_COMMAND)
     text = content.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "?" for c in text)
 

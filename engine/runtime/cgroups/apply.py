@@ -14,8 +14,8 @@ import os
 from engine.runtime.cgroups import tree
 from engine.runtime.cgroups.devices import line
 from engine.runtime.cgroups.model import CgroupPlan, DeviceList, Write
-from engine.runtime.cgroups.survey import read_bounded
 from engine.runtime.errors import Unsupported, refused
+from engine.runtime.kernel.files import read_if_there
 
 DELEGATE_FILE = "/sys/kernel/cgroup/delegate"
 # cgroups(7): what is delegated where the kernel does not say it.
@@ -167,7 +167,7 @@ def hand_down(fd: int, wanted: tuple[str, ...], missing: dict[str, str]) -> None
 
 def delegate(fd: int, uid: int) -> None:
     """Give the cgroup to `uid`, with the files that the kernel says may be delegated."""
-    listed = read_bounded(DELEGATE_FILE, tree.MAX_VALUE)
+    listed = read_if_there(DELEGATE_FILE, tree.MAX_VALUE)
     names = os.fsdecode(listed).split() or DELEGATED
     try:
         os.chown(fd, uid, -1)

@@ -14,8 +14,8 @@ import time
 
 from engine.runtime.cgroups import tree
 from engine.runtime.cgroups.model import Cgroup, CgroupDirectory
-from engine.runtime.cgroups.survey import read_bounded
 from engine.runtime.errors import KernelRefused, refused
+from engine.runtime.kernel.files import read_if_there
 from engine.runtime.kernel.processes import SIGKILL, pidfd_open, signal_pidfd
 
 SECONDS = 10.0
@@ -244,7 +244,7 @@ def _signal_listed(cgroup: Cgroup, number: int) -> int:
 def _is_member(cgroup: Cgroup, pid: int) -> bool:
     """Whether the process is in one of the container's cgroups. The kernel's paths may begin
     elsewhere than the mount, but they end alike."""
-    table = read_bounded(f"/proc/{pid}/cgroup", tree.MAX_VALUE)
+    table = read_if_there(f"/proc/{pid}/cgroup", tree.MAX_VALUE)
     paths = [os.fsdecode(line).split(":", 2)[-1] + "/" for line in table.split(b"\n")]
     return any(f"/{d.path}/" in path for d in _tracking(cgroup) for path in paths)
 

@@ -9,21 +9,24 @@ from __future__ import annotations
 import os
 
 from engine.runtime.cgroups.model import CgroupHost, Hierarchy
+from engine.runtime.kernel.files import read_if_there
+from engine.runtime.kernel.mountinfo import MAX_TABLE, MountEntry, parse_mountinfo
+from engine.runtime.kernel.proc import kernel_version
 
-MAX_TABLE = 16 << 20
 MAX_FILE = 1 << 16
+_VERSIONS = {b"cgroup": 1, b"cgroup2": 2}
 _DELETED = " (deleted)"
 
 
 class _Mount:
     """A line of mountinfo that is a cgroup file system."""
 
-    def __init__(self, version: int, device: int, root: str, point: str, options: str) -> None:
-        self.version = version
-        self.device = device
-        self.root = root
-        self.point = point
-        self.options = options.split(",")
+    def __init__(self, entry: MountEntry) -> None:
+        self.version = _VERSIONS[entry.fstype]
+        self.device = entry.device
+        self.root = os.fsdecode(entry.root)
+        self.point = os.fsdecode(entry.point)
+        self.options = os.fsdecode(entry.options).split(",")
 
 
 def survey(proc: str = "/proc", root: str = "/sys/fs/cgroup") -> CgroupHost:
@@ -31,10 +34,11 @@ def survey(proc: str = "/proc", root: str = "/sys/fs/cgroup") -> CgroupHost:
 
     `proc` is a procfs; mounts below `root` are preferred where a hierarchy is mounted twice.
     """
-    mounts = _visible(_mounts(read_bounded(f"{proc}/self/mountinfo", MAX_TABLE)), root)
+    table = read_if_there(f"{proc}/self/mountinfo", MAX_TABLE)
+    mounts = _visible([_Mount(entry) for entry in parse_mountinfo(table, _VERSIONS)], root)
     hierarchies: list[Hierarchy] = []
     lost: list[str] = []
-    for controllers, own in _memberships(read_bounded(f"{proc}/self/cgroup", MAX_FILE)):
+    for controllers, own in _memberships(read_if_there(f"{proc}/self/cgroup", MAX_FILE)):
         mount, path = _choose(mounts, controllers, own)
         if mount is None:
             lost += controllers
@@ -48,73 +52,13 @@ def survey(proc: str = "/proc", root: str = "/sys/fs/cgroup") -> CgroupHost:
         mode=mode,
         hierarchies=tuple(hierarchies),
         systemd=os.path.isdir("/run/systemd/system"),
-        kernel=_release(os.uname().release),
+        kernel=kernel_version(os.uname().release),
         lost=tuple(lost),
     )
 
 
-def read_bounded(path: str, limit: int, dir_fd: int | None = None) -> bytes:
-    """The first `limit` bytes of the file; nothing where it cannot be read."""
-    parts: list[bytes] = []
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=dir_fd)
-    except (OSError, ValueError):
-        return b""
-    try:
-        while limit > 0:
-            part = os.read(fd, min(limit, 1 << 16))
-            if not part:
-                break
-            parts.append(part)
-            limit -= len(part)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
-    return b"".join(parts)
-
-
 def _is_controller(name: str) -> bool:
     return not name.startswith("name=")
-
-
-def _release(text: str) -> tuple[int, int]:
-    """(6, 18) of "6.18.44-generic"; what is no number is 0."""
-    numbers = [part if part.isdecimal() else "0" for part in text.split("-")[0].split(".")]
-    major, minor = [*numbers, "0", "0"][:2]
-    return int(major), int(minor)
-
-
-def _mounts(table: bytes) -> list[_Mount]:
-    """The cgroup mounts of mountinfo (proc(5)); lines that break its form are left out."""
-    mounts: list[_Mount] = []
-    for line in table.split(b"\n"):
-        if b" - cgroup" not in line:
-            continue
-        fields, _, tail = line.partition(b" - ")
-        left, right = fields.split(b" "), tail.split(b" ")
-        version = {b"cgroup": 1, b"cgroup2": 2}.get(right[0])
-        major, _, minor = left[2].partition(b":") if len(left) > 5 else (b"", b"", b"")
-        if version is None or len(right) < 3 or not major.isdigit() or not minor.isdigit():
-            continue
-        device = os.makedev(int(major), int(minor))
-        mounts.append(
-            _Mount(version, device, unescape(left[3]), unescape(left[4]), os.fsdecode(right[2]))
-        )
-    return mounts
-
-
-def unescape(field: bytes) -> str:
-    r"""A field of mountinfo, where space, tab, newline and \ are written as \ooo."""
-    first, *rest = field.split(b"\\")
-    parts = [first]
-    for part in rest:
-        digits = part[:3]
-        if len(digits) == 3 and all(0x30 <= d < 0x38 for d in digits) and int(digits, 8) < 256:
-            parts.append(bytes([int(digits, 8)]) + part[3:])
-        else:
-            parts.append(b"\\" + part)
-    return os.fsdecode(b"".join(parts))
 
 
 def _visible(mounts: list[_Mount], root: str) -> list[_Mount]:
@@ -185,7 +129,8 @@ def below(root: str, own: str) -> str | None:
 def _hierarchy(mount: _Mount, controllers: tuple[str, ...], own: str | None) -> Hierarchy:
     offered = controllers
     if mount.version == 2:
-        offered = tuple(os.fsdecode(_read_controllers(mount.point)).split())
+        content = read_if_there(f"{mount.point}/cgroup.controllers", MAX_FILE)
+        offered = tuple(os.fsdecode(content).split())
     directory = f"{mount.point}/{own}" if own else mount.point
     own_writable = _can_make_cgroups(directory)
     parent_writable = bool(own) and _can_make_cgroups(os.path.dirname(directory))
@@ -197,10 +142,6 @@ def _hierarchy(mount: _Mount, controllers: tuple[str, ...], own: str | None) -> 
         own_writable=own_writable,
         parent_writable=parent_writable,
     )
-
-
-def _read_controllers(mount: str) -> bytes:
-    return read_bounded(f"{mount}/cgroup.controllers", MAX_FILE)
 
 
 def _can_make_cgroups(directory: str) -> bool:

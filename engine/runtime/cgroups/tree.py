@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from engine.runtime.cgroups.survey import read_bounded
+from engine.runtime.kernel.files import read_if_there
 from engine.runtime.kernel.paths import (
     RESOLVE_BENEATH,
     RESOLVE_NO_MAGICLINKS,
@@ -145,7 +145,7 @@ def write_file(fd: int, name: str, value: str) -> None:
 
 def read_file(fd: int, name: str, limit: int = MAX_VALUE) -> str:
     """A file of the cgroup `fd`; empty where it cannot be read."""
-    return os.fsdecode(read_bounded(name, limit, fd))
+    return os.fsdecode(read_if_there(name, limit, fd))
 
 
 def has_file(fd: int, name: str) -> bool:

@@ -7,6 +7,7 @@ import errno
 import os
 
 from engine.runtime.errors import KernelRefused, Unsupported, refused
+from engine.runtime.kernel.files import read_if_there
 from engine.runtime.kernel.processes import PR_SET_KEEPCAPS, prctl
 from engine.runtime.process.capabilities import CapabilityPlan, set_sets
 from engine.runtime.record import Record
@@ -49,14 +50,7 @@ def plan_credentials(
 def setgroups_allowed(pid: int | None = None) -> bool:
     """Whether the user namespace of process `pid`, by default our own, admits setgroups(2)."""
     path = b"/proc/self/setgroups" if pid is None else b"/proc/%d/setgroups" % pid
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return True
-    try:
-        return os.read(fd, 16).strip() != b"deny"
-    finally:
-        os.close(fd)
+    return read_if_there(path, 16).strip() != b"deny"
 
 
 def apply(plan: CredentialPlan, capabilities: CapabilityPlan) -> None:

@@ -10,6 +10,7 @@ import errno
 import os
 
 from engine.runtime.errors import InvalidConfig, Unsupported, refused
+from engine.runtime.kernel.files import read_if_there
 from engine.runtime.kernel.paths import O_PATH, filesystem_type
 from engine.runtime.process.procfs import write_own
 from engine.runtime.record import Record
@@ -38,14 +39,7 @@ def survey_modules() -> Modules:
 
 
 def _apparmor_enabled() -> bool:
-    try:
-        fd = os.open("/sys/module/apparmor/parameters/enabled", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return os.read(fd, 8).startswith(b"Y")
-    finally:
-        os.close(fd)
+    return read_if_there("/sys/module/apparmor/parameters/enabled", 8).startswith(b"Y")
 
 
 def _selinux_mounted() -> bool:

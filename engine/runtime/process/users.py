@@ -13,6 +13,7 @@ import os
 import stat
 
 from engine.runtime.errors import InvalidConfig, refused
+from engine.runtime.kernel.files import close_all, read_all
 from engine.runtime.kernel.paths import open_in_root, proc_path
 from engine.runtime.record import Record
 
@@ -26,7 +27,6 @@ MAX_ID = (1 << 32) - 2
 MAX_FILE = 16 << 20
 MAX_LINE = 1 << 20
 _MAX_DIGITS = 10
-_CHUNK = 1 << 16
 _PASSWD, _GROUP = b"/etc/passwd", b"/etc/group"
 
 
@@ -190,17 +190,13 @@ def _content(root_fd: int, path: bytes) -> bytes:
         if st.st_size > MAX_FILE:
             raise InvalidConfig(f"{name} of the container is larger than {MAX_FILE} bytes")
         fd = os.open(proc_path(found), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        content = bytearray()
-        while chunk := os.read(fd, _CHUNK):
-            content += chunk
-            if len(content) > MAX_FILE:
-                raise InvalidConfig(f"{name} of the container grows while it is read")
-        return bytes(content)
+        content = read_all(fd, MAX_FILE + 1)
+        if len(content) > MAX_FILE:
+            raise InvalidConfig(f"{name} of the container grows while it is read")
+        return content
     except OSError as e:
         if found < 0 and e.errno in (errno.ENOENT, errno.ENOTDIR):
             return b""
         raise refused(f"read {name} of the container", e) from e
     finally:
-        for one in (found, fd):
-            if one >= 0:
-                os.close(one)
+        close_all((found, fd))
