@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from engine.runtime.kernel.processes import capget
 from engine.storage.options import Ownership
 from imgtools.blob.tar.options import OwnerMap
 from imgtools.errors import Unsupported
 
+CAP_CHOWN = 0
 ALL = 0xFFFFFFFF
 """Ids that the initial user namespace maps: all but (uid_t)-1."""
 
@@ -43,11 +45,13 @@ class IdRanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ids:
-    """The ids of this process's user namespace, and whether it is the superuser in it."""
+    """The ids of this process's user namespace, whether it is the superuser in it, and whether
+    it may give files away (CAP_CHOWN), which some containers' root may not."""
 
     users: IdRanges
     groups: IdRanges
     superuser: bool
+    chowns: bool = True
 
     @property
     def initial(self) -> bool:
@@ -65,13 +69,15 @@ def survey_ids() -> Ids:
         except FileNotFoundError:
             texts.append(f"0 0 {ALL}")
     users, groups = (IdRanges.parse(text) for text in texts)
-    return Ids(users=users, groups=groups, superuser=os.geteuid() == 0)
+    chowns = bool(capget()[0] >> CAP_CHOWN & 1)
+    return Ids(users=users, groups=groups, superuser=os.geteuid() == 0, chowns=chowns)
 
 
 def best_ownership(ids: Ids) -> Ownership:
-    """REAL for a superuser with more than one id, RECORDED for everybody else."""
+    """REAL for a superuser with more than one id to give, RECORDED for everybody else."""
     many = ids.users.count > 1 and ids.groups.count > 1
-    return Ownership.REAL if ids.superuser and many else Ownership.RECORDED
+    real = ids.superuser and ids.chowns and many
+    return Ownership.REAL if real else Ownership.RECORDED
 
 
 def owner_map(ids: Ids, *, ignore_errors: bool) -> OwnerMap | None:

@@ -28,13 +28,14 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Environment:
     """`rung` is jail.py's. `named` says that passwd knows the user; `hidden` are programs
     that are not there; `masked` hides parts of /proc, as runtimes do; `home` and `runtime`
-    whether HOME and XDG_RUNTIME_DIR are set."""
+    whether HOME and XDG_RUNTIME_DIR are set. `empty` are directories with a fresh tmpfs."""
 
     name: str
     rung: str
     named: bool = True
     hidden: tuple[str, ...] = ()
     masked: bool = False
+    empty: tuple[str, ...] = ()
     home: bool = True
     runtime: bool = False
 
@@ -51,6 +52,8 @@ HELPERLESS = Environment(name="user without newuidmap", rung="B", hidden=("newui
 NAMELESS = Environment(name="uid without a name", rung="B", named=False, home=False, runtime=True)
 MASKED = Environment(name="user with a masked procfs", rung="C", masked=True)
 POD = Environment(name="pod under CRI-O", rung="E-crio", masked=True)
+PODMAN = Environment(name="podman of root", rung="A", empty=("/run", "/dev/shm"))
+USER_PODMAN = Environment(name="podman of a user", rung="B", runtime=True, empty=("/dev/shm",))
 ROOT_POD = Environment(name="root pod under CRI-O", rung="D-crio", masked=True)
 DOCKER = Environment(name="root under Docker's profile", rung="D", masked=True)
 RESTRICTED = Environment(name="restricted pod", rung="E", masked=True)
@@ -130,7 +133,8 @@ class Ladder:
 def become(order: dict[str, object], words: list[str]) -> None:
     """Turn into a process of an environment, and execute `words`."""
     values = dict(order["where"])  # type: ignore[call-overload]
-    where = Environment(**{**values, "hidden": tuple(values["hidden"])})
+    lists = {name: tuple(values[name]) for name in ("hidden", "empty")}
+    where = Environment(**{**values, **lists})
     os.chdir("/")
 
     def prepare() -> None:
@@ -145,12 +149,15 @@ def become(order: dict[str, object], words: list[str]) -> None:
             for name in ("passwd", "group", "subuid", "subgid"):
                 with open(f"/etc/{name}", "w", encoding="ascii") as file:
                     file.write("root:x:0:0::/root:/bin/sh\n" if name == "passwd" else "")
+        for name in where.empty:
+            mount(b"tmpfs", name.encode(), b"tmpfs", 0, b"mode=1777")
         if where.masked:
             jail.hide_proc()
 
     jail.enter(where.rung, prepare)
     os.chdir(str(order["home"]))
-    os.execve(words[0], words, order["variables"])  # type: ignore[arg-type]
+    program = shutil.which(words[0], path=PATH) or words[0]
+    os.execve(program, words, order["variables"])  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

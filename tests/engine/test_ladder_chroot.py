@@ -126,7 +126,7 @@ def test_terminal_works(ladder: Ladder) -> None:
         "-c",
         "[ -t 0 ] && [ -t 1 ] && echo terminal",
     )
-    assert "terminal\r\n" in ran.out, ran.out + ran.err
+    assert "terminal\r" in ran.out, ran.out + ran.err
 
 
 def test_restricted_pod_says_why_nothing_runs(ladder: Ladder) -> None:
