@@ -18,6 +18,7 @@ import pytest
 from imgtools.cli.engine_host import id_options, locate_store, probe_options, search_path
 from imgtools.cli.settings import Settings
 from imgtools.errors import InvalidInput
+from tests.engine import jail
 from tests.rig import REPOSITORY, RunCli
 
 FIRST, COUNT, USER = 700000, 65536, 23456
@@ -44,10 +45,20 @@ def home() -> Iterator[str]:
 
 def jailed(rung: str, home: str, *words: str) -> subprocess.CompletedProcess[str]:
     """The command line as a process of a rung of jail.py."""
+    runtime = os.path.join(home, f"run-{rung}")
+    if not os.path.isdir(runtime):
+        os.mkdir(runtime, 0o700)
+        if rung[0] not in "AD":
+            os.chown(runtime, jail.USER, jail.USER)
     return subprocess.run(
         [sys.executable, "-c", JAILED, rung, *words],
         cwd=REPOSITORY,
-        env={"HOME": home, "XDG_RUNTIME_DIR": home, "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        env={
+            "HOME": home,
+            "XDG_RUNTIME_DIR": runtime,
+            "PATH": "/usr/bin:/bin",
+            "LC_ALL": "C.UTF-8",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
@@ -166,8 +177,10 @@ def test_unshare_tells_others_whose_store_it_is(home: str) -> None:
     assert env["_CONTAINERS_USERNS_CONFIGURED"] == "done"
     assert env["_CONTAINERS_ROOTLESS_UID"] == env["_CONTAINERS_ROOTLESS_GID"] == str(USER)
     assert env["CONTAINERS_GRAPHROOT"] == f"{home}/.local/share/containers/storage"
-    assert env["CONTAINERS_RUNROOT"] == f"{home}/containers"
+    assert env["CONTAINERS_RUNROOT"] == f"{home}/run-B/containers"
     inside = {k: v for k, v in env.items() if k.startswith("_") or k in ("HOME", "XDG_RUNTIME_DIR")}
+    # Inside, where this would be asked, the directory is that of the root that asks.
+    os.chown(inside["XDG_RUNTIME_DIR"], os.getuid(), -1)
     assert locate_store(inside).location.root == env["CONTAINERS_GRAPHROOT"]
     assert "_CONTAINERS_ROOTLESS_UID" not in jailed("A", home, "unshare", "env").stdout
 

@@ -85,6 +85,11 @@ class User:
         config = self.env.get("XDG_CONFIG_HOME") or _below(self.home, ".config")
         return _below(config, "containers/storage.conf")
 
+    @property
+    def runtime_directory(self) -> str:
+        """Where this user's files that a reboot may take are."""
+        return self.env.get("XDG_RUNTIME_DIR") or f"/tmp/storage-run-{self.uid}"
+
     def expanded(self, path: str) -> str:
         """`path` with $HOME, $UID and $USER replaced; other variables stay as they are."""
         values = {"HOME": self.home, "UID": str(self.uid), "USER": self.name}
@@ -133,8 +138,7 @@ def locate(user: User, conf: StorageConf, flags: StoreFlags, *, conf_is_users: b
     else:
         data = user.env.get("XDG_DATA_HOME") or _below(user.home, ".local/share")
         graph_root = user.expanded(conf.rootless_path) or _below(data, "containers/storage")
-        runtime = user.env.get("XDG_RUNTIME_DIR") or f"/tmp/storage-run-{user.uid}"
-        run_root = _below(runtime, "containers")
+        run_root = _below(user.runtime_directory, "containers")
     graph_root = flags.root or user.expanded(own.graph_root) or graph_root
     run_root = flags.run_root or user.expanded(own.run_root) or run_root
     for what, path in (("graph root", graph_root), ("run root", run_root)):

@@ -4,11 +4,13 @@ where the store and the remembered probes are. For the verbs that unpack and run
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from imgtools.blob.files import storage_error
 from imgtools.cli.settings import Settings
+from imgtools.errors import InvalidInput
 
 if TYPE_CHECKING:
     from engine.ids.model import IdMode, IdOptions
@@ -94,5 +96,33 @@ def locate_store(env: Mapping[str, str], flags: StoreFlags | None = None) -> Loc
         except OSError as e:
             raise storage_error(e, path) from e
         own = path == user.own_file or path == env.get("CONTAINERS_STORAGE_CONF", "")
-        return locate(user, conf, flags or StoreFlags(), conf_is_users=own)
-    return locate(user, StorageConf(), flags or StoreFlags(), conf_is_users=False)
+        located = locate(user, conf, flags or StoreFlags(), conf_is_users=own)
+        break
+    else:
+        located = locate(user, StorageConf(), flags or StoreFlags(), conf_is_users=False)
+    directory = os.path.normpath(user.runtime_directory)
+    if user.uid and located.location.runroot.startswith(f"{directory}/"):
+        require_private(directory, os.getuid())
+    return located
+
+
+def require_private(directory: str, uid: int) -> None:
+    """Raise InvalidInput unless `directory` is of user `uid` alone, or not there: below it are
+    the state of containers and files that are mounted into them. One below /tmp, whose name
+    anybody can know before, is made here."""
+    try:
+        if directory.startswith("/tmp/"):
+            os.makedirs(directory, 0o700, exist_ok=True)
+        found = os.lstat(directory)
+    except FileNotFoundError:
+        return
+    except FileExistsError:
+        found = os.lstat(directory)
+    except OSError as e:
+        raise storage_error(e, directory) from e
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o022:
+        return
+    raise InvalidInput(
+        f"{directory} is not a directory of user {uid} that only this user writes to",
+        hint="set XDG_RUNTIME_DIR to one, or name one with --runroot",
+    )

@@ -19,6 +19,8 @@ from engine.runtime.container.channel import MAX_MESSAGE, pair
 from engine.runtime.container.create import write_pid_file
 from engine.runtime.errors import Damaged, Failure
 from engine.runtime.kernel.calls import named
+from imgtools.cli.engine_host import require_private
+from imgtools.errors import InvalidInput
 from imgtools.spec.config import Config
 from tests.engine.pitfalls.kit import (
     LIMIT,
@@ -282,6 +284,29 @@ def test_s6_pid_files_do_not_follow_links(box: Box, victim: Victim, tmp_path: Pa
     write_pid_file(str(path), 42)
     assert path.read_text() == "42"
     assert not path.is_symlink()
+
+
+@pytest.mark.parametrize("way", ["other owner", "writable", "link", "file", "shared", "fine"])
+def test_s6_the_directory_of_a_user_is_that_users(tmp_path: Path, way: str) -> None:
+    """Somebody else may have made it where names can be known before, as below /tmp."""
+    path = tmp_path / "storage-run-4242"
+    path.mkdir(mode=0o700)
+    os.chown(path, 4242, 4242)
+    if way == "other owner":
+        os.chown(path, 4243, 4243)
+    elif way in ("writable", "shared"):
+        path.chmod(0o707 if way == "writable" else 0o770)
+    elif way in ("link", "file"):
+        path.rename(tmp_path / "real")
+        if way == "link":
+            path.symlink_to(tmp_path / "real")
+        else:
+            path.touch()
+    if way == "fine":
+        require_private(str(path), 4242)
+        return
+    with pytest.raises(InvalidInput, match="is not a directory of user 4242 that only this user"):
+        require_private(str(path), 4242)
 
 
 HOSTILE = (
