@@ -12,11 +12,11 @@ from typing import BinaryIO, cast
 
 from engine.storage.images import replace_file
 from engine.storage.layers import BOOT
+from engine.storage.layers_ahead import Plain
 from engine.storage.options import Layer
 from engine.storage.parts import Parts, record_path
 from engine.storage.tar_record import Recorder
 from engine.storage.tar_replay import Replay, comes_back
-from imgtools.blob.compression import Decompressor
 from imgtools.blob.files import storage_errors, write_file
 from imgtools.blob.reader import CHUNK, BlobReader, Readable
 from imgtools.errors import BlobNotFound, DigestMismatch, InvalidInput, LimitExceeded
@@ -176,5 +176,5 @@ class _Feed:
         self._recorder.finish()
 
 
-def _plain(source: Readable, size: int | None) -> Decompressor:
-    return Decompressor(source, limit=max(_LEAST_LIMIT, _WORST_RATIO * (size or 0)))
+def _plain(source: Readable, size: int | None) -> Plain:
+    return Plain(source, limit=max(_LEAST_LIMIT, _WORST_RATIO * (size or 0)))

@@ -38,7 +38,7 @@ def checksum_matches(block: bytes, stored: int) -> bool:
     The checksum field itself counts as eight spaces. Old writers summed signed characters;
     both sums are accepted, as POSIX "chksum" history and all readers do.
     """
-    unsigned = byte_sum(block) - sum(block[148:156]) + 256
+    unsigned = byte_sum(block) - (adler32(block[148:156]) & 0xFFFF) + 257
     if unsigned == stored:
         return True
     high = sum(1 for byte in block[:148] + block[156:] if byte > 127)

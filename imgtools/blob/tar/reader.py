@@ -59,8 +59,12 @@ class TarReader:
 
     def next(self) -> Entry | None:
         """Go on to the next member, skipping what is left of this one; None at the end."""
-        if self._left or self._pad:
-            self._skip(self._left, self._pad)
+        rest = self._left + self._pad
+        if rest:
+            if len(self._buf) - self._pos >= rest:
+                self._pos += rest
+            else:
+                self._skip(self._left, self._pad)
             self._left = self._pad = 0
         start = self._base + self._pos
         block = self._header()
@@ -314,12 +318,10 @@ class TarReader:
         return have
 
     def _skip(self, data: int, padding: int) -> None:
-        """Move over data and padding; the padding may be missing at the end of the stream."""
+        """Move over data and padding that the buffer does not have whole; the padding may be
+        missing at the end of the stream."""
         count = data + padding
         have = len(self._buf) - self._pos
-        if have >= count:
-            self._pos += count
-            return
         if self._seek is not None:
             self._base += self._pos + count
             self._buf, self._pos = b"", 0
