@@ -51,7 +51,7 @@ def await_program(
                     continue
                 case "listener" if len(fds) == 1:
                     number = message.get("number")
-                    if isinstance(number, int) and number < engine_filters:
+                    if isinstance(number, int) and 0 <= number < engine_filters:
                         if tell is not None:
                             tell("listener", {}, fds)
                     else:

@@ -51,8 +51,9 @@ _MEMORY_FLAGS = (("NUMA_BALANCING", 13), ("RELATIVE_NODES", 14), ("STATIC_NODES"
 _WITHOUT_NODES, _MAX_NODES = ("DEFAULT", "LOCAL"), 1024
 _PERSONALITIES = (("LINUX", 0), ("LINUX32", 8))
 _KEYRING_NOT_POSSIBLE = (errno.EDQUOT, errno.ENOSYS, errno.EPERM, errno.EACCES)
-_KEYRING_PERMISSIONS = 0x3F1B0000
-"""Possessor: all; user: view, read, search, link, so that `exec` can join (keyctl(2))."""
+_KEYRING_PERMISSIONS = 0x3F080000
+"""Possessor: all; user: search, so that `exec` can join (keyctl(2)). Not view: containers of
+one user, who do not know each other's ids, would learn the names of these keyrings."""
 
 
 class AttributePlan(Record):

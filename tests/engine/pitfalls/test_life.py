@@ -365,3 +365,57 @@ def test_r3_the_container_ends_with_a_monitor_that_changed_ids(images: Images) -
         assert p.stderr is not None
         assert not re.search("Traceback", p.stderr.read())
     images.check_clean()
+
+
+def test_r8_exec_and_delete_at_once(box: Box) -> None:
+    """Whoever comes too late hears it in words, and nothing is left of who came in time."""
+    box.start("sleep", "60")
+    words = box.words("exec", box.id, "sh", "-c", f"sleep 60 # {box.id}")
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    entering = []
+    for _ in range(6):
+        entering.append(subprocess.Popen(words, **streams, stderr=subprocess.PIPE, text=True))
+        time.sleep(0.02)
+    box.delete()
+    for process in entering:
+        _, said = process.communicate(timeout=LIMIT)
+        assert process.returncode != 0
+        assert "Traceback" not in said
+    await_none(left_over, box.id)
+
+
+def test_r8_one_of_many_gets_the_name(box: Box) -> None:
+    """Containers of one id that are made at once are one container."""
+    box.configure("sh", "-c", "echo made; sleep 0.3")
+    words = box.words("run", box.id)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    made = [subprocess.Popen(words, cwd=box.bundle, **pipes) for _ in range(5)]
+    said = [process.communicate(timeout=LIMIT) for process in made]
+    assert sum(out == "made\n" for out, _ in said) >= 1
+    for process, (out, error) in zip(made, said, strict=True):
+        assert "Traceback" not in error
+        assert (process.returncode == 0) == (out == "made\n"), error
+        assert process.returncode == 0 or "already exists" in error
+    assert left_over(box.id) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_r8_a_container_that_attacks_who_enters_it(box: Box, number: int) -> None:
+    """Its root may signal what enters; the caller hears of it, and is not held up for ever."""
+    (box.rootfs / "bin/kill").unlink()
+    (box.rootfs / "bin/kill").symlink_to("busybox")
+    script = f"""
+    while :; do for p in /proc/[0-9]*; do p=${{p#/proc/}}
+    [ $p -gt 1 ] && [ $p != $$ ] && kill -{int(number)} $p 2>/dev/null
+    done; done"""
+    box.start("sh", "-c", script, capabilities={"effective": ["CAP_KILL"],
+              "permitted": ["CAP_KILL"], "bounding": ["CAP_KILL"]})  # fmt: skip
+    words = box.words("exec", box.id, "sleep", "5")
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    with subprocess.Popen(words, **streams, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(0.3)
+        box.delete()
+        _, said = process.communicate(timeout=LIMIT)
+        assert process.returncode in (137, 255)
+        assert "Traceback" not in said
+    await_none(left_over, box.id)

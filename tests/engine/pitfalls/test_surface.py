@@ -65,7 +65,8 @@ print([line.split()[8] for line in open("/proc/keys") if int(line.split()[0], 16
 
 
 def test_g3_a_keyring_of_its_own_for_each_container(box: Box) -> None:
-    """Not the caller's session keyring, with what the caller has put there."""
+    """Not the caller's session keyring, with what the caller has put there; one that `exec`
+    joins, and whose name no other container of the same user learns."""
     config = box.config
     config["linux"]["maskedPaths"] = []
     config["mounts"] += host_files()
@@ -75,9 +76,12 @@ def test_g3_a_keyring_of_its_own_for_each_container(box: Box) -> None:
         "join_session_keyring(b'keyring-of-the-caller')\n"
     )
     box.command = tuple(prologue(join))
-    code = SESSION.replace("NUMBER", str(named("keyctl")))
-    said = box.says(HOST_PYTHON, "-I", "-S", "-c", code)
-    assert said == f"['_ses.{box.id}:']\n"
+    code = [HOST_PYTHON, "-I", "-S", "-c", SESSION.replace("NUMBER", str(named("keyctl")))]
+    own = f"['_ses.{box.id}:']\n"
+    assert box.says(*code) == own
+    box.start("sleep", "60")
+    assert box.exec(*code).stdout == own
+    assert box.id not in Path("/proc/keys").read_text()
 
 
 def host_files() -> list[dict[str, object]]:
