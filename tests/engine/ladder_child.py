@@ -78,20 +78,24 @@ def diff(order: dict[str, Any]) -> Any:
         assert result.diff_id.hex == again
         forget(store, order["keep"])
     with tarfile.open(fileobj=io.BytesIO(b"".join(parts))) as archive:
-        members = {
-            m.name: [
-                m.type.decode("latin-1"),
-                oct(m.mode),
-                m.uid,
-                m.gid,
-                m.size,
-                m.linkname,
-                [m.devmajor, m.devminor],
-                sorted(key for key in m.pax_headers if key.startswith("SCHILY.xattr.")),
-            ]
-            for m in archive
-        }
+        members = {m.name: _described(archive, m) for m in archive}
     return {"digest": str(result.diff_id), "members": members}
+
+
+def _described(archive: tarfile.TarFile, member: tarfile.TarInfo) -> list[Any]:
+    """Type, mode, owner, group, size, link, device, attributes, and the digest of a file."""
+    content = archive.extractfile(member) if member.isreg() else None
+    return [
+        member.type.decode("latin-1"),
+        oct(member.mode),
+        member.uid,
+        member.gid,
+        member.size,
+        member.linkname,
+        [member.devmajor, member.devminor],
+        sorted(key for key in member.pax_headers if key.startswith("SCHILY.xattr.")),
+        hashlib.sha256(content.read()).hexdigest() if content else "",
+    ]
 
 
 ACTIONS = {"run": run, "diff": diff}

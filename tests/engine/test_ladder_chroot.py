@@ -64,7 +64,7 @@ def test_what_the_image_had_there_comes_back(ladder: Ladder) -> None:
     """The image's own resolv.conf is only out of the way, whatever is done to the lent one."""
     assert _changed(ladder, "! grep -q 192.0.2.1 /etc/resolv.conf && rm /etc/resolv.conf") == {
         # The directory was written to.
-        "etc": ["5", "0o755", 0, 0, 0, "", [0, 0], []]
+        "etc": ["5", "0o755", 0, 0, 0, "", [0, 0], [], ""]
     }
     members = _changed(ladder, "rm /etc/hosts; echo own > /etc/hosts; mkdir /dev/mine")
     assert members.keys() == {"dev", "dev/mine", "etc", "etc/hosts"}
