@@ -6,13 +6,13 @@ import os
 import stat
 
 from engine.runtime.errors import InvalidConfig, refused
+from engine.runtime.kernel.proc import in_initial_user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NAME = "imgtools-runtime"
-WHOLE_RANGE = ["0", "0", "4294967295"]
 
 
 def default_root(environ: Mapping[str, str]) -> str:
@@ -24,7 +24,7 @@ def default_root(environ: Mapping[str, str]) -> str:
     """
     uid = os.geteuid()
     runtime_dir = environ.get("XDG_RUNTIME_DIR", "")
-    if uid == 0 and not (runtime_dir and _in_user_namespace()):
+    if uid == 0 and (in_initial_user_namespace() or not runtime_dir):
         return f"/run/{NAME}"
     base = runtime_dir or f"/run/user/{uid}"
     problem = _problem(base, uid)
@@ -58,14 +58,3 @@ def _problem(base: str, uid: int) -> str:
     if status.st_mode & 0o022:
         return "is writable for others"
     return ""
-
-
-def _in_user_namespace() -> bool:
-    try:
-        fd = os.open("/proc/self/uid_map", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return os.read(fd, 4096).decode("ascii", "replace").split() != WHOLE_RANGE
-    finally:
-        os.close(fd)

@@ -16,6 +16,7 @@ import sys
 import termios
 
 from engine.runtime.errors import Failure, InvalidConfig, refused
+from engine.runtime.kernel.files import close_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,9 +129,7 @@ class Relay:
         self.restore()
         self.ours.close()
         self.theirs.close()
-        for fd in (self.master, self.opened):
-            if fd >= 0:
-                os.close(fd)
+        close_all((self.master, self.opened))
         self.master = self.opened = -1
 
     def _read_keys(self, events: int) -> None:

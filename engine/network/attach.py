@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from engine.network.model import NetworkPlan
+from engine.runtime.kernel.files import close_all
 from engine.runtime.kernel.links import raise_link
 from engine.runtime.kernel.mounting import MS_BIND, MS_PRIVATE, MS_REC, mount
 from engine.runtime.kernel.processes import (
@@ -93,8 +94,7 @@ def attach(
             raise
         return handle
     finally:
-        for fd in fds:
-            os.close(fd)
+        close_all(fds)
 
 
 def _make_files(target: str, fifo: str) -> int:

@@ -30,10 +30,10 @@ def test_of_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     that user."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert default_root({}) == "/run/imgtools-runtime"
-    monkeypatch.setattr(root, "_in_user_namespace", lambda: False)
+    monkeypatch.setattr(root, "in_initial_user_namespace", lambda: True)
     environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
     assert default_root(environ) == "/run/imgtools-runtime"
-    monkeypatch.setattr(root, "_in_user_namespace", lambda: True)
+    monkeypatch.setattr(root, "in_initial_user_namespace", lambda: False)
     os.chmod(tmp_path, 0o700)
     if os.stat(tmp_path).st_uid == 0:
         assert default_root(environ) == f"{tmp_path}/imgtools-runtime"

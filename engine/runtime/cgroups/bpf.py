@@ -12,6 +12,7 @@ import os
 import struct
 
 from engine.runtime.kernel.calls import named, syscall
+from engine.runtime.kernel.files import close_all
 
 PROGRAM_LOAD, PROGRAM_ATTACH, PROGRAM_DETACH = 5, 8, 9
 PROGRAM_FD_BY_ID, PROGRAM_QUERY = 13, 16
@@ -36,8 +37,7 @@ def set_device_program(cgroup_fd: int, program: bytes) -> None:
             for fd in old:
                 _detach(cgroup_fd, fd)
     finally:
-        for fd in old:
-            os.close(fd)
+        close_all(old)
 
 
 def _attach(cgroup_fd: int, program: bytes, old: list[int]) -> None:

@@ -22,6 +22,7 @@ from engine.runtime.cgroups.model import Cgroup, CgroupDirectory, CgroupPlan, Pl
 from engine.runtime.cgroups.paths import components
 from engine.runtime.cgroups.plan import plan_update
 from engine.runtime.errors import Failure, KernelRefused, Unsupported, WrongState, refused
+from engine.runtime.kernel.files import close_all
 from engine.runtime.record import Record
 from engine.runtime.spec.model import Resources
 
@@ -275,9 +276,7 @@ def enter(entry: Entry) -> None:
 
 def close_entry(entry: Entry) -> None:
     """Close the descriptors."""
-    for fd in (entry.unified, *entry.tasks):
-        if fd >= 0:
-            os.close(fd)
+    close_all((entry.unified, *entry.tasks))
 
 
 def join(cgroup: Cgroup, pid: int, *, beside: int = 0) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from engine.runtime.kernel.files import read_if_there
+from engine.runtime.kernel.files import close_all, read_if_there
 from engine.runtime.kernel.paths import (
     RESOLVE_BENEATH,
     RESOLVE_NO_MAGICLINKS,
@@ -112,9 +112,7 @@ def _make_once(mount: str, path: str, visit: Callable[[int, int | None], None]) 
         remove_upwards(mount, "/".join(reached), made)
         raise
     finally:
-        for fd in (above, current):
-            if fd >= 0:
-                os.close(fd)
+        close_all((above, current))
 
 
 def remove_upwards(mount: str, path: str, count: int) -> None:

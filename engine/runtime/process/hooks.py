@@ -15,6 +15,7 @@ import select
 import time
 
 from engine.runtime.errors import Failure, HookFailed, refused
+from engine.runtime.kernel.files import write_all
 from engine.runtime.kernel.processes import SIGKILL, close_on_exec, execve, pidfd_open
 from engine.runtime.process.command import quoted
 from engine.runtime.process.signals import exit_code, reset_signals, signal_name
@@ -102,9 +103,7 @@ def _state_file(state: bytes) -> int:
         if e.errno != errno.EINVAL:  # before Linux 6.3
             raise
         fd = os.memfd_create("state", _MFD_CLOEXEC)
-    view = memoryview(state)
-    while view:
-        view = view[os.write(fd, view) :]
+    write_all(fd, state)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
 

@@ -15,6 +15,7 @@ import stat
 import struct
 
 from engine.runtime.errors import Failure, InvalidConfig, KernelRefused, refused
+from engine.runtime.kernel.files import close_all
 from engine.runtime.kernel.mounting import clone_mount, move_mount
 from engine.runtime.kernel.paths import (
     DEVPTS_SUPER_MAGIC,
@@ -128,9 +129,7 @@ def bind_console(root_fd: int, slave: int) -> None:
     except OSError as e:
         raise refused("mount the terminal on /dev/console", e) from e
     finally:
-        for fd in (target, mount):
-            if fd >= 0:
-                os.close(fd)
+        close_all((target, mount))
 
 
 def send_master(console_fd: int, master: int) -> None:

@@ -11,6 +11,7 @@ import os
 import stat
 
 from engine.runtime.errors import InvalidConfig, Unsupported, refused
+from engine.runtime.kernel.files import close_all
 from engine.runtime.kernel.paths import O_PATH, Stub
 from engine.runtime.rootfs.entry import require_kernel
 from engine.runtime.rootfs.model import RootfsPlan, RootStep
@@ -130,8 +131,6 @@ class ChrootRoot:
 
     def close(self) -> None:
         """Close every descriptor; safe to call twice."""
-        for fd in (self.root_fd, self.terminal_fd):
-            if fd >= 0:
-                os.close(fd)
+        close_all((self.root_fd, self.terminal_fd))
         self.root_fd = self.terminal_fd = -1
         self.sources.close()

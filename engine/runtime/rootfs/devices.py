@@ -10,7 +10,7 @@ from engine.runtime.rootfs.names import as_bytes, lexical
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from engine.runtime.rootfs.model import RootfsFacts
-    from engine.runtime.spec.model import Device
+    from engine.runtime.spec.model import Device, IdMapping, Linux
 
 _DEFAULTS = (
     (b"/dev/null", 1, 3),
@@ -31,15 +31,13 @@ LINKS = (
 )
 
 
-def plan_nodes(
-    devices: tuple[Device, ...], facts: RootfsFacts, console: bool
-) -> tuple[NodeStep, ...]:
+def plan_nodes(linux: Linux, facts: RootfsFacts, console: bool) -> tuple[NodeStep, ...]:
     """The nodes to make. /dev/ptmx is always a link, and with `console` /dev/console is the
     terminal. Raises InvalidConfig."""
     nodes: dict[bytes, NodeStep] = {}
     for path, major, minor in _DEFAULTS:
         nodes[lexical(path)] = _node(facts, path, "c", major, minor)
-    for number, device in enumerate(devices):
+    for number, device in enumerate(linux.devices):
         field = f"linux.devices[{number}]"
         path = as_bytes(device.path, field)
         place = lexical(path)
@@ -54,8 +52,23 @@ def plan_nodes(
             mode=0o666 if device.file_mode is None else device.file_mode & 0o7777,
             uid=device.uid or 0,
             gid=device.gid or 0,
+            owner=_owner(device, linux) if node.parent_opens else None,
         )
     return tuple(nodes.values())
+
+
+def _owner(device: Device, linux: Linux) -> tuple[int, int] | None:
+    """The owner and group of a node as the host has them; None if one is not mapped."""
+    uid = _outside(device.uid or 0, linux.uid_mappings)
+    gid = _outside(device.gid or 0, linux.gid_mappings)
+    return None if uid is None or gid is None else (uid, gid)
+
+
+def _outside(number: int, mappings: tuple[IdMapping, ...]) -> int | None:
+    for line in mappings:
+        if line.container_id <= number < line.container_id + line.size:
+            return line.host_id + number - line.container_id
+    return None
 
 
 def _node(facts: RootfsFacts, path: bytes, kind: str, major: int, minor: int) -> NodeStep:

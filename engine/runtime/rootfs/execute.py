@@ -11,6 +11,7 @@ import stat
 
 from engine.runtime.errors import Failure, InvalidConfig, refused
 from engine.runtime.kernel import mounting, processes
+from engine.runtime.kernel.files import close_all
 from engine.runtime.kernel.paths import DEVPTS_SUPER_MAGIC, O_PATH, Stub, filesystem_type
 from engine.runtime.rootfs.attach import Attacher, clone_source
 from engine.runtime.rootfs.entry import (
@@ -162,7 +163,7 @@ class Rootfs:
         if self.plan.root.readonly:
             self._attacher.make_readonly(self.root_fd, "make the root read-only")
         enter_root(self.plan.root, self.root_fd, self._host_root, self._host_proc)
-        self._close_all(but=self._console)
+        self._close_roots()
 
     def finish(self) -> None:
         """Set the host name and the root's propagation, and close what is still open."""
@@ -178,18 +179,15 @@ class Rootfs:
 
     def close(self) -> None:
         """Close every descriptor; after an error instead of `finish`."""
-        self._close_all()
+        self._close_roots()
+        close_all((self._console,))
+        self._console = -1
         self.sources.close()
 
-    def _close_all(self, but: int = -1) -> None:
-        for fd in (self.root_fd, self._host_root, self._host_proc, *self._late):
-            if fd >= 0:
-                os.close(fd)
+    def _close_roots(self) -> None:
+        close_all((self.root_fd, self._host_root, self._host_proc, *self._late))
         self.root_fd = self._host_root = self._host_proc = -1
         self._late.clear()
-        if but < 0 and self._console >= 0:
-            os.close(self._console)
-            self._console = -1
 
     def _made_targets(self) -> Targets:
         if self._targets is None:

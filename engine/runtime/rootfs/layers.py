@@ -12,6 +12,7 @@ import os
 
 from engine.runtime.errors import Failure, Unsupported, refused
 from engine.runtime.kernel import mounting
+from engine.runtime.kernel.files import close_all
 from engine.runtime.kernel.paths import O_PATH, proc_path
 from engine.runtime.rootfs.filesystems import MAX_VALUE_BYTES, new_filesystem
 from engine.runtime.rootfs.names import shown
@@ -47,7 +48,7 @@ def root_overlay(overlay: RootOverlay, *, own_namespace: bool) -> int:
         if e.errno != errno.EINVAL or not e.message.startswith("option lowerdir+"):
             raise
     finally:
-        _close(opened)
+        close_all(opened)
     if not own_namespace:
         raise Unsupported("an overlay opened for a user namespace needs Linux 6.5")
     return overlay_by_numbers(overlay)
@@ -114,9 +115,4 @@ def overlay_by_numbers(overlay: RootOverlay) -> int:
         raise refused("mount the layers of the root", e) from e
     finally:
         os.fchdir(here)
-        _close([here, *opened])
-
-
-def _close(descriptors: list[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)
+        close_all((here, *opened))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from engine.runtime.kernel.paths import Stub as Stub
 from engine.runtime.record import Record
+from engine.runtime.rootfs.names import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ class MountStep(Record):
     (of what is there) or CGROUP (the view in `cgroup`). `fallback` is the host directory that
     is bound instead where the kernel does not let us make the file system, and `remedy` what
     to say where there is no fallback. `parent_opens`: the source is opened by the runtime
-    process. `late_readonly`: made read-only only after everything below it is made.
+    process. `late_readonly`: made read-only only after everything below it is made. `ignored`
+    are options that mean nothing for a mount of this kind.
     """
 
     number: int
@@ -110,11 +112,13 @@ class MountStep(Record):
     parent_opens: bool = False
     late_readonly: bool = False
     cgroup: CgroupMounts | None = None
+    ignored: tuple[bytes, ...] = ()
 
 
 class NodeStep(Record):
-    """One device node. `type` is c, b or p; `bind`: the host's node of the same path is bound,
-    since no node can be made in a user namespace."""
+    """One device node. `type` is c, b or p; `bind`: a node of the host's is bound, since none
+    can be made in a user namespace. That is the one of the same path, or with `owner` one that
+    the runtime process makes for the container: `owner` is uid and gid as the host has them."""
 
     path: bytes
     type: str
@@ -125,6 +129,7 @@ class NodeStep(Record):
     gid: int = 0
     bind: bool = False
     parent_opens: bool = False
+    owner: tuple[int, int] | None = None
 
 
 class LinkStep(Record):
@@ -174,3 +179,13 @@ class RootfsPlan(Record):
     domainname: bytes = b""
     readonly_paths: tuple[bytes, ...] = ()
     masked_paths: tuple[bytes, ...] = ()
+
+    @property
+    def warning(self) -> str:
+        """What of config.json has no effect, in words for people."""
+        return "; ".join(
+            f"mounts[{step.number}] {shown(step.destination)}: "
+            f"{', '.join(map(shown, step.ignored))} has no effect on a bind mount"
+            for step in self.mounts
+            if step.ignored
+        )

@@ -50,6 +50,39 @@ def clone_host_node(step: NodeStep) -> int:
     return fd
 
 
+def host_node(step: NodeStep) -> int:
+    """In the runtime process: a detached mount of the node for the container. Raises as
+    `clone_host_node` does, whose node it is where none can be made."""
+    if step.owner is None:
+        return clone_host_node(step)
+    try:
+        return _new_node(step, *step.owner)
+    except OSError as e:
+        # Without CAP_MKNOD, and before Linux 6.15, which copies no mount that is not attached.
+        if e.errno not in (errno.EPERM, errno.EINVAL):
+            raise refused(f"make device {shown(step.path)}", e) from e
+        return clone_host_node(step)
+
+
+def _new_node(step: NodeStep, uid: int, gid: int) -> int:
+    """A node in a file system of its own, which lasts as long as it is mounted somewhere."""
+    directory = fd = -1
+    context = mounting.fsopen(b"tmpfs")
+    try:
+        mounting.fsconfig_create(context)
+        directory = mounting.fsmount(context)
+        device = os.makedev(step.major, step.minor)
+        os.mknod(b"node", _TYPES[step.type] | step.mode, device, dir_fd=directory)
+        fd = os.open(b"node", O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        checked(_fchownat(fd, b"", uid, gid, mounting.AT_EMPTY_PATH))
+        os.chmod(proc_path(fd), step.mode)
+        return mounting.clone_mount(fd)
+    finally:
+        for one in (context, directory, fd):
+            if one >= 0:
+                os.close(one)
+
+
 def _matches(found: os.stat_result, step: NodeStep) -> bool:
     if stat.S_IFMT(found.st_mode) != _TYPES[step.type]:
         return False

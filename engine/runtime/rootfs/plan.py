@@ -62,7 +62,7 @@ def plan_rootfs(config: Config, facts: RootfsFacts) -> RootfsPlan:
     return RootfsPlan(
         root=_root_step(config, facts),
         mounts=mounts,
-        nodes=plan_nodes(linux.devices, facts, console) if own_dev else (),
+        nodes=plan_nodes(linux, facts, console) if own_dev else (),
         links=LINKS if own_dev else (),
         console=console,
         sysctls=plan_sysctls(linux.sysctl, separate, config.domainname),
@@ -182,8 +182,6 @@ def _bind_step(
     source = as_bytes(mount.source, "the source")
     if not source:
         raise InvalidConfig("a bind mount needs a source")
-    if options.data:
-        raise InvalidConfig(f"{shown(options.data[0][0])!r} is no option of a bind mount")
     if options.copy_up:
         raise InvalidConfig("tmpcopyup is for tmpfs")
     return MountStep(
@@ -191,7 +189,9 @@ def _bind_step(
         kind=BIND,
         destination=destination,
         source=_from_bundle(source, facts),
-        options=options,
+        # The kernel takes options of a file system with a bind, and does nothing with them.
+        options=options.with_values(data=()),
+        ignored=tuple(key for key, _ in options.data),
         uid_mappings=mount.uid_mappings,
         gid_mappings=mount.gid_mappings,
         # Mapping ids takes rights over the file system of the source, which the init lacks.

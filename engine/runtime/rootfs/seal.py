@@ -9,6 +9,7 @@ import stat
 
 from engine.runtime.errors import KernelRefused, refused
 from engine.runtime.kernel import mounting
+from engine.runtime.kernel.files import close_all
 from engine.runtime.kernel.mounting import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
@@ -95,9 +96,7 @@ class Sealer:
 
     def close(self) -> None:
         """Close what is kept."""
-        for fd in (self._empty, self._null):
-            if fd >= 0:
-                os.close(fd)
+        close_all((self._empty, self._null))
         self._empty = self._null = -1
 
     def _open(self, path: bytes, what: str) -> int:

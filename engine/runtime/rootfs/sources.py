@@ -12,7 +12,7 @@ from engine.runtime.rootfs.attach import clone_source
 from engine.runtime.rootfs.idmap import mapping_namespace
 from engine.runtime.rootfs.layers import root_overlay
 from engine.runtime.rootfs.names import shown
-from engine.runtime.rootfs.nodes import clone_host_node
+from engine.runtime.rootfs.nodes import host_node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def open_sources(plan: RootfsPlan) -> Sources:
                 sources.mounts[step.number] = _open_mount(step)
         for node in plan.nodes:
             if node.parent_opens:
-                sources.nodes[node.path] = clone_host_node(node)
+                sources.nodes[node.path] = host_node(node)
     except BaseException:
         sources.close()
         raise

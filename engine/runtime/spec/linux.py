@@ -58,35 +58,33 @@ def read_linux(at: Object) -> Linux:
     """The Linux at a place of a document; raises InvalidConfig, Unsupported."""
     if at.members.get("intelRdt"):
         raise Unsupported(f"{at.path_of('intelRdt')}: Intel RDT is not supported")
-    resources = at.object("resources")
-    seccomp = at.object("seccomp")
     return Linux(
         namespaces=_read_namespaces(at),
         uid_mappings=read_mappings(at, "uidMappings"),
         gid_mappings=read_mappings(at, "gidMappings"),
-        devices=tuple(_read_device(one) for one in at.objects("devices")),
+        devices=at.each("devices", _read_device),
         net_devices=_read_net_devices(at),
         cgroups_path=at.text("cgroupsPath"),
-        resources=None if resources is None else read_resources(resources),
+        resources=at.read("resources", read_resources),
         sysctl=at.pairs("sysctl"),
-        seccomp=None if seccomp is None else read_seccomp(seccomp),
+        seccomp=at.read("seccomp", read_seccomp),
         rootfs_propagation=at.choice(
             "rootfsPropagation", PROPAGATIONS, "private, shared, slave or unbindable"
         ),
         masked_paths=_read_paths(at, "maskedPaths"),
         readonly_paths=_read_paths(at, "readonlyPaths"),
         mount_label=at.text("mountLabel"),
-        personality=_read_personality(at),
+        personality=at.read("personality", _read_personality),
         time_offsets=_read_time_offsets(at),
-        memory_policy=_read_memory_policy(at),
+        memory_policy=at.read("memoryPolicy", _read_memory_policy),
     )
 
 
 def _read_namespaces(at: Object) -> tuple[Namespace, ...]:
     found: dict[str, Namespace] = {}
     for one in at.objects("namespaces"):
-        kind = one.required_text("type")
-        one.choice("type", NAMESPACES, f"a namespace ({', '.join(NAMESPACES)})")
+        expected = f"a namespace ({', '.join(NAMESPACES)})"
+        kind = one.required_choice("type", NAMESPACES, expected)
         if kind in found:
             raise InvalidConfig(f"{one.path_of('type')}: the {kind} namespace is named twice")
         found[kind] = Namespace(type=kind, path=one.absolute("path"))
@@ -109,17 +107,14 @@ def read_mappings(at: Object, name: str) -> tuple[IdMapping, ...]:
 
 
 def _read_device(at: Object) -> Device:
-    kind = at.required_text("type")
-    at.choice("type", DEVICE_TYPES, "a type of device (c, b, u or p)")
-    path = at.required_text("path")
-    at.absolute("path")
+    kind = at.required_choice("type", DEVICE_TYPES, "a type of device (c, b, u or p)")
     major, minor = at.number("major", UINT32), at.number("minor", UINT32)
     if kind != "p" and (major is None or minor is None):
         raise InvalidConfig(f"{at.path}: major and minor are needed for a device of type {kind}")
     mode = at.number("fileMode", UINT32)
     return Device(
         type=kind,
-        path=path,
+        path=at.required_absolute("path"),
         major=major or 0,
         minor=minor or 0,
         # Some writers put the whole st_mode there, with the bits of the file's type.
@@ -167,14 +162,10 @@ def _read_paths(at: Object, name: str) -> tuple[str, ...]:
     return paths
 
 
-def _read_personality(at: Object) -> Personality | None:
-    one = at.object("personality")
-    if one is None:
-        return None
-    domain = one.required_text("domain")
-    one.choice("domain", ("LINUX", "LINUX32"), "LINUX or LINUX32")
-    if one.texts("flags"):
-        raise Unsupported(f"{one.path_of('flags')}: the specification defines no flags")
+def _read_personality(at: Object) -> Personality:
+    domain = at.required_choice("domain", ("LINUX", "LINUX32"), "LINUX or LINUX32")
+    if at.texts("flags"):
+        raise Unsupported(f"{at.path_of('flags')}: the specification defines no flags")
     return Personality(domain=domain)
 
 
@@ -198,14 +189,9 @@ def _read_time_offsets(at: Object) -> tuple[TimeOffset, ...]:
     return tuple(offsets)
 
 
-def _read_memory_policy(at: Object) -> MemoryPolicy | None:
-    one = at.object("memoryPolicy")
-    if one is None:
-        return None
-    mode = one.required_text("mode")
-    one.choice("mode", MEMORY_POLICY_MODES, "a memory policy (MPOL_DEFAULT, ...)")
+def _read_memory_policy(at: Object) -> MemoryPolicy:
     return MemoryPolicy(
-        mode=mode,
-        nodes=one.text("nodes"),
-        flags=one.choices("flags", MEMORY_POLICY_FLAGS, "a flag of memory policies (MPOL_F_...)"),
+        mode=at.required_choice("mode", MEMORY_POLICY_MODES, "a memory policy (MPOL_DEFAULT, ...)"),
+        nodes=at.text("nodes"),
+        flags=at.choices("flags", MEMORY_POLICY_FLAGS, "a flag of memory policies (MPOL_F_...)"),
     )

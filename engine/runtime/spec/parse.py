@@ -34,17 +34,16 @@ def parse_config(document: object) -> Config:
     for platform in OTHER_PLATFORMS:
         if at.members.get(platform):
             raise Unsupported(f"{platform}: this runtime runs Linux containers only")
-    linux, process = at.object("linux"), at.object("process")
     config = Config(
         oci_version=version,
         root=_read_root(at),
-        process=None if process is None else read_process(process),
+        process=at.read("process", read_process),
         hostname=_read_host_name(at, "hostname"),
         domainname=_read_host_name(at, "domainname"),
-        mounts=tuple(_read_mount(one) for one in at.objects("mounts")),
-        hooks=_read_hooks(at),
+        mounts=at.each("mounts", _read_mount),
+        hooks=at.read("hooks", _read_hooks) or Hooks(),
         annotations=at.pairs("annotations"),
-        linux=Linux() if linux is None else read_linux(linux),
+        linux=at.read("linux", read_linux) or Linux(),
     )
     _check_together(config)
     return config
@@ -87,33 +86,23 @@ def _read_mount(at: Object) -> Mount:
 
 
 def _read_hooks(at: Object) -> Hooks:
-    hooks = at.object("hooks")
-    if hooks is None:
-        return Hooks()
     return Hooks(
-        prestart=_read_stage(hooks, "prestart"),
-        create_runtime=_read_stage(hooks, "createRuntime"),
-        create_container=_read_stage(hooks, "createContainer"),
-        start_container=_read_stage(hooks, "startContainer"),
-        poststart=_read_stage(hooks, "poststart"),
-        poststop=_read_stage(hooks, "poststop"),
+        prestart=at.each("prestart", _read_hook),
+        create_runtime=at.each("createRuntime", _read_hook),
+        create_container=at.each("createContainer", _read_hook),
+        start_container=at.each("startContainer", _read_hook),
+        poststart=at.each("poststart", _read_hook),
+        poststop=at.each("poststop", _read_hook),
     )
 
 
-def _read_stage(at: Object, name: str) -> tuple[Hook, ...]:
-    hooks = []
-    for one in at.objects(name):
-        path = one.required_text("path")
-        one.absolute("path")
-        hooks.append(
-            Hook(
-                path=path,
-                args=one.texts("args"),
-                env=one.texts("env") if one.members.get("env") is not None else None,
-                timeout=one.number("timeout", TIMEOUT),
-            )
-        )
-    return tuple(hooks)
+def _read_hook(at: Object) -> Hook:
+    return Hook(
+        path=at.required_absolute("path"),
+        args=at.texts("args"),
+        env=at.texts("env") if at.members.get("env") is not None else None,
+        timeout=at.number("timeout", TIMEOUT),
+    )
 
 
 def _check_together(config: Config) -> None:

@@ -74,24 +74,22 @@ def read_process(at: Object) -> Process:
     args = at.texts("args")
     if not args:
         raise at.wrong("args", "at least one argument")
-    cwd = at.required_text("cwd")
-    at.absolute("cwd")
     return Process(
         args=args,
-        cwd=cwd,
+        cwd=at.required_absolute("cwd"),
         env=_read_env(at),
-        user=_read_user(at),
+        user=at.read("user", _read_user) or User(),
         terminal=at.flag("terminal"),
-        console_size=_read_console_size(at),
-        capabilities=_read_capabilities(at),
+        console_size=at.read("consoleSize", _read_console_size),
+        capabilities=at.read("capabilities", _read_capabilities),
         rlimits=_read_rlimits(at),
         no_new_privileges=at.flag("noNewPrivileges"),
         apparmor_profile=at.text("apparmorProfile"),
         selinux_label=at.text("selinuxLabel"),
         oom_score_adj=at.number("oomScoreAdj", OOM_SCORE),
-        scheduler=_read_scheduler(at),
-        io_priority=_read_io_priority(at),
-        exec_cpu_affinity=_read_affinity(at),
+        scheduler=at.read("scheduler", _read_scheduler),
+        io_priority=at.read("ioPriority", _read_io_priority),
+        exec_cpu_affinity=at.read("execCPUAffinity", _read_affinity),
     )
 
 
@@ -104,34 +102,25 @@ def _read_env(at: Object) -> tuple[str, ...]:
 
 
 def _read_user(at: Object) -> User:
-    user = at.object("user")
-    if user is None:
-        return User()
     return User(
-        uid=user.number("uid", ID) or 0,
-        gid=user.number("gid", ID) or 0,
-        umask=user.number("umask", UMASK),
-        additional_gids=user.numbers("additionalGids", ID),
+        uid=at.number("uid", ID) or 0,
+        gid=at.number("gid", ID) or 0,
+        umask=at.number("umask", UMASK),
+        additional_gids=at.numbers("additionalGids", ID),
     )
 
 
-def _read_console_size(at: Object) -> tuple[int, int] | None:
-    size = at.object("consoleSize")
-    if size is None:
-        return None
-    return size.required_number("height", WINDOW), size.required_number("width", WINDOW)
+def _read_console_size(at: Object) -> tuple[int, int]:
+    return at.required_number("height", WINDOW), at.required_number("width", WINDOW)
 
 
-def _read_capabilities(at: Object) -> Capabilities | None:
-    sets = at.object("capabilities")
-    if sets is None:
-        return None
+def _read_capabilities(at: Object) -> Capabilities:
     return Capabilities(
-        bounding=sets.texts("bounding"),
-        effective=sets.texts("effective"),
-        inheritable=sets.texts("inheritable"),
-        permitted=sets.texts("permitted"),
-        ambient=sets.texts("ambient"),
+        bounding=at.texts("bounding"),
+        effective=at.texts("effective"),
+        inheritable=at.texts("inheritable"),
+        permitted=at.texts("permitted"),
+        ambient=at.texts("ambient"),
     )
 
 
@@ -154,22 +143,19 @@ def _read_rlimits(at: Object) -> tuple[Rlimit, ...]:
     return tuple(found.values())
 
 
-def _read_scheduler(at: Object) -> Scheduler | None:
-    one = at.object("scheduler")
-    if one is None:
-        return None
-    policy = one.required_text("policy")
-    one.choice("policy", SCHEDULER_POLICIES, "a scheduling policy (SCHED_OTHER, ...)")
+def _read_scheduler(at: Object) -> Scheduler:
     scheduler = Scheduler(
-        policy=policy,
-        nice=one.number("nice", INT32) or 0,
-        priority=one.number("priority", INT32) or 0,
-        flags=one.choices("flags", SCHEDULER_FLAGS, "a scheduling flag (SCHED_FLAG_...)"),
-        runtime=one.number("runtime", UINT64) or 0,
-        deadline=one.number("deadline", UINT64) or 0,
-        period=one.number("period", UINT64) or 0,
+        policy=at.required_choice(
+            "policy", SCHEDULER_POLICIES, "a scheduling policy (SCHED_OTHER, ...)"
+        ),
+        nice=at.number("nice", INT32) or 0,
+        priority=at.number("priority", INT32) or 0,
+        flags=at.choices("flags", SCHEDULER_FLAGS, "a scheduling flag (SCHED_FLAG_...)"),
+        runtime=at.number("runtime", UINT64) or 0,
+        deadline=at.number("deadline", UINT64) or 0,
+        period=at.number("period", UINT64) or 0,
     )
-    _check_scheduler(one, scheduler)
+    _check_scheduler(at, scheduler)
     return scheduler
 
 
@@ -198,20 +184,16 @@ def _check_scheduler(at: Object, scheduler: Scheduler) -> None:
         )
 
 
-def _read_io_priority(at: Object) -> IoPriority | None:
-    one = at.object("ioPriority")
-    if one is None:
-        return None
-    ioprio_class = one.required_text("class")
-    one.choice("class", IOPRIO_CLASSES, "an I/O scheduling class (IOPRIO_CLASS_BE, ...)")
-    return IoPriority(ioprio_class=ioprio_class, priority=one.number("priority", PRIORITY) or 0)
+def _read_io_priority(at: Object) -> IoPriority:
+    expected = "an I/O scheduling class (IOPRIO_CLASS_BE, ...)"
+    return IoPriority(
+        ioprio_class=at.required_choice("class", IOPRIO_CLASSES, expected),
+        priority=at.number("priority", PRIORITY) or 0,
+    )
 
 
-def _read_affinity(at: Object) -> ExecCpuAffinity | None:
-    one = at.object("execCPUAffinity")
-    if one is None:
-        return None
+def _read_affinity(at: Object) -> ExecCpuAffinity:
     for name in ("initial", "final"):
-        if not CPU_LIST_CHARACTERS.issuperset(one.text(name)):
-            raise one.wrong(name, "a list of CPUs such as 0-3,7")
-    return ExecCpuAffinity(initial=one.text("initial"), final=one.text("final"))
+        if not CPU_LIST_CHARACTERS.issuperset(at.text(name)):
+            raise at.wrong(name, "a list of CPUs such as 0-3,7")
+    return ExecCpuAffinity(initial=at.text("initial"), final=at.text("final"))

@@ -21,22 +21,43 @@ from engine.runtime.spec.model import (
 )
 from engine.runtime.spec.values import INT64, UINT16, UINT32, UINT64, Object, invalid
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from engine.runtime.spec.values import Range
+
 PAGE_UNITS = ("KB", "MB", "GB")
+# Numbers: the field, its name in the document, the range.
+_MEMORY = (
+    ("limit", "limit", INT64),
+    ("reservation", "reservation", INT64),
+    ("swap", "swap", INT64),
+    ("kernel", "kernel", INT64),
+    ("kernel_tcp", "kernelTCP", INT64),
+    ("swappiness", "swappiness", UINT64),
+)
+_CPU = (
+    ("shares", "shares", UINT64),
+    ("quota", "quota", INT64),
+    ("burst", "burst", UINT64),
+    ("period", "period", UINT64),
+    ("realtime_runtime", "realtimeRuntime", INT64),
+    ("realtime_period", "realtimePeriod", UINT64),
+    ("idle", "idle", INT64),
+)
 
 
 def read_resources(at: Object) -> Resources:
     """The Resources at a place of a document; raises InvalidConfig, Unsupported."""
     if at.members.get("rdma"):
         raise Unsupported(f"{at.path_of('rdma')}: limits of RDMA devices are not supported")
-    pids = at.object("pids")
     return Resources(
-        devices=tuple(_read_rule(rule) for rule in at.objects("devices")),
-        memory=_read_memory(at),
-        cpu=_read_cpu(at),
-        pids_limit=None if pids is None else pids.number("limit", INT64),
-        block_io=_read_block_io(at),
-        hugepage_limits=_read_hugepages(at),
-        network=_read_network(at),
+        devices=at.each("devices", _read_rule),
+        memory=at.read("memory", _read_memory),
+        cpu=at.read("cpu", _read_cpu),
+        pids_limit=at.read("pids", lambda pids: pids.number("limit", INT64)),
+        block_io=at.read("blockIO", _read_block_io),
+        hugepage_limits=at.each("hugepageLimits", _read_hugepages),
+        network=at.read("network", _read_network),
         unified=_read_unified(at),
     )
 
@@ -67,99 +88,70 @@ def _device_number(at: Object, name: str) -> int | None:
     return number
 
 
-def _read_memory(at: Object) -> MemoryLimits | None:
-    one = at.object("memory")
-    if one is None:
-        return None
+def _read_memory(at: Object) -> MemoryLimits:
     return MemoryLimits(
-        limit=one.number("limit", INT64),
-        reservation=one.number("reservation", INT64),
-        swap=one.number("swap", INT64),
-        kernel=one.number("kernel", INT64),
-        kernel_tcp=one.number("kernelTCP", INT64),
-        swappiness=one.number("swappiness", UINT64),
-        disable_oom_killer=one.optional_flag("disableOOMKiller"),
-        use_hierarchy=one.optional_flag("useHierarchy"),
-        check_before_update=one.optional_flag("checkBeforeUpdate"),
+        **_numbers(at, _MEMORY),
+        disable_oom_killer=at.optional_flag("disableOOMKiller"),
+        use_hierarchy=at.optional_flag("useHierarchy"),
+        check_before_update=at.optional_flag("checkBeforeUpdate"),
     )
 
 
-def _read_cpu(at: Object) -> CpuLimits | None:
-    one = at.object("cpu")
-    if one is None:
-        return None
-    return CpuLimits(
-        shares=one.number("shares", UINT64),
-        quota=one.number("quota", INT64),
-        burst=one.number("burst", UINT64),
-        period=one.number("period", UINT64),
-        realtime_runtime=one.number("realtimeRuntime", INT64),
-        realtime_period=one.number("realtimePeriod", UINT64),
-        cpus=one.text("cpus"),
-        mems=one.text("mems"),
-        idle=one.number("idle", INT64),
-    )
+def _read_cpu(at: Object) -> CpuLimits:
+    return CpuLimits(**_numbers(at, _CPU), cpus=at.text("cpus"), mems=at.text("mems"))
 
 
-def _read_block_io(at: Object) -> BlockIo | None:
-    one = at.object("blockIO")
-    if one is None:
-        return None
+def _numbers(at: Object, table: tuple[tuple[str, str, Range], ...]) -> dict[str, int | None]:
+    """The fields of a record that are numbers."""
+    return {field: at.number(name, limits) for field, name, limits in table}
+
+
+def _read_block_io(at: Object) -> BlockIo:
     return BlockIo(
-        weight=one.number("weight", UINT16),
-        leaf_weight=one.number("leafWeight", UINT16),
-        weight_device=tuple(
-            WeightDevice(
-                major=device.required_number("major", INT64),
-                minor=device.required_number("minor", INT64),
-                weight=device.number("weight", UINT16),
-                leaf_weight=device.number("leafWeight", UINT16),
-            )
-            for device in one.objects("weightDevice")
-        ),
-        throttle_read_bps_device=_read_throttles(one, "throttleReadBpsDevice"),
-        throttle_write_bps_device=_read_throttles(one, "throttleWriteBpsDevice"),
-        throttle_read_iops_device=_read_throttles(one, "throttleReadIOPSDevice"),
-        throttle_write_iops_device=_read_throttles(one, "throttleWriteIOPSDevice"),
+        weight=at.number("weight", UINT16),
+        leaf_weight=at.number("leafWeight", UINT16),
+        weight_device=at.each("weightDevice", _read_weight),
+        throttle_read_bps_device=at.each("throttleReadBpsDevice", _read_throttle),
+        throttle_write_bps_device=at.each("throttleWriteBpsDevice", _read_throttle),
+        throttle_read_iops_device=at.each("throttleReadIOPSDevice", _read_throttle),
+        throttle_write_iops_device=at.each("throttleWriteIOPSDevice", _read_throttle),
     )
 
 
-def _read_throttles(at: Object, name: str) -> tuple[ThrottleDevice, ...]:
-    return tuple(
-        ThrottleDevice(
-            major=device.required_number("major", INT64),
-            minor=device.required_number("minor", INT64),
-            rate=device.number("rate", UINT64) or 0,
-        )
-        for device in at.objects(name)
+def _read_weight(at: Object) -> WeightDevice:
+    return WeightDevice(
+        major=at.required_number("major", INT64),
+        minor=at.required_number("minor", INT64),
+        weight=at.number("weight", UINT16),
+        leaf_weight=at.number("leafWeight", UINT16),
     )
 
 
-def _read_hugepages(at: Object) -> tuple[HugepageLimit, ...]:
-    limits = []
-    for one in at.objects("hugepageLimits"):
-        size = one.required_text("pageSize")
-        number, unit = size[:-2], size[-2:]
-        if unit not in PAGE_UNITS or not number.isdecimal() or not number.isascii():
-            raise one.wrong("pageSize", "a size such as 2MB")
-        if number.startswith("0"):
-            raise one.wrong("pageSize", "a size such as 2MB")
-        limits.append(HugepageLimit(page_size=size, limit=one.required_number("limit", UINT64)))
-    return tuple(limits)
+def _read_throttle(at: Object) -> ThrottleDevice:
+    return ThrottleDevice(
+        major=at.required_number("major", INT64),
+        minor=at.required_number("minor", INT64),
+        rate=at.number("rate", UINT64) or 0,
+    )
 
 
-def _read_network(at: Object) -> NetworkLimits | None:
-    one = at.object("network")
-    if one is None:
-        return None
+def _read_hugepages(at: Object) -> HugepageLimit:
+    size = at.required_text("pageSize")
+    number, unit = size[:-2], size[-2:]
+    known = unit in PAGE_UNITS and number.isdecimal() and number.isascii()
+    if not known or number.startswith("0"):
+        raise at.wrong("pageSize", "a size such as 2MB")
+    return HugepageLimit(page_size=size, limit=at.required_number("limit", UINT64))
+
+
+def _read_network(at: Object) -> NetworkLimits:
     return NetworkLimits(
-        class_id=one.number("classID", UINT32),
-        priorities=tuple(
-            NetworkPriority(
-                name=priority.required_text("name"),
-                priority=priority.required_number("priority", UINT32),
-            )
-            for priority in one.objects("priorities")
+        class_id=at.number("classID", UINT32),
+        priorities=at.each(
+            "priorities",
+            lambda one: NetworkPriority(
+                name=one.required_text("name"), priority=one.required_number("priority", UINT32)
+            ),
         ),
     )
 

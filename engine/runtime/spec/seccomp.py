@@ -25,7 +25,7 @@ def read_seccomp(at: Object) -> Seccomp:
         flags=at.texts("flags") if at.members.get("flags") is not None else None,
         listener_path=at.absolute("listenerPath"),
         listener_metadata=at.text("listenerMetadata"),
-        syscalls=tuple(_read_syscall(one) for one in at.objects("syscalls")),
+        syscalls=at.each("syscalls", _read_syscall),
     )
 
 
@@ -43,12 +43,13 @@ def _read_syscall(at: Object) -> SeccompSyscall:
 
 def read_arguments(at: Object) -> tuple[SeccompArg, ...]:
     """The conditions `args` of a rule."""
-    return tuple(
-        SeccompArg(
-            index=one.required_number("index", ARGUMENT),
-            value=one.required_number("value", UINT64),
-            value_two=one.number("valueTwo", UINT64) or 0,
-            op=one.required_text("op"),
-        )
-        for one in at.objects("args")
+    return at.each("args", _read_argument)
+
+
+def _read_argument(at: Object) -> SeccompArg:
+    return SeccompArg(
+        index=at.required_number("index", ARGUMENT),
+        value=at.required_number("value", UINT64),
+        value_two=at.number("valueTwo", UINT64) or 0,
+        op=at.required_text("op"),
     )

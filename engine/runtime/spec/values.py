@@ -10,8 +10,10 @@ from engine.runtime.errors import InvalidConfig
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Callable, Container, Iterator
+    from typing import TypeVar
 
+    T = TypeVar("T")
     Range = tuple[int, int, str]
 
 UINT16: Range = (0, (1 << 16) - 1, "an unsigned 16-bit integer")
@@ -85,12 +87,22 @@ class Object:
             raise self.wrong(name, "an absolute path")
         return value
 
+    def required_absolute(self, name: str) -> str:
+        """An absolute path that is there."""
+        self.required_text(name)
+        return self.absolute(name)
+
     def choice(self, name: str, choices: Container[str], expected: str) -> str:
         """One of `choices`, or an empty string if there is none."""
         value = self.text(name)
         if value and value not in choices:
             raise self.wrong(name, expected)
         return value
+
+    def required_choice(self, name: str, choices: Container[str], expected: str) -> str:
+        """One of `choices` that is there."""
+        self.required_text(name)
+        return self.choice(name, choices, expected)
 
     def flag(self, name: str) -> bool:
         """A boolean, False if there is none."""
@@ -156,6 +168,15 @@ class Object:
         """An object."""
         value = self.members.get(name)
         return None if value is None else Object(value, self.path_of(name))
+
+    def read(self, name: str, reader: Callable[[Object], T]) -> T | None:
+        """What `reader` makes of an object, None if there is none."""
+        value = self.object(name)
+        return None if value is None else reader(value)
+
+    def each(self, name: str, reader: Callable[[Object], T]) -> tuple[T, ...]:
+        """What `reader` makes of every element of an array of objects."""
+        return tuple([reader(one) for one in self.objects(name)])
 
     def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
         """An object of strings as pairs, in its order; no name is empty."""
