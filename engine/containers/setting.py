@@ -12,6 +12,7 @@ from engine.containers.devices import plan_devices
 from engine.containers.engine import Engine
 from engine.containers.options import ImageDefaults, RunOptions
 from engine.containers.security import plan_security, side_channels
+from engine.containers.single import told
 from engine.network.files import make_hostname, make_hosts, make_resolv_conf
 from engine.network.model import NetworkPlan
 from engine.network.plan import prepare_network
@@ -70,7 +71,9 @@ def make_setting(
         own_hostname=engine.choice.hostname,
         single=single,
         creator=(wanted.uid, wanted.gid),
-        files=_write_files(engine, options, network, hostname, directory),
+        files=_write_files(
+            engine, options, network, hostname, directory, _told(engine, snapshot) if single else {}
+        ),
         hard=hard_limits(name for name, _, _ in options.limits.ulimits),
         variables=variables,
         may_raise=not engine.session.in_user_namespace
@@ -138,17 +141,31 @@ def hard_limits(names: Iterable[str] = ()) -> dict[str, int]:
     return found
 
 
+def _told(engine: Engine, snapshot: Snapshot) -> dict[str, str]:
+    root_fd = engine.store.snapshots.opened(snapshot)
+    try:
+        return told(root_fd)
+    finally:
+        os.close(root_fd)
+
+
 def _write_files(
-    engine: Engine, options: RunOptions, network: NetworkPlan, hostname: str, directory: str
+    engine: Engine,
+    options: RunOptions,
+    network: NetworkPlan,
+    hostname: str,
+    directory: str,
+    more: Mapping[str, str],
 ) -> dict[str, str]:
-    """resolv.conf, hosts and hostname beside the container's root, never in it: bound over
-    what is there, they are in no layer."""
+    """resolv.conf, hosts and hostname, and `more`, beside the container's root, never in it:
+    bound over what is there, they are in no layer."""
     names = tuple(name for name in (hostname, options.name) if name)
     texts = {
         "/etc/resolv.conf": make_resolv_conf(network, engine.network, options.dns),
         "/etc/hosts": make_hosts(network, engine.network, names=names, add_hosts=options.add_hosts),
         "/etc/hostname": f"{hostname}\n",
         "/run/.containerenv": "",
+        **more,
     }
     found = {}
     for destination, text in texts.items():

@@ -26,6 +26,7 @@ FILES = {
     "etc/shadow": (b"root:*:1::::::\nwww-data:*:1::::::\n", 0o640, 0, 42),
     "etc/gshadow": (b"root:*::\nshadow:*::\nwww-data:*::\n", 0o640, 0, 42),
     "etc/login.defs": (b"UID_MIN 1000\nGID_MIN 1000\n", 0o644, 0, 0),
+    "etc/apt/apt.conf.d/01mine": (b"", 0o644, 0, 0),
     "etc/resolv.conf": (b"nameserver 192.0.2.1\n", 0o644, 0, 0),
     "var/lib/dpkg/status": (b"", 0o644, 0, 0),
     "var/lib/dpkg/available": (b"", 0o644, 0, 0),

@@ -158,3 +158,13 @@ def test_user_is_recorded_where_it_does_not_exist(ladder: Ladder) -> None:
         owners[where] = found["members"]
         assert found["members"]["tmp/file"][2:4] == [33, 42]
     assert owners[rig.ROOT] == owners[rig.UNGRANTED]
+
+
+@pytest.mark.parametrize(("where", "said"), [(rig.UNGRANTED, True), (rig.GRANTED, False)],
+                         ids=["single", "ranges"])  # fmt: skip
+def test_apt_is_told_of_a_single_id(ladder: Ladder, where: Environment, said: bool) -> None:
+    """apt refuses to download as somebody who is root still; layers know nothing of it."""
+    _copy(ladder, where)
+    found = _changed(ladder, where, "cat /etc/apt/apt.conf.d/*; : > /new")
+    assert found["members"].keys() == {"new"}
+    assert found["printed"] == (['APT::Sandbox::User "root";'] if said else [])
