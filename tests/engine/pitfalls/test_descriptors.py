@@ -16,7 +16,7 @@ from tests.engine.pitfalls.kit import LIMIT, PYTHON, Box, Images
 
 IDS = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 MAGIC = ("/proc/self/fd/{}", "/proc/self/fd/{}/..", "/proc/thread-self/fd/{}", "/proc/1/fd/{}")
-ROOTS = ("/proc/1/root", "/proc/self/root/../..", "/proc/self/cwd", "/proc/1/cwd")
+ROOTS = ("/proc/1/root", "/proc/self/root" + "/.." * 2, "/proc/self/cwd", "/proc/1/cwd")
 
 
 @pytest.fixture
