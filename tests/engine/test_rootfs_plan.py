@@ -24,6 +24,8 @@ from engine.runtime.rootfs.plan import plan_rootfs
 from engine.runtime.spec.model import (
     Config,
     Device,
+    Hook,
+    Hooks,
     IdMapping,
     Linux,
     Mount,
@@ -93,7 +95,6 @@ def test_cgroup2_is_the_view_where_there_is_one() -> None:
         (mount("/a", "bind", "", "bind"), "needs a source"),
         (mount("/a"), "neither a type nor the option bind"),
         (mount("/a", "none", "/s"), "neither a type nor the option bind"),
-        (mount("/a", "bind", "/s", "size=1k"), "'size' is no option of a bind mount"),
         (mount("/a", "bind", "/s", "tmpcopyup"), "tmpcopyup is for tmpfs"),
         (mount("/a", "proc", "proc", "tmpcopyup"), "tmpcopyup is for tmpfs"),
         (mount("/a", "tmpfs", "tmpfs", "rro"), "recursive attributes are for bind mounts"),
@@ -202,6 +203,65 @@ def test_default_nodes_and_those_of_the_config() -> None:
     assert (by_path[b"/dev//zero"].type, by_path[b"/dev//zero"].mode) == ("c", 0o600)
     assert plan.console
     assert not by_path[b"/run/pipe"].bind
+
+
+def test_nodes_for_a_user_namespace_are_made_outside_with_the_owner_s_own_ids() -> None:
+    devices = (
+        Device(type="c", path="/dev/fuse", major=10, minor=229, uid=3, gid=1),
+        Device(type="b", path="/dev/loop9", major=7, minor=9, uid=70000),
+    )
+    linux = Linux(
+        devices=devices,
+        uid_mappings=(
+            IdMapping(container_id=0, host_id=1000, size=1),
+            IdMapping(container_id=1, host_id=5000, size=10),
+        ),
+        gid_mappings=(IdMapping(container_id=0, host_id=2000, size=2),),
+    )
+    owners = {
+        parent: {
+            node.path: node.owner
+            for node in plan_rootfs(
+                config(linux=linux), IN_USERNS.with_values(parent_opens=parent)
+            ).nodes
+            if node.path in (b"/dev/fuse", b"/dev/loop9", b"/dev/null")
+        }
+        for parent in (True, False)
+    }
+    assert owners[True] == {b"/dev/null": None, b"/dev/fuse": (5002, 2001), b"/dev/loop9": None}
+    assert set(owners[False].values()) == {None}
+
+
+def test_options_without_effect_on_a_bind_are_left_out_with_a_word() -> None:
+    entries = (mount("/a", "bind", "/s", "size=1k", "ro", "mode=755"), mount("/b", "bind", "/s"))
+    plan = plan_rootfs(config(mounts=entries), FACTS)
+    assert plan.mounts[0].options.data == ()
+    assert plan.warning == "mounts[0] /a: size, mode has no effect on a bind mount"
+    assert plan_rootfs(config(mounts=entries[1:]), FACTS).warning == ""
+
+
+def test_names_are_set_by_their_properties_not_by_parameters() -> None:
+    for sysctls, domain, text in (
+        ((("kernel.hostname", "a"),), "", "set hostname instead"),
+        ((("kernel/domainname", "a"),), "b", "not what domainname says"),
+    ):
+        with pytest.raises(InvalidConfig, match=text):
+            plan_rootfs(config(linux=Linux(sysctl=sysctls), domainname=domain), FACTS)
+    same = config(linux=Linux(sysctl=(("kernel.domainname", "a"),)), domainname="a")
+    assert [step.value for step in plan_rootfs(same, FACTS).sysctls] == [b"a"]
+
+
+def test_the_root_is_where_hooks_look_for_it_unless_it_cannot_be() -> None:
+    def in_place(facts: RootfsFacts = FACTS, propagation: str = "", **kinds: Any) -> bool:
+        given = config(hooks=Hooks(**kinds), linux=Linux(rootfs_propagation=propagation))
+        return plan_rootfs(given, facts).root.in_place
+
+    hook = (Hook(path="/h"),)
+    kinds = ("prestart", "create_runtime", "create_container")
+    assert all(in_place(FACTS, "", **{kind: hook}) for kind in kinds)
+    assert not in_place(start_container=hook, poststart=hook, poststop=hook)
+    assert not in_place(prestart=hook, propagation="rshared")
+    assert not in_place(FACTS.with_values(no_pivot=True), prestart=hook)
 
 
 def test_a_bound_dev_is_left_alone() -> None:

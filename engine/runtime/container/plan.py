@@ -99,7 +99,9 @@ def plan_container(
         rootfs = plan_rootfs(config, facts)
     else:
         rootfs = plan_chroot(config, facts)
-        notes = (rootfs.warning,) if rootfs.warning else ()
+        notes = ()
+    if rootfs.warning:
+        notes = (*notes, rootfs.warning)
     return ContainerPlan(
         config=config,
         namespaces=namespaces,
