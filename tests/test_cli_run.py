@@ -29,6 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """The image in a store; nothing may be left when all is done."""
     found = Runs(tmp_path_factory.mktemp("runs"))
     yield found
+    found.stop()
     assert found.left() == []
 
 

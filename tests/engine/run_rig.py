@@ -92,6 +92,7 @@ class Runs:
         self.root, self.runroot = directory / "store", directory / "run"
         self.location = StoreLocation(root=str(self.root), runroot=str(self.runroot), driver=driver)
         self.cli = RunCli(directory / "user")
+        self._started: list[subprocess.Popen[bytes]] = []
         with Store.open(self.location) as store:
             fill(store, make_image(directory))
 
@@ -121,8 +122,8 @@ class Runs:
         return done.stdout.decode()
 
     def start(self, *words: str, network: str = "none") -> subprocess.Popen[bytes]:
-        """Start without waiting, output in pipes."""
-        return subprocess.Popen(
+        """Start without waiting, output in pipes; `stop` ends it if the test does not."""
+        process = subprocess.Popen(
             self.arguments(*words, network=network),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -130,6 +131,16 @@ class Runs:
             env=self.cli.env,
             cwd=self.cli.work,
         )
+        self._started.append(process)
+        return process
+
+    def stop(self) -> None:
+        """End what was started and goes on, as after a test that failed."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        self._started.clear()
 
     def left(self) -> list[str]:
         """What is left of containers: directories, state, snapshots, records, name locks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from tests.engine.run_rig import IMAGE, Runs, engine_of
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """The image in a store."""
-    return Runs(tmp_path_factory.mktemp("leaks"))
+    found = Runs(tmp_path_factory.mktemp("leaks"))
+    yield found
+    found.stop()
 
 
 def test_runs_over_one_launcher_leave_nothing(runs: Runs, tmp_path: Path) -> None:

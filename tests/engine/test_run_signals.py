@@ -29,9 +29,11 @@ TRAP = 'trap "echo got; exit 7" TERM INT HUP; echo up; while :; do sleep 0.02; d
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """The image in a store."""
-    return Runs(tmp_path_factory.mktemp("signals"))
+    found = Runs(tmp_path_factory.mktemp("signals"))
+    yield found
+    found.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +41,7 @@ def clean(runs: Runs) -> Iterator[None]:
     """Mounts, processes and files are as before."""
     before = mounts()
     yield
+    runs.stop()
     assert mounts() == before
     assert processes_with(str(runs.root)) == []
 

@@ -8,6 +8,7 @@ import select
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ BIG = 64 << 20
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """The image in a store."""
-    return Runs(tmp_path_factory.mktemp("streams"))
+    found = Runs(tmp_path_factory.mktemp("streams"))
+    yield found
+    found.stop()
 
 
 def test_pumps_hold_no_more_than_a_chunk() -> None:
@@ -164,7 +167,7 @@ def _anonymous(pid: int) -> int:
 def test_readers_that_are_gone(runs: Runs) -> None:
     """Programs get SIGPIPE, as in any pipeline (Y1); PID 1, whom no signal ends, an error."""
     done = subprocess.run(
-        ["bash", "-c", '"$@" | head -c 3; echo; echo ${PIPESTATUS[0]}', "bash",
+        ["bash", "-c", '"$@" | head -c 3; status=${PIPESTATUS[0]}; echo; echo $status', "bash",
          *runs.arguments(IMAGE, "sh", "-c", "yes; echo $? >&2; exit 9")],
         env=runs.cli.env, capture_output=True, timeout=SECONDS, check=False,
     )  # fmt: skip

@@ -76,9 +76,11 @@ class Terminal:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """The image in a store."""
-    return Runs(tmp_path_factory.mktemp("terminal"))
+    found = Runs(tmp_path_factory.mktemp("terminal"))
+    yield found
+    found.stop()
 
 
 @pytest.fixture

@@ -89,8 +89,12 @@ def _request(control: Channel, monitors: dict[int, LaunchRequest]) -> bool:
         request = from_document(document)
         pid = os.fork()
         if pid == 0:
-            control.close()
-            _monitor(request, fds)
+            try:
+                control.close()
+                _monitor(request, fds)
+            finally:
+                # Whatever happens, a monitor is no second launcher.
+                os._exit(1)
         monitors[pid] = request
     except Failure as e:
         Channel(os.dup(fds[1])).fail(e)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +17,7 @@ from imgtools.cli.passthrough import PassThroughCommand
 from imgtools.cli.run_options import run_flags, run_options
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess, store_flags
-from imgtools.errors import Cancelled, Error, StorageError
+from imgtools.errors import Cancelled, Error, ImageNotFound, InvalidReference, StorageError
 
 if TYPE_CHECKING:
     from engine.containers.options import RunOptions
@@ -164,13 +165,18 @@ def _pull(
     options: RunOptions,
     registry: RegistryOptions,
 ) -> StoredImage:
+    platform = _platform(cli)
+    if options.pull in ("missing", "never") and platform is None:
+        # What pulling takes to be imported takes as long as a container.
+        with suppress(ImageNotFound, InvalidReference):
+            return store.find(text)[0]
     from engine.storage.pull import PullOptions, pull_image
     from imgtools.cli.progress import listener
     from imgtools.transport.options import SourceOptions
 
     pull = PullOptions(
         policy=options.pull,
-        platform=_platform(cli),
+        platform=platform,
         source=SourceOptions(registry=registry),
         check_name=cli.check_policy,
     )
