@@ -7,6 +7,8 @@ be mapped and setgroups has to be denied first; mapping the parent's uid 0 needs
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.ids.model import (
     CAP_SETFCAP,
     CAP_SETGID,
@@ -41,15 +43,7 @@ def plan_id_maps(facts: IdFacts, mode: IdMode | None = None) -> IdMaps:
     for candidate in STRENGTH if mode is None else (mode,):
         found = _MODES[candidate](facts)
         if isinstance(found, IdMaps):
-            return IdMaps(
-                mode=found.mode,
-                writer=found.writer,
-                uids=found.uids,
-                gids=found.gids,
-                deny_setgroups=found.deny_setgroups,
-                why=found.why,
-                rejected=tuple(rejected),
-            )
+            return replace(found, rejected=tuple(rejected))
         if mode is not None:
             raise NamespaceRefused(found.why, hint=found.remedy or None)
         rejected.append(f"{candidate}: {found.why}")

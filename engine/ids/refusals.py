@@ -15,6 +15,11 @@ from engine.ids.survey import parse_status
 from engine.runtime.kernel.files import text_if_there
 from engine.runtime.kernel.mountinfo import survey_mounts
 
+_APPARMOR_REMEDY = (
+    "an AppArmor profile with `userns,` for this program, or as root: "
+    "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsernsLimits:
@@ -86,8 +91,7 @@ def _by_security_module(said: str, number: int, limits: UsernsLimits) -> Refusal
     if number in (errno.EPERM, errno.EACCES) and limits.apparmor_restricts:
         return Refusal(
             why=f"{said}: kernel.apparmor_restrict_unprivileged_userns is 1",
-            remedy="an AppArmor profile with `userns,` for this program, or as root: "
-            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            remedy=_APPARMOR_REMEDY,
         )
     return Refusal(why=f"{said}: {os.strerror(number).lower()}")
 
@@ -98,8 +102,7 @@ def explain_map_refusal(number: int, file: str, limits: UsernsLimits) -> Refusal
     if number in (errno.EPERM, errno.EACCES) and limits.apparmor_restricts:
         return Refusal(
             why=f"{said}: AppArmor gives the namespace no capabilities",
-            remedy="an AppArmor profile with `userns,` for this program, or as root: "
-            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            remedy=_APPARMOR_REMEDY,
         )
     return Refusal(why=f"{said}: {os.strerror(number).lower()}")
 

@@ -121,7 +121,7 @@ def enter(maps: IdMaps, facts: IdFacts, options: IdOptions) -> IdSession:
     else:
         refused = _mapped_by_child(maps, fallback, facts, limits, options)
         if refused and fallback is not None:
-            maps = _with_reason(fallback, f"ranges: {refused}", maps.rejected)
+            maps = replace(fallback, rejected=(*maps.rejected, f"ranges: {refused}"))
     _become_root(maps)
     if own:
         mount(None, b"/", None, MS_REC | MS_SLAVE, None)
@@ -239,18 +239,6 @@ def _become_root(maps: IdMaps) -> None:
         raise Unsupported(f"becoming root of the user namespace: {text}") from e
     # Another outer uid makes a process undumpable, and its files in /proc unreadable.
     prctl(PR_SET_DUMPABLE, 1)
-
-
-def _with_reason(maps: IdMaps, reason: str, rejected: tuple[str, ...]) -> IdMaps:
-    return IdMaps(
-        mode=maps.mode,
-        writer=maps.writer,
-        uids=maps.uids,
-        gids=maps.gids,
-        deny_setgroups=maps.deny_setgroups,
-        why=maps.why,
-        rejected=(*rejected, reason),
-    )
 
 
 def _give(directories: tuple[str, ...], maps: IdMaps, facts: IdFacts) -> None:

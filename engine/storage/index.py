@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from engine.storage.images import Records, StoredImage, StoredName
 from imgtools.errors import Error, StorageError
 from imgtools.spec import strict_json
+from imgtools.transport.closing import Closing
 
 SCHEMA = 1
 _BUSY_MS = 10_000
@@ -27,7 +27,7 @@ CREATE TABLE names (file TEXT PRIMARY KEY, mark TEXT NOT NULL, document BLOB NOT
 """
 
 
-class Index:
+class Index(Closing):
     """Images and names as the records in `images` and `names` have them.
 
     For one thread. What cannot be written (another user's store, a full disk) makes it
@@ -75,17 +75,6 @@ class Index:
         database, self._database = self._database, None
         if database is not None:
             database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read(self, table: str, parse: Callable[[Mapping[str, object]], T]) -> dict[str, T]:
         marks = self._records[table].marks()

@@ -8,18 +8,17 @@ and who waits does so to find the work done.
 from __future__ import annotations
 
 import os
-from types import TracebackType
-from typing import Self
 
 from imgtools.blob.files import storage_errors
 from imgtools.task import Task
+from imgtools.transport.closing import Closing
 from imgtools.transport.lock import lock
 
 _POLL = 0.02
 _SLOWEST = 0.25
 
 
-class Held:
+class Held(Closing):
     """A lock that is held until `close`, or the end of the process."""
 
     def __init__(self, fd: int, path: str, *, shared: bool) -> None:
@@ -41,17 +40,6 @@ class Held:
                     os.unlink(self._path)
                 except FileNotFoundError:
                     pass
-        self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
         self.close()
 
 
