@@ -52,7 +52,7 @@ class Counts:
         pids = [os.getpid(), *([launcher] if launcher else [])]
         return cls(
             processes=_descendants(),
-            mounts=len(mounts()),
+            mounts=len(mounts(runs.root.parent)),
             descriptors=sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids),
             cgroups=_abandoned_cgroups(),
             keys=_keyrings(),

@@ -230,7 +230,7 @@ def cgroups_of(container_id: str) -> list[str]:
     return found
 
 
-def mounts() -> list[str]:
-    """The mounts that this process sees."""
+def mounts(below: Path) -> list[str]:
+    """What this process sees mounted below a directory, or from there."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        return sorted(" ".join(line.split()[3:6]) for line in file)
+        return sorted(line for line in file if str(below) in line)
