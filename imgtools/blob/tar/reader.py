@@ -299,13 +299,7 @@ class TarReader:
         have = len(self._buf) - self._pos
         if have >= want:
             return have
-        if not have:
-            self._base += self._pos
-            self._buf, self._pos = self._read(max(self._chunk, want)), 0
-            have = len(self._buf)
-            if have >= want or not have:
-                return have
-        parts = [self._buf[self._pos :]]
+        parts = [self._buf[self._pos :]] if have else []  # joining a single one copies nothing
         while have < want:
             data = self._read(max(self._chunk, want - have))
             if not data:
