@@ -52,14 +52,6 @@ def make(name: str) -> Iterator[Make]:
         ending.remove(cgroup)
 
 
-@pytest.fixture
-def sleep() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that waits."""
-    with subprocess.Popen(["sleep", "1000"]) as process:
-        yield process
-        process.kill()
-
-
 def has(host: CgroupHost, controller: str) -> bool:
     """Whether a container can get limits of the controller."""
     return any(controller in h.controllers and h.own_writable for h in host.hierarchies)

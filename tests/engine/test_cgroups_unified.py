@@ -50,14 +50,6 @@ def top(unified: Hierarchy) -> Iterator[Path]:
     ending.remove(cgroup)
 
 
-@pytest.fixture
-def sleep() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that waits."""
-    with subprocess.Popen(["sleep", "1000"]) as process:
-        yield process
-        process.kill()
-
-
 def plan_at(path: Path, mount: str, *, controller: str = "") -> CgroupPlan:
     """A plan for a cgroup2 directory, with a limit of the controller."""
     limit = Write(file=LIMITS.get(controller, ""), value="0", field="the.field")

@@ -4,7 +4,7 @@ it is entered, and what happens where the root cannot be exchanged."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,9 @@ from tests.engine.rootfs_driver import (
     facts,
     in_child,
     mounted,
-    new_bundle,
-    unchanged_host,
 )
 
-
-@pytest.fixture
-def bundle() -> Iterator[Path]:
-    yield from new_bundle()
-
-
-@pytest.fixture(autouse=True)
-def host_mounts_stay() -> Iterator[None]:
-    yield from unchanged_host()
+pytestmark = pytest.mark.usefixtures("host_mounts_stay")
 
 
 def test_d6_no_descriptor_and_no_way_back_is_left(bundle: Path) -> None:

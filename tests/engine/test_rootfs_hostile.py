@@ -27,14 +27,8 @@ from tests.engine.rootfs_driver import (
     facts,
     fork,
     mounted,
-    new_bundle,
 )
 from tests.engine.test_rootfs_paths import exchange_forever, tree
-
-
-@pytest.fixture
-def bundle() -> Iterator[Path]:
-    yield from new_bundle()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +29,10 @@ from tests.engine.rootfs_driver import (
     facts,
     in_child,
     mounted,
-    new_bundle,
-    unchanged_host,
 )
 
+pytestmark = pytest.mark.usefixtures("host_mounts_stay")
 USER = 1000
-
-
-@pytest.fixture
-def bundle() -> Iterator[Path]:
-    yield from new_bundle()
-
-
-@pytest.fixture(autouse=True)
-def host_mounts_stay() -> Iterator[None]:
-    yield from unchanged_host()
 
 
 def layers(bundle: Path, names: list[str], **fields: Any) -> RootOverlay:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,9 @@ from tests.engine.rootfs_driver import (
     entry,
     facts,
     mounted,
-    new_bundle,
-    unchanged_host,
 )
 
-
-@pytest.fixture
-def bundle() -> Iterator[Path]:
-    yield from new_bundle()
-
-
-@pytest.fixture(autouse=True)
-def host_mounts_stay() -> Iterator[None]:
-    yield from unchanged_host()
+pytestmark = pytest.mark.usefixtures("host_mounts_stay")
 
 
 def test_default_mounts(bundle: Path) -> None:

@@ -8,7 +8,6 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +30,12 @@ from tests.engine.rootfs_driver import (
     entry,
     facts,
     mounted,
-    new_bundle,
-    unchanged_host,
 )
 
+pytestmark = pytest.mark.usefixtures("host_mounts_stay")
 CAP_MKNOD = 27
 TIOCGPTPEER, TIOCSPTLCK = 0x5441, 0x40045431
 NULL = os.makedev(1, 3)
-
-
-@pytest.fixture
-def bundle() -> Iterator[Path]:
-    yield from new_bundle()
-
-
-@pytest.fixture(autouse=True)
-def host_mounts_stay() -> Iterator[None]:
-    yield from unchanged_host()
 
 
 def dev_listing(_: Rootfs) -> Any:

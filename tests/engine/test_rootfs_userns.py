@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +27,18 @@ from tests.engine.rootfs_driver import (
     facts,
     in_child,
     mounted,
-    new_bundle,
-    unchanged_host,
 )
 
+pytestmark = pytest.mark.usefixtures("host_mounts_stay")
 USER = 1000
 RANGE = 100000
 
 
 @pytest.fixture
-def bundle() -> Iterator[Path]:
-    for path in new_bundle():
-        os.chown(path / "rootfs", USER, USER)
-        yield path
-
-
-@pytest.fixture(autouse=True)
-def host_mounts_stay() -> Iterator[None]:
-    yield from unchanged_host()
+def bundle(bundle: Path) -> Path:
+    """A bundle whose root file system is the user's."""
+    os.chown(bundle / "rootfs", USER, USER)
+    return bundle
 
 
 @pytest.fixture

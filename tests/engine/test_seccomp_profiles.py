@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.runtime.errors import InvalidConfig, Unsupported
+from engine.runtime.process.capabilities import DEFAULT as CAPABILITIES
 from engine.runtime.seccomp.architectures import RUNNABLE
 from engine.runtime.seccomp.compiler import compile_profile
 from engine.runtime.seccomp.default_profile import default_profile
@@ -16,20 +17,6 @@ from tests.engine.bpf import ALLOW, ERRNO, Call, run
 
 EPERM, EINVAL, ENOSYS = ERRNO | 1, ERRNO | 22, ERRNO | 38
 KERNEL = (6, 18)
-# What podman gives a container.
-CAPABILITIES = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-)
 # The three ways into an x86_64 kernel: token, table, what marks the number.
 WAYS = [
     (bpf.X86_64, "x86_64", 0),

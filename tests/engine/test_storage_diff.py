@@ -8,7 +8,7 @@ import shutil
 import socket
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,6 @@ from tests.engine.layer_tools import (
     members,
     python,
     symlink,
-    working_directory,
 )
 
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
@@ -51,17 +50,6 @@ BASE = archive(
     hardlink("pair/b", "pair/a"),
 )
 SECOND = archive(directory("usr/lib"), file("usr/lib/libc.so", b"libc"), file("etc/more"))
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[Path]:
-    with working_directory(tmp_path) as path:
-        yield path
-
-
-@pytest.fixture(params=DRIVERS)
-def store(request: pytest.FixtureRequest, root: Path) -> Store:
-    return Store(root / "store", request.param)
 
 
 def changed(store: Store, change: Callable[[str], object], name: str = "s") -> Snapshot:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,20 +44,7 @@ from tests.engine.layer_tools import (
     other,
     symlink,
     whiteout,
-    working_directory,
 )
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[Path]:
-    with working_directory(tmp_path) as path:
-        yield path
-
-
-@pytest.fixture(params=DRIVERS)
-def store(request: pytest.FixtureRequest, root: Path) -> Store:
-    return Store(root / "store", request.param)
-
 
 BASE = [
     directory("./", mtime_ns=10**9),

@@ -24,7 +24,7 @@ from engine.storage.ownership import OwnerTree, identity
 from engine.storage.ownership_file import load_owners, read_owners, write_owners
 from engine.storage.ownership_ids import ALL, IdRanges, Ids, best_ownership, owner_map, survey_ids
 from imgtools.errors import InvalidArchive, LimitExceeded, Unsupported
-from tests.engine.layer_tools import PROJECT, working_directory
+from tests.engine.layer_tools import PROJECT
 
 NAMES = st.binary(min_size=1, max_size=6).filter(lambda b: not {0, 47} & set(b) and b != b".")
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map(b"/".join)
@@ -182,12 +182,6 @@ def test_best_ownership_and_map() -> None:
     lenient = owner_map(ids("0 1000 10"), ignore_errors=True)
     assert lenient is not None
     assert lenient(10, 5) == (0, 5)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[Path]:
-    with working_directory(tmp_path) as path:
-        yield path
 
 
 def child(root: Path, mode: str, task: str, id_map: str = "") -> list[Any]:

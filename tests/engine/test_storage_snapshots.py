@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,28 +16,15 @@ from engine.storage.options import RootMount, StoreLocation
 from imgtools.errors import Conflict, InvalidInput, NotFound, StorageError
 from imgtools.spec.digest import Digest
 from tests.engine.layer_tools import (
-    DRIVERS,
     Store,
     archive,
     directory,
     file,
     members,
     python,
-    working_directory,
 )
 
 BASE = archive(directory("./", 0o751, uid=3, mtime_ns=5), file("a/b", b"text"), file("c"))
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[Path]:
-    with working_directory(tmp_path) as path:
-        yield path
-
-
-@pytest.fixture(params=DRIVERS)
-def store(request: pytest.FixtureRequest, root: Path) -> Store:
-    return Store(root / "store", request.param)
 
 
 def test_snapshot_is_the_layer_and_leaves_it_alone(store: Store) -> None:
