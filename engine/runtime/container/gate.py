@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import select
 
 from engine.runtime.container.channel import Channel
 from engine.runtime.container.state import SOCKET, StateDir
@@ -58,20 +59,37 @@ def is_waiting(directory: StateDir) -> bool:
 def wait_at(gate_fd: int) -> Channel:
     """In the init: wait until somebody says "start"; the connection to answer on.
 
-    Connections that say nothing only wanted to know whether anybody waits.
+    Connections that say nothing only wanted to know whether anybody waits; one that stays open
+    for that, since its process was stopped, holds nobody else up.
     """
     gate = _socket.socket(fileno=gate_fd)
+    poll = select.poll()
+    poll.register(gate_fd, select.POLLIN)
+    ends: dict[int, Channel] = {}
     while True:
-        fd, _ = gate._accept()  # type: ignore[attr-defined]
-        end = Channel(fd)
-        try:
-            received = end.receive()
-        except (Failure, OSError):
-            received = None
-        if received is not None:
-            for other in received[1]:
-                os.close(other)
-            if received[0].get("type") == "start":
+        for ready, _ in poll.poll():
+            if ready == gate_fd:
+                fd, _ = gate._accept()  # type: ignore[attr-defined]
+                ends[fd] = Channel(fd)
+                poll.register(fd, select.POLLIN)
+                continue
+            poll.unregister(ready)
+            end = ends.pop(ready)
+            if _says_start(end):
                 gate.close()
+                for other in ends.values():
+                    other.close()
                 return end
-        end.close()
+            end.close()
+
+
+def _says_start(end: Channel) -> bool:
+    try:
+        received = end.receive()
+    except (Failure, OSError):
+        return False
+    if received is None:
+        return False
+    for other in received[1]:
+        os.close(other)
+    return received[0].get("type") == "start"

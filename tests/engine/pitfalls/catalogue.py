@@ -113,7 +113,6 @@ _ALSO = {
         "tests/engine/test_rootfs_mounts.py::test_tmpcopyup_brings_everything_along",
     ),
     "F12": (f"{_STORAGE}layers.py::test_hostile_layer_leaves_nothing",),
-    "K5": ("tests/engine/test_probe_host.py::test_n5_no_user_namespaces_left",),
     "N2": ("tests/engine/test_rootfs_mounts.py::test_propagation_of_a_mount",),
     "N7": ("tests/engine/test_ids_session.py::test_y3_threads_are_refused_clearly",),
     "R1": ("tests/engine/test_cli_containers.py::test_run_passes_signals_on",),

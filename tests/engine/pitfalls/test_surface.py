@@ -313,6 +313,25 @@ def test_s6_the_directory_of_a_user_is_that_users(tmp_path: Path, way: str) -> N
         require_private(str(path), 4242)
 
 
+def test_s6_who_knocks_and_says_nothing_holds_nobody_up(box: Box) -> None:
+    """Or something else than "start", or with descriptors: the container can be started."""
+    box.configure("echo", "started")
+    box.spawned("create", box.id)
+    gate = f"{box.root}/{box.id}/start.sock"
+    knocking = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(4)]
+    for end in knocking:
+        end.connect(gate)
+    knocking[1].send(b"[" * 1000)
+    knocking[2].send(b'{"type": "stop"}')
+    socket.send_fds(knocking[3], [b"{}"], [0] * 100)
+    assert box.state(box.id)["status"] == "created"
+    box.ok("start", box.id)
+    box.await_status(box.id, "stopped")
+    assert (box.bundle / "output").read_text() == "started\n"
+    for end in knocking:
+        end.close()
+
+
 HOSTILE = (
     b"[" * 100000,
     b'{"type":' * 5000,
