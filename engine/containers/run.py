@@ -23,6 +23,7 @@ from engine.containers.ownership import recording
 from engine.containers.setting import make_setting
 from engine.containers.signals import Signals
 from engine.containers.streams import Streams
+from engine.containers.suitable import require_suitable
 from engine.runtime.errors import Failure
 from engine.storage.images import StoredImage
 from engine.storage.options import Snapshot
@@ -53,6 +54,7 @@ def run_container(
     """
     defaults = ImageDefaults.from_config(engine.store.config(image))
     command(defaults, options)
+    require_suitable(engine)
     sweep(engine.store, engine.runroot)
     run = _Run(engine, options, defaults, keep or secrets.token_hex(32))
     # What is undone is undone with the signals still caught.

@@ -27,6 +27,7 @@ from engine.containers.options import (
 )
 from engine.containers.ownership import recording
 from engine.containers.setting import make_setting
+from engine.containers.suitable import require_suitable
 from engine.network.model import DnsOptions
 from engine.runtime.errors import Failure
 from engine.runtime.zygote.client import Running
@@ -81,6 +82,7 @@ def run_step(
     step_id = secrets.token_hex(32)
     defaults = ImageDefaults()
     asked = _run_options(options)
+    require_suitable(engine)
     with ExitStack() as undo:
         try:
             directory = undo.enter_context(container_directory(engine.runroot, step_id))
