@@ -3,6 +3,7 @@ goes, and that what a client sends cannot end it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -51,6 +52,8 @@ def config(*args: str) -> dict[str, Any]:
 
 
 def request(bundle: Path, name: str = "one") -> LaunchRequest:
+    """The cgroup is called after the container, for all tests that run now."""
+    name = f"{name}-{hashlib.sha256(bytes(bundle)).hexdigest()[:16]}"
     return LaunchRequest(id=name, state_root=str(bundle / "state"), bundle=str(bundle))
 
 
