@@ -46,9 +46,10 @@ class Runtime:
         self.configure("true")
 
     def configure(self, *args: str, terminal: bool = False, **process: object) -> None:
-        """Write a config.json that runs `args`."""
+        """Write a config.json that runs `args`, in a cgroup that no other test has."""
         config: dict[str, Any] = default_config(rootless=False)
         config["ociVersion"] = "1.0.2"
+        config["linux"]["cgroupsPath"] = f"/imgtools-test-{os.urandom(6).hex()}"
         config["process"] |= {"args": args, "terminal": terminal, "rlimits": [], **process}
         (self.bundle / "config.json").write_text(json.dumps(config))
 
@@ -166,8 +167,8 @@ def test_life_of_a_container(runtime: Runtime) -> None:
 def test_list_and_ps(runtime: Runtime) -> None:
     """Tables and JSON."""
     assert runtime.ok("list", "-q") == ""
-    runtime.configure("sleep", "60")
     for name in ("b", "a"):
+        runtime.configure("sleep", "60")
         runtime.spawned("run", "--detach", name)
     assert runtime.ok("list", "-q") == "a\nb\n"
     title, first, _ = runtime.ok("list").splitlines()
@@ -183,8 +184,8 @@ def test_list_and_ps(runtime: Runtime) -> None:
 
 def test_several_by_regular_expression(runtime: Runtime) -> None:
     """crun's option of `kill` and `delete`."""
-    runtime.configure("sleep", "60")
     for name in ("test-1", "test-2", "other"):
+        runtime.configure("sleep", "60")
         runtime.spawned("run", "-d", name)
     runtime.ok("kill", "--regex", "^test-[0-9]$", "9")
     for name in ("test-1", "test-2"):
