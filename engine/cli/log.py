@@ -37,6 +37,7 @@ class Log:
         if level not in LEVELS:
             raise InvalidConfig(f"option --log-level: expected {', '.join(LEVELS)}, got {level!r}")
         self.severity = LEVELS.index(level)
+        self.is_verbose = self.severity >= LEVELS.index("info")
         self.json = form == "json"
         self.fd = -1
         if path:

@@ -165,6 +165,7 @@ def _run(
         cgroup_manager=_cgroup_manager(outer),
         rootless=_rootless(outer),
         environment=tuple(f"{name}={value}" for name, value in environ.items()),
+        verbose=log.is_verbose,
     )
     log.debug(f"{command} with state in {runtime.root}")
     return execute(Context(runtime=runtime, log=log, environ=environ, arguments=arguments))

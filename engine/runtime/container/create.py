@@ -71,8 +71,8 @@ def make(
     _require_descriptors(directory.fd)
     complete = with_environment(config, runtime.environment)
     plan = plan_container(complete, options, survey_host(runtime, config), extras)
-    for warning in plan.warnings:
-        warn(warning)
+    for text in (*plan.warnings, *(plan.notes if runtime.verbose else ())):
+        warn(text)
     state = State(
         id=options.id,
         bundle=os.path.abspath(options.bundle),

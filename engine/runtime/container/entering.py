@@ -81,8 +81,8 @@ def exec_process(
         other_user="user" in kinds,
         keyring=not options.no_new_keyring,
     )
-    for warning in program.warnings:
-        warn(warning)
+    for text in (*program.warnings, *(program.notes if runtime.verbose else ())):
+        warn(text)
     privileged = bool(facts.own.permitted & CAP_SYS_ADMIN)
     pid, pidfd, channel = _enter(state, kinds, privileged, program, options)
     try:

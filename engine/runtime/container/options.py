@@ -18,13 +18,14 @@ class RuntimeOptions(Record):
     `root` holds a directory per container. `cgroup_manager` is cgroupfs or disabled.
     `rootless` says whether limits that cannot be set here are left out; None decides by the
     caller's id and namespace. `environment` (NAME=VALUE) is that of hooks which have none of
-    their own.
+    their own. `verbose`: notes are told like warnings.
     """
 
     root: str
     cgroup_manager: str = "cgroupfs"
     rootless: bool | None = None
     environment: tuple[str, ...] = ()
+    verbose: bool = False
 
 
 class CreateOptions(Record):

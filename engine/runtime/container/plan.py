@@ -40,7 +40,11 @@ class HostFacts(Record):
 
 
 class ContainerPlan(Record):
-    """Everything about a container that was decided before anything was made."""
+    """Everything about a container that was decided before anything was made.
+
+    `warnings` are for whoever starts the container; `notes` tell what engines ask for with
+    every container although it has no effect.
+    """
 
     config: Config
     namespaces: NamespacePlan
@@ -49,6 +53,7 @@ class ContainerPlan(Record):
     program: ProgramPlan
     extras: Extras = Extras()
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def survey_host(runtime: RuntimeOptions, config: Config) -> HostFacts:
@@ -100,8 +105,6 @@ def plan_container(
     else:
         rootfs = plan_chroot(config, facts)
         notes = ()
-    if rootfs.warning:
-        notes = (*notes, rootfs.warning)
     return ContainerPlan(
         config=config,
         namespaces=namespaces,
@@ -113,8 +116,9 @@ def plan_container(
         warnings=(
             *(cgroup.notes if cgroup and not extras.forgiving else ()),
             *program.warnings,
-            *notes,
+            *((rootfs.warning,) if rootfs.warning else ()),
         ),
+        notes=(*program.notes, *notes),
     )
 
 

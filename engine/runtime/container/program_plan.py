@@ -54,6 +54,11 @@ class ProgramPlan(Record):
         """What of config.json is left out."""
         return (*self.capabilities.warnings, *self.rlimits.warnings)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of config.json cannot have any effect."""
+        return self.capabilities.notes
+
 
 def survey_process(process: Process | None, rootless: bool | None) -> ProcessFacts:
     """Read what the plan needs to know; `rootless` None is decided by id and namespace."""

@@ -60,7 +60,11 @@ class Own(Record):
 
 
 class CapabilityPlan(Record):
-    """Bit sets, and the numbers to drop from the bounding set and to raise as ambient."""
+    """Bit sets, and the numbers to drop from the bounding set and to raise as ambient.
+
+    `warnings` tell what was asked and cannot be given, `notes` what the sets asked for exclude
+    among themselves: engines are known to ask for that with every container.
+    """
 
     drop: tuple[int, ...]
     effective: int
@@ -68,6 +72,7 @@ class CapabilityPlan(Record):
     inheritable: int
     ambient: tuple[int, ...]
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def survey_own() -> Own:
@@ -131,12 +136,13 @@ def plan_capabilities(asked: Capabilities | None, own: Own) -> CapabilityPlan:
         names = ", ".join(_names_of(lacking))
         warnings.append(f"ignored capabilities that this process does not have: {names}")
     bounding, permitted = sets["bounding"] & have, sets["permitted"] & have
-    effective = _cut(sets["effective"] & have, permitted, "effective", "permitted", warnings)
+    notes: list[str] = []
+    effective = _cut(sets["effective"] & have, permitted, "effective", "permitted", notes)
     inheritable = _cut(
-        sets["inheritable"] & have, bounding, "inheritable", "in the bounding set", warnings
+        sets["inheritable"] & have, bounding, "inheritable", "in the bounding set", notes
     )
     usable = permitted & inheritable
-    ambient = _cut(sets["ambient"] & have, usable, "ambient", "permitted and inheritable", warnings)
+    ambient = _cut(sets["ambient"] & have, usable, "ambient", "permitted and inheritable", notes)
     return CapabilityPlan(
         drop=_numbers(own.bounding & ~bounding),
         effective=effective,
@@ -144,6 +150,7 @@ def plan_capabilities(asked: Capabilities | None, own: Own) -> CapabilityPlan:
         inheritable=inheritable,
         ambient=_numbers(ambient),
         warnings=tuple(warnings),
+        notes=tuple(notes),
     )
 
 
@@ -171,10 +178,10 @@ def _union(sets: dict[str, int]) -> int:
     return every
 
 
-def _cut(wanted: int, limit: int, kind: str, where: str, warnings: list[str]) -> int:
+def _cut(wanted: int, limit: int, kind: str, where: str, notes: list[str]) -> int:
     outside = _names_of(wanted & ~limit)
     if outside:
-        warnings.append(f"ignored {kind} capabilities that are not {where}: {', '.join(outside)}")
+        notes.append(f"ignored {kind} capabilities that are not {where}: {', '.join(outside)}")
     return wanted & limit
 
 
