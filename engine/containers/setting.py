@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from engine.containers.assemble import VARIABLES, Setting
 from engine.containers.devices import plan_devices
@@ -19,6 +20,7 @@ from engine.network.plan import prepare_network
 from engine.runtime.process.capabilities import survey_own
 from engine.runtime.process.rlimits import NAMES
 from engine.runtime.process.users import ResolvedUser, resolve_group, resolve_user
+from engine.storage.drivers.mounts import open_root
 from engine.storage.options import Snapshot
 from imgtools.blob.files import storage_errors
 from imgtools.errors import Unsupported
@@ -85,7 +87,7 @@ def _user(
     engine: Engine, options: RunOptions, defaults: ImageDefaults, snapshot: Snapshot
 ) -> tuple[ResolvedUser, tuple[int, ...]]:
     """The user and the further groups, looked up in the container's root."""
-    root_fd = engine.store.snapshots.opened(snapshot)
+    root_fd = _opened(engine, snapshot)
     try:
         user = resolve_user(root_fd, options.user or defaults.user)
         if KEEP_GROUPS in options.group_add:
@@ -141,8 +143,17 @@ def hard_limits(names: Iterable[str] = ()) -> dict[str, int]:
     return found
 
 
+def _opened(engine: Engine, snapshot: Snapshot) -> int:
+    """A descriptor of the snapshot's root, for reading: what was written in it is mounted as one
+    layer more, which takes a fraction of the time that a mount for writing does."""
+    root = engine.store.snapshots.root_mount(replace(snapshot, volatile=False))
+    if root.upper:
+        root = replace(root, lower=(root.upper, *root.lower), upper="", work="")
+    return open_root(root)
+
+
 def _told(engine: Engine, snapshot: Snapshot) -> dict[str, str]:
-    root_fd = engine.store.snapshots.opened(snapshot)
+    root_fd = _opened(engine, snapshot)
     try:
         return told(root_fd)
     finally:
