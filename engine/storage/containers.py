@@ -16,7 +16,8 @@ from engine.runtime.kernel.proc import boot_id, process_stat
 from engine.storage.images import Records
 from engine.storage.layout import checked_id
 from engine.storage.locks import Held, Locks
-from imgtools.errors import Conflict, InvalidInput, InvalidManifest
+from imgtools.blob.files import storage_errors
+from imgtools.errors import Conflict, InvalidInput, InvalidManifest, NotFound
 from imgtools.spec.descriptor import optional
 from imgtools.spec.digest import Digest
 
@@ -97,7 +98,7 @@ class InUse:
 
     def end(self) -> None:
         """Forget the use; its snapshot has been removed. Safe to call twice."""
-        self._records.remove(self.use.id)
+        self._records.remove(self.use.id, durable=self.use.persistent)
         self._held.retire()
 
     def detach(self) -> None:
@@ -120,9 +121,10 @@ class Uses:
         if held is None:
             raise Conflict(f"{use.id} is in use by another process")
         try:
-            if self._records.read(use.id, Use.from_json) is not None:
+            if self._read(use.id) is not None:
                 raise Conflict(f"{use.id} exists already")
-            self._records.write(use.id, use.to_json())
+            # No process outlives a power loss: only what has no need of one is written out.
+            self._records.write(use.id, use.to_json(), durable=use.persistent)
         except BaseException:
             held.close()
             raise
@@ -132,7 +134,7 @@ class Uses:
         """All recorded users, with whether they are there."""
         found = {}
         for name in self._records.marks():
-            use = self._records.read(name, Use.from_json)
+            use = self._read(name)
             if use is not None:
                 found[use] = self.alive(use)
         return found
@@ -154,7 +156,7 @@ class Uses:
         if held is None:
             return None
         try:
-            use = self._records.read(use_id, Use.from_json)
+            use = self._read(use_id)
         except BaseException:
             held.close()
             raise
@@ -170,6 +172,19 @@ class Uses:
     def marks(self) -> dict[str, str]:
         """See Records.marks."""
         return self._records.marks()
+
+    def _read(self, use_id: str) -> Use | None:
+        """A record; None where there is none, or an empty file: what a power loss leaves of
+        one that was not written out, and whose user is gone."""
+        path = self._records.path(use_id)
+        try:
+            with storage_errors(path):
+                size = os.stat(path, follow_symlinks=False).st_size
+        except NotFound:
+            return None
+        if not size:
+            return None
+        return self._records.read(use_id, Use.from_json)
 
 
 def this_process(proc: str = "/proc") -> Owner:

@@ -214,14 +214,16 @@ class Records:
         else:
             replace_file(self.path(name), strict_json.dumps(document))
 
-    def remove(self, name: str) -> bool:
-        """Remove a record durably; whether it was there. Raises StorageError."""
+    def remove(self, name: str, *, durable: bool = True) -> bool:
+        """Remove a record, durably unless it means nothing after a power loss; whether it was
+        there. Raises StorageError."""
         with storage_errors(self.path(name)):
             try:
                 os.unlink(self.path(name))
             except FileNotFoundError:
                 return False
-        sync_directory(self.directory)
+        if durable:
+            sync_directory(self.directory)
         return True
 
     def marks(self) -> dict[str, str]:

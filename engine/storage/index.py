@@ -175,7 +175,8 @@ def _opened(path: str) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None)
     try:
         database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=FULL")
+        # A power loss may take the last rows, which the records give again.
+        database.execute("PRAGMA synchronous=NORMAL")
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version == SCHEMA:
             database.execute("SELECT file, mark, document FROM images LIMIT 1")

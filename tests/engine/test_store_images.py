@@ -279,6 +279,31 @@ def test_taken_id_is_refused(store: Store, registry: ScriptedRegistry) -> None:
         store.use(image, "one", task=Task())
 
 
+def test_use_of_which_a_power_loss_left_an_empty_file_is_nobody(
+    store: Store, registry: ScriptedRegistry
+) -> None:
+    image = named(store, registry, "a")
+    use = store.use(image, "lost", task=Task())
+    store.snapshots.prepare(image.chain_id, "lost")
+    use.detach()
+    os.truncate(os.path.join(store.parts.layout.base, "uses", "lost.json"), 0)
+    assert store.prune(task=Task()).snapshots == ("lost",)
+    assert list(store.snapshots.list()) == []
+    assert os.listdir(os.path.join(store.parts.layout.base, "uses")) == []
+
+
+def test_only_uses_that_outlive_a_process_are_written_out(
+    store: Store, registry: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = named(store, registry, "a")
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    store.use(image, "one", task=Task()).end()
+    assert synced == []
+    store.use(image, "two", persistent=True, task=Task()).end()
+    assert len(synced) == 3
+
+
 def test_what_a_dead_user_left_is_removed(store: Store, registry: ScriptedRegistry) -> None:
     image = named(store, registry, "a")
     pid = os.fork()
