@@ -83,8 +83,8 @@ def make(
         creator_started=start_time(os.getpid()),
         rootfs=os.path.abspath(os.path.join(options.bundle, config.root.path)),
     )
-    directory.save(state)
     directory.write(CONFIG, encode(to_document(config)).encode())
+    directory.save(state)
     making = _Making(plan, state, directory, warn, link)
     try:
         return making.run(options, gated)
@@ -182,9 +182,11 @@ class _Making:
         if planned is None or not planned.directories:
             return None
         # A failed `create` leaves no cgroup, and one that others use must not be undone.
-        self._save(cgroup=cgroup_document(manage.prepare(planned)))
+        foreseen = manage.prepare(planned)
+        self._save(cgroup=cgroup_document(foreseen))
         self.cgroup = manage.create(planned)
-        self._save(cgroup=cgroup_document(self.cgroup))
+        if self.cgroup != foreseen:
+            self._save(cgroup=cgroup_document(self.cgroup))
         return manage.open_entry(self.cgroup)
 
     def _until_ready(self) -> list[object]:
@@ -222,7 +224,7 @@ class _Making:
 
     def _save(self, **values: object) -> None:
         self.state = self.state.with_values(**values)
-        self.directory.save(self.state)
+        self.directory.note(values)
 
     def undo(self) -> None:
         """Take back what was made; a cgroup that cannot be removed stays in the state's

@@ -1,8 +1,10 @@
 """What is kept about a container: a directory of its own below the runtime's root.
 
-`state.json` says all that another process needs to find and end it; it is written before
-anything else is made and replaced atomically, so that whatever is killed at whatever moment,
-`delete` still finds what there is. A pid counts only with the start time that goes with it.
+`state.jsonl` says all that another process needs to find and end it. What is about to be made
+is written down before: a line of JSON is appended, which is complete or does not count, so
+that whatever is killed at whatever moment, `delete` still finds what there is. (Replacing a
+file would make ext4 write it to the disk.) A pid counts only with the start time that goes
+with it.
 """
 
 from __future__ import annotations
@@ -19,20 +21,21 @@ from engine.runtime.errors import (
     refused,
 )
 from engine.runtime.jsontext import encode, parse
+from engine.runtime.kernel.files import write_all
 from engine.runtime.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-STATE, CONFIG, SOCKET = "state.json", "config.json", "start.sock"
+STATE, CONFIG, SOCKET = "state.jsonl", "config.json", "start.sock"
 MAX_STATE = 16 << 20
 ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 MAX_ID = 1024
 
 
 class State(Record):
-    """What state.json holds.
+    """What the lines of state.jsonl hold together: a later one replaces values of earlier ones.
 
     `pid` and `started` are the init's, 0 before it exists; `creator` and `creator_started`
     those of the process that makes the container. `created` is seconds since the epoch.
@@ -170,10 +173,7 @@ class StateDir:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(temporary, flags, 0o600, dir_fd=self.fd)
             try:
-                # Not synced: the state is of processes, which a crash of the machine ends.
-                view = memoryview(content)
-                while view:
-                    view = view[os.write(fd, view) :]
+                write_all(fd, content)
             finally:
                 os.close(fd)
             os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
@@ -195,15 +195,33 @@ class StateDir:
             os.close(fd)
 
     def save(self, state: State) -> None:
-        """Replace state.json."""
+        """Write a new container's state."""
         document: dict[str, object] = {name: getattr(state, name) for name in State._fields}
-        document["annotations"] = dict(state.annotations)
-        self.write(STATE, encode(document).encode())
+        self.note({**document, "annotations": dict(state.annotations)})
+
+    def note(self, values: dict[str, object]) -> None:
+        """Add what is true from now on to the state; raises KernelRefused."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(STATE, flags, 0o600, dir_fd=self.fd)
+            try:
+                # Not synced: the state is of processes, which a crash of the machine ends.
+                write_all(fd, encode(values).encode() + b"\n")
+            finally:
+                os.close(fd)
+        except OSError as e:
+            raise refused(f"write {self.path}/{STATE}", e) from e
 
     def load(self) -> State:
         """The state; raises Damaged."""
-        document = parse(self.read(STATE), f"{self.path}/{STATE}")
-        if not isinstance(document, dict) or not State._required <= document.keys():
+        document: dict[str, Any] = {}
+        # What follows the last newline was being written when its writer was killed.
+        for line in self.read(STATE).split(b"\n")[:-1]:
+            values = parse(line, f"{self.path}/{STATE}")
+            if not isinstance(values, dict):
+                raise Damaged(f"container {self.id}: {STATE} is not a state")
+            document.update(values)
+        if not State._required <= document.keys():
             raise Damaged(f"container {self.id}: {STATE} is not a state")
         known = {name: document[name] for name in State._fields if name in document}
         for name, value in known.items():

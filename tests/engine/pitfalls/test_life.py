@@ -83,9 +83,8 @@ def passing_by() -> Iterator[subprocess.Popen[bytes]]:
 
 def change_state(box: Box, **values: object) -> None:
     """Write other things into the state of the container."""
-    path = box.root / box.id / "state.json"
-    state = json.loads(path.read_text())
-    path.write_text(json.dumps({**state, **values}))
+    with (box.root / box.id / "state.jsonl").open("a") as file:
+        file.write(json.dumps(values) + "\n")
 
 
 def test_r4_a_pid_with_another_start_time_is_somebody_else(box: Box) -> None:
@@ -125,16 +124,16 @@ def test_r4_a_state_that_is_damaged_is_told_in_words(box: Box, change: dict[str,
     """Whatever is in it; and the directory can still be removed by hand."""
     box.configure("sleep", "60")
     box.spawned("create", box.id)
-    before = (box.root / box.id / "state.json").read_text()
+    before = (box.root / box.id / "state.jsonl").read_text()
     change_state(box, **change)
     for words in (("state",), ("kill",), ("ps",), ("exec", "true"), ("pause",), ("delete",)):
         done = box(words[0], box.id, *words[1:])
         assert "Traceback" not in done.stderr, (words, done.stderr)
         assert done.returncode == 0 or done.stderr.startswith("imgtools-runtime: ")
-        if not (box.root / box.id / "state.json").exists():
+        if not (box.root / box.id / "state.jsonl").exists():
             break
     else:
-        (box.root / box.id / "state.json").write_text(before)
+        (box.root / box.id / "state.jsonl").write_text(before)
 
 
 def test_r4_state_of_another_user_is_not_believed(box: Box) -> None:
@@ -148,7 +147,7 @@ def test_r4_state_of_another_user_is_not_believed(box: Box) -> None:
             "id": box.id, "bundle": "/", "oci_version": "1.0.2", "created": 0.0, "ready": True,
             "pid": bystander.pid, "started": int(fields[19]),
         }  # fmt: skip
-        (fake / "state.json").write_text(json.dumps(state))
+        (fake / "state.jsonl").write_text(json.dumps(state) + "\n")
         os.chown(fake, 12345, 12345)
         for words in (("kill", box.id, "KILL"), ("delete", "--force", box.id), ("state", box.id)):
             done = box(*words)
@@ -156,7 +155,7 @@ def test_r4_state_of_another_user_is_not_believed(box: Box) -> None:
             assert "belongs to user 12345" in done.stderr
         assert bystander.poll() is None
     os.chown(fake, 0, 0)
-    (fake / "state.json").unlink()
+    (fake / "state.jsonl").unlink()
 
 
 @pytest.mark.parametrize("way", ["frozen", "stopped"])

@@ -253,7 +253,7 @@ def test_s6_state_and_stores_are_closed_to_others(box: Box, images: Images) -> N
     ) as process:  # fmt: skip
         runtime = images.path / "run/imgtools/runtime"
         end = time.monotonic() + LIMIT
-        while not (runtime.exists() and list(runtime.glob("*/state.json"))):
+        while not (runtime.exists() and list(runtime.glob("*/state.jsonl"))):
             assert time.monotonic() < end
             time.sleep(0.02)
         reachable = reachable_files(images.path)
