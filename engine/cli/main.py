@@ -26,6 +26,7 @@ from engine.runtime.errors import (
     InvalidConfig,
     Unsupported,
 )
+from engine.runtime.kernel.files import open_missing_stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -245,6 +246,7 @@ def entry() -> NoReturn:
     """Run as a program: with this process's arguments, and out without the interpreter's
     clearing up, which takes longer than many a command."""
     try:
+        open_missing_stdio()
         code = main(sys.argv[1:], os.environ)
     except BrokenPipeError:
         code = 1

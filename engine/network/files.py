@@ -1,18 +1,14 @@
-"""The texts of a container's /etc/resolv.conf, /etc/hosts and /etc/hostname. Pure, but for
-`write_files`, which puts them into a directory of the container's own.
+"""The texts of a container's /etc/resolv.conf and /etc/hosts, and its host name; pure.
 
-The rules are podman's and buildah's. The caller binds the files over those of the image, so
-that nothing of them ever gets into a layer.
+The rules are podman's and buildah's. The caller writes the files and binds them over those of
+the image, so that nothing of them ever gets into a layer.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
-from dataclasses import dataclass
 
 from engine.network.model import DnsOptions, NetworkFacts, NetworkPlan
-from imgtools.blob.files import write_file
 from imgtools.errors import InvalidInput
 
 PUBLIC_RESOLVERS = ("8.8.8.8", "8.8.4.4")
@@ -22,15 +18,6 @@ HOST_GATEWAY = "host-gateway"
 MAX_HOST_NAME = 64
 
 Entry = tuple[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkFiles:
-    """Paths of the written files; "" for one that the container's image keeps its own of."""
-
-    resolv_conf: str = ""
-    hosts: str = ""
-    hostname: str = ""
 
 
 def make_resolv_conf(plan: NetworkPlan, facts: NetworkFacts, dns: DnsOptions) -> str:
@@ -173,20 +160,3 @@ def make_hostname(wanted: str | None, plan: NetworkPlan, facts: NetworkFacts, na
             " without spaces and slashes"
         )
     return chosen
-
-
-def write_files(
-    directory: str, *, resolv_conf: str | None, hosts: str | None, hostname: str | None
-) -> NetworkFiles:
-    """Write the texts that are not None into `directory`, readable for every user of the
-    container. Raises StorageError."""
-    written = {}
-    texts = {"resolv_conf": resolv_conf, "hosts": hosts, "hostname": hostname and f"{hostname}\n"}
-    for key, text in texts.items():
-        if text is None:
-            continue
-        path = os.path.join(directory, key.replace("_", "."))
-        write_file(path, text.encode(), mode=0o644)
-        os.chmod(path, 0o644)
-        written[key] = path
-    return NetworkFiles(**written)

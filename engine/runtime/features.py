@@ -1,6 +1,7 @@
 """What this runtime supports, as features.md and features-linux.md of the runtime-spec have it.
 
-Every list comes from the module that implements it. What the machine can do plays no part.
+Every list comes from the module that implements it. What the machine can do plays no part, but
+for the flags of seccomp(2) that its kernel knows, for which the structure has a list.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from engine.runtime.process.capabilities import NAMES as CAPABILITIES
 from engine.runtime.rootfs.options import known_options
 from engine.runtime.seccomp import architectures
 from engine.runtime.seccomp.actions import ACTIONS, FLAGS, OPERATORS
+from engine.runtime.seccomp.load import supports
 from engine.runtime.spec.linux import MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, NAMESPACES
 from engine.runtime.spec.version import NEWEST, OLDEST
 
@@ -23,8 +25,8 @@ HOOKS = (
 
 
 def features_document(version: str) -> dict[str, object]:
-    """The features structure; `version` is that of the command that prints it."""
-    flags = sorted(FLAGS)
+    """The features structure; `version` is that of the command that prints it. Raises
+    Unsupported on a machine without seccomp(2)."""
     return {
         "ociVersionMin": OLDEST,
         "ociVersionMax": NEWEST,
@@ -45,8 +47,8 @@ def features_document(version: str) -> dict[str, object]:
                 "actions": sorted(ACTIONS),
                 "operators": sorted(OPERATORS),
                 "archs": list(architectures.known()),
-                "knownFlags": flags,
-                "supportedFlags": flags,
+                "knownFlags": sorted(FLAGS),
+                "supportedFlags": sorted(name for name, flag in FLAGS.items() if supports(flag)),
             },
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -412,6 +413,22 @@ def test_exec(runtime: Runtime, tmp_path: Path) -> None:
         done = runtime("exec", *words)
         assert (done.returncode, done.stdout) == (code, ""), (words, done.stderr)
         assert re.search(said, done.stderr), (words, done.stderr)
+
+
+def test_closed_streams_are_nothing_s(runtime: Runtime) -> None:
+    """What is opened first would be the program's standard input or output."""
+    runtime.configure("sh", "-c", "readlink /proc/self/fd/0 /proc/self/fd/2 && echo x >&2")
+    command = shlex.join(runtime.words("run", "c"))
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        ["sh", "-c", f"exec {command} <&- 2>&-"],
+        cwd=runtime.bundle,
+        env=environment,
+        stdout=subprocess.PIPE,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, b"/dev/null\n/dev/null\n")
 
 
 def test_exec_detached(runtime: Runtime) -> None:

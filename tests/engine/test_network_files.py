@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import stat
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.network.files import make_hostname, make_hosts, make_resolv_conf, write_files
+from engine.network.files import make_hostname, make_hosts, make_resolv_conf
 from engine.network.model import DnsOptions, NetworkFacts, NetworkPlan
 from engine.network.plan import prepare_network
 from imgtools.errors import InvalidInput, Unsupported
@@ -317,17 +315,3 @@ def test_invalid_hostname(wanted: str) -> None:
     """What sethostname(2) or its readers would stumble over."""
     with pytest.raises(InvalidInput, match="invalid host name"):
         make_hostname(wanted, NONE, FACTS, "id")
-
-
-def test_files_are_written_beside_the_container(tmp_path: Path) -> None:
-    """Readable for every user of the container, and only those that were asked for."""
-    files = write_files(str(tmp_path), resolv_conf="", hosts="127.0.0.1\tx\n", hostname="box")
-    assert Path(files.resolv_conf).read_text() == ""
-    assert Path(files.hosts).read_text() == "127.0.0.1\tx\n"
-    assert Path(files.hostname).read_text() == "box\n"
-    assert {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()} == {0o644}
-    other = tmp_path / "other"
-    other.mkdir()
-    kept = write_files(str(other), resolv_conf=None, hosts=None, hostname=None)
-    assert (kept.resolv_conf, kept.hosts, kept.hostname) == ("", "", "")
-    assert list(other.iterdir()) == []

@@ -10,13 +10,11 @@ import pytest
 from engine.runtime.errors import InvalidConfig
 from engine.runtime.process.signals import (
     exit_code,
-    exit_code_of,
     reset_signals,
     signal_name,
     signal_number,
 )
 from tests.engine.process_children import executed
-from tests.engine.rootfs_driver import fork
 
 
 @pytest.mark.parametrize(
@@ -75,20 +73,6 @@ def test_r9_exit_codes(status: int, code: int) -> None:
 def test_r9_stopped_and_continued_are_no_ends(status: int) -> None:
     with pytest.raises(ValueError, match="not that of a process that ended"):
         exit_code(status)
-
-
-def test_r9_codes_of_waitid() -> None:
-    assert exit_code_of(os.CLD_EXITED, 7) == 7
-    assert exit_code_of(os.CLD_KILLED, 9) == 137
-    assert exit_code_of(os.CLD_DUMPED, 11) == 139
-    with pytest.raises(ValueError, match="si_code"):
-        exit_code_of(os.CLD_STOPPED, 19)
-    pid = fork()
-    if pid == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    found = os.waitid(os.P_PID, pid, os.WEXITED)
-    assert found is not None
-    assert exit_code_of(found.si_code, found.si_status) == 137
 
 
 def test_y1_a_program_starts_with_default_signals_and_an_empty_mask() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.runtime.process.stdio import give_stdio, open_missing_stdio
+from engine.runtime.kernel.files import open_missing_stdio
+from engine.runtime.process.stdio import give_stdio
 from tests.engine.rootfs_driver import in_child
 
 UID = 4241

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from engine.runtime.jsontext import encode, parse
 from engine.runtime.record import Record
 from engine.runtime.spec import model
-from engine.runtime.spec.document import process_document, resources_document, to_document
+from engine.runtime.spec.document import to_document
 from engine.runtime.spec.parse import parse_config, parse_process, parse_resources
 from tests.engine import spec_documents
 
@@ -34,7 +34,7 @@ def test_config_survives_being_written(document: dict[str, Any]) -> None:
 def test_process_survives_being_written(document: dict[str, Any]) -> None:
     """process.json."""
     process = parse_process(document)
-    assert parse_process(process_document(process)) == process
+    assert parse_process(to_document(process)) == process
 
 
 @SLOW
@@ -42,7 +42,7 @@ def test_process_survives_being_written(document: dict[str, Any]) -> None:
 def test_resources_survive_being_written(document: dict[str, Any]) -> None:
     """What `update` is given."""
     resources = parse_resources(document)
-    assert parse_resources(resources_document(resources)) == resources
+    assert parse_resources(to_document(resources)) == resources
 
 
 def records(value: object) -> list[Record]:
@@ -75,4 +75,4 @@ def test_every_property_is_read_and_written() -> None:
     assert every - found == {("Personality", "flags"), *others}
     for policy, name in (("SCHED_OTHER", "nice"), ("SCHED_RR", "priority")):
         document = {"args": ["a"], "cwd": "/", "scheduler": {"policy": policy, name: 5}}
-        assert process_document(parse_process(document)) == document
+        assert to_document(parse_process(document)) == document

@@ -21,7 +21,7 @@ get_errno = ctypes.get_errno
 # Numbers from 424 on are the same on every architecture; the rest differ.
 OPEN_TREE, MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT, FSPICK = 428, 429, 430, 431, 432, 433
 PIDFD_OPEN, CLONE3, CLOSE_RANGE, OPENAT2 = 434, 435, 436, 437
-PIDFD_GETFD, FACCESSAT2, MOUNT_SETATTR = 438, 439, 442
+MOUNT_SETATTR = 442
 _ARCH_NUMBERS = {
     "x86_64": {
         "keyctl": 250,

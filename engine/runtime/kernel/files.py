@@ -67,3 +67,16 @@ def close_all(fds: Iterable[int]) -> None:
     for fd in fds:
         if fd >= 0:
             os.close(fd)
+
+
+def open_missing_stdio() -> None:
+    """Open /dev/null as those of descriptors 0 to 2 that are closed.
+
+    Called before anything else is opened: the next descriptor would become the program's
+    standard input. Raises OSError.
+    """
+    fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    while fd < 3:
+        os.set_inheritable(fd, True)
+        fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    os.close(fd)

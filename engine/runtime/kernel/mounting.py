@@ -25,18 +25,11 @@ from engine.runtime.kernel.calls import (
 )
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_SYNCHRONOUS, MS_REMOUNT, MS_MANDLOCK, MS_DIRSYNC = 16, 32, 64, 128
-MS_NOSYMFOLLOW, MS_NOATIME, MS_NODIRATIME = 256, 1024, 2048
-MS_BIND, MS_MOVE, MS_REC, MS_SILENT = 4096, 8192, 16384, 32768
-MS_POSIXACL, MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = (
-    1 << 16,
-    1 << 17,
-    1 << 18,
-    1 << 19,
-    1 << 20,
-)
-MS_RELATIME, MS_I_VERSION, MS_STRICTATIME, MS_LAZYTIME = 1 << 21, 1 << 23, 1 << 24, 1 << 25
-MNT_FORCE, MNT_DETACH, MNT_EXPIRE, UMOUNT_NOFOLLOW = 1, 2, 4, 8
+MS_REMOUNT, MS_NOSYMFOLLOW, MS_NOATIME, MS_NODIRATIME = 32, 256, 1024, 2048
+MS_BIND, MS_MOVE, MS_REC = 4096, 8192, 16384
+MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
+MS_RELATIME, MS_STRICTATIME = 1 << 21, 1 << 24
+MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW = -100, 0x1000, 0x8000, 0x100
 OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, 0o2000000
@@ -49,7 +42,7 @@ MOUNT_ATTR__ATIME, MOUNT_ATTR_RELATIME, MOUNT_ATTR_NOATIME = 0x70, 0, 0x10
 MOUNT_ATTR_STRICTATIME, MOUNT_ATTR_NODIRATIME = 0x20, 0x80
 MOUNT_ATTR_IDMAP, MOUNT_ATTR_NOSYMFOLLOW = 0x100000, 0x200000
 
-_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_SET_FD = 0, 1, 5
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING = 0, 1
 _FSCONFIG_CMD_CREATE, _FSCONFIG_CMD_RECONFIGURE = 6, 7
 
 _mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
@@ -142,11 +135,6 @@ def fsconfig_flag(fd: int, key: bytes) -> None:
 def fsconfig_string(fd: int, key: bytes, value: bytes) -> None:
     """Set an option; nothing in `value` can add another one."""
     syscall(FSCONFIG, fd, _FSCONFIG_SET_STRING, key, value, 0)
-
-
-def fsconfig_fd(fd: int, key: bytes, value: int) -> None:
-    """Set an option whose value is a descriptor."""
-    syscall(FSCONFIG, fd, _FSCONFIG_SET_FD, key, None, value)
 
 
 def fsconfig_create(fd: int) -> None:

@@ -23,7 +23,6 @@ ALIASES = {"IOT": 6, "CLD": 17, "POLL": 29}
 SIGRTMIN, SIGRTMAX = 34, 64
 """As the C libraries count them: 32 and 33 are their own."""
 
-CLD_EXITED, CLD_KILLED, CLD_DUMPED = 1, 2, 3
 _FIXED = (_signal.SIGKILL, _signal.SIGSTOP)
 _LIBC_OWN = (32, 33)
 
@@ -95,12 +94,3 @@ def exit_code(status: int) -> int:
     if os.WIFSIGNALED(status):
         return 128 + os.WTERMSIG(status)
     raise ValueError(f"status {status:#x} is not that of a process that ended")
-
-
-def exit_code_of(code: int, status: int) -> int:
-    """The same for `si_code` and `si_status` of waitid(2)."""
-    if code == CLD_EXITED:
-        return status & 0xFF
-    if code in (CLD_KILLED, CLD_DUMPED):
-        return 128 + status
-    raise ValueError(f"si_code {code} is not that of a process that ended")

@@ -39,16 +39,3 @@ def _is_ours(fd: int, mode: int, terminal: bool) -> bool:
     if stat.S_ISFIFO(mode):
         return filesystem_type(fd) == _PIPEFS_MAGIC
     return terminal and stat.S_ISCHR(mode) and filesystem_type(fd) == DEVPTS_SUPER_MAGIC
-
-
-def open_missing_stdio() -> None:
-    """Open /dev/null as those of descriptors 0 to 2 that are closed.
-
-    Called before anything else is opened: the next descriptor would become the program's
-    standard input. Raises OSError.
-    """
-    fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    while fd < 3:
-        os.set_inheritable(fd, True)
-        fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    os.close(fd)

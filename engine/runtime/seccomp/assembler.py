@@ -12,7 +12,7 @@ from engine.runtime.errors import Unsupported
 from engine.runtime.seccomp.filter import MAX_INSTRUCTIONS
 
 LOAD, AND, RETURN, JUMP = 0x20, 0x54, 0x06, 0x05  # LD|W|ABS, ALU|AND|K, RET|K, JMP|JA
-JEQ, JGT, JGE, JSET = 0x15, 0x25, 0x35, 0x45  # JMP|...|K
+JEQ, JGT, JGE = 0x15, 0x25, 0x35  # JMP|...|K
 # The farthest a conditional jump reaches, less the two stepping stones that may come between.
 REACH = 253
 
@@ -52,7 +52,7 @@ class Assembler:
         return self._put(AND, 0, 0, mask)
 
     def branch(self, code: int, value: int, true: int, false: int) -> int:
-        """Compare by `code` (JEQ, JGT, JGE, JSET) and go on at `true` or `false`."""
+        """Compare by `code` (JEQ, JGT, JGE) and go on at `true` or `false`."""
         if true == false:
             return true
         true, false = self._near(true), self._near(false)

@@ -12,17 +12,14 @@ import errno
 from engine.runtime.errors import InvalidConfig, Unsupported, refused
 from engine.runtime.kernel.calls import LIBC, c_int, c_long, c_ulong, error, get_errno, named
 from engine.runtime.seccomp.filter import (
-    FLAG_LOG,
     FLAG_NEW_LISTENER,
-    FLAG_SPEC_ALLOW,
-    FLAG_TSYNC,
     FLAG_WAIT_KILLABLE_RECV,
     INSTRUCTION_SIZE,
     MAX_INSTRUCTIONS,
     Filter,
 )
 
-_SET_MODE_FILTER, _GET_ACTION_AVAIL = 1, 2
+_SET_MODE_FILTER = 1
 _PR_SET_SECCOMP = 22
 
 
@@ -103,27 +100,3 @@ def supports(flags: int) -> bool:
         raise Unsupported("seccomp: no system call number of seccomp(2) here") from e
     LIBC.syscall(c_long(number), c_ulong(_SET_MODE_FILTER), c_ulong(flags), None)
     return get_errno() == errno.EFAULT
-
-
-def supports_action(value: int) -> bool:
-    """Whether the kernel knows the action `value` (actions.py); kernels before 4.14 say no."""
-    word = ctypes.c_uint32(value)
-    try:
-        number = named("seccomp")
-    except OSError:
-        return False
-    result = LIBC.syscall(
-        c_long(number), c_ulong(_GET_ACTION_AVAIL), c_ulong(0), ctypes.byref(word)
-    )
-    return bool(result == 0)
-
-
-def supported_flags() -> tuple[str, ...]:
-    """The flags of the runtime-spec that this kernel knows, for the `features` command."""
-    names = (
-        ("SECCOMP_FILTER_FLAG_TSYNC", FLAG_TSYNC),
-        ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", FLAG_SPEC_ALLOW),
-        ("SECCOMP_FILTER_FLAG_LOG", FLAG_LOG),
-        ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", FLAG_WAIT_KILLABLE_RECV),
-    )
-    return tuple(name for name, flag in names if supports(flag))

@@ -26,19 +26,9 @@ MAPS = frozenset(("annotations", "sysctl", "unified"))
 REQUIRED = frozenset(("cwd", "major", "minor", "op"))
 
 
-def to_document(config: Config) -> dict[str, object]:
-    """The value of a config.json of which `parse_config` makes `config`."""
-    return _members(config)
-
-
-def process_document(process: Process) -> dict[str, object]:
-    """The value of which `parse_process` makes `process`."""
-    return _members(process)
-
-
-def resources_document(resources: Resources) -> dict[str, object]:
-    """The value of which `parse_resources` makes `resources`."""
-    return _members(resources)
+def to_document(part: Config | Process | Resources) -> dict[str, object]:
+    """The value of which `parse_config`, `parse_process` or `parse_resources` makes `part`."""
+    return _members(part)
 
 
 def _members(record: Record) -> dict[str, object]:
