@@ -56,14 +56,14 @@ def run_container(
     command(defaults, options)
     require_suitable(engine)
     sweep(engine.store, engine.runroot)
-    run = _Run(engine, options, defaults, keep or secrets.token_hex(32))
+    run = _Run(engine, options, defaults, keep)
     # What is undone is undone with the signals still caught.
     with run.signals.caught(), ExitStack() as undo:
         try:
             undo.enter_context(container_name(engine.store, options.name))
             directory = undo.enter_context(container_directory(engine.runroot, run.id))
-            snapshot = run.prepare(image, undo, task, kept=bool(keep))
-            return run.serve(snapshot, directory, undo, relay, console_fd, kept=bool(keep))
+            snapshot = run.prepare(image, undo, task)
+            return run.serve(snapshot, directory, undo, relay, console_fd)
         except Failure as e:
             hint = "the memory limit may be too small to start" if options.limits.memory else ""
             raise RunFailed(e, hint=hint) from e
@@ -86,26 +86,30 @@ def container_name(store: Store, name: str) -> Iterator[None]:
 
 
 class _Run:
-    """The steps of one run."""
+    """The steps of one run. The container's id is its own, even if its snapshot is kept under
+    another: cgroups are called after it."""
 
     def __init__(
-        self, engine: Engine, options: RunOptions, defaults: ImageDefaults, container_id: str
+        self, engine: Engine, options: RunOptions, defaults: ImageDefaults, keep: str
     ) -> None:
         self.engine = engine
         self.options = options
         self.defaults = defaults
-        self.id = container_id
+        self.id = secrets.token_hex(32)
+        self.kept = bool(keep)
+        self.snapshot_id = keep or self.id
         self.signals = Signals()
 
-    def prepare(self, image: StoredImage, undo: ExitStack, task: Task, *, kept: bool) -> Snapshot:
+    def prepare(self, image: StoredImage, undo: ExitStack, task: Task) -> Snapshot:
         """The container's own snapshot of the image, which nobody else removes meanwhile."""
         store = self.engine.store
-        use = store.use(image, self.id, name=self.options.name, persistent=kept, task=task)
-        undo.callback(use.detach if kept else use.end)
-        if not kept:
-            undo.callback(store.snapshots.remove, self.id)
+        name = self.options.name
+        use = store.use(image, self.snapshot_id, name=name, persistent=self.kept, task=task)
+        undo.callback(use.detach if self.kept else use.end)
+        if not self.kept:
+            undo.callback(store.snapshots.remove, self.snapshot_id)
         with self.signals.interruptible():
-            return store.snapshots.prepare(image.chain_id, self.id, volatile=not kept)
+            return store.snapshots.prepare(image.chain_id, self.snapshot_id, volatile=not self.kept)
 
     def serve(
         self,
@@ -114,8 +118,6 @@ class _Run:
         undo: ExitStack,
         relay: TerminalRelay | None,
         console_fd: int,
-        *,
-        kept: bool,
     ) -> int:
         """Launch the container in `snapshot` and serve it until it has ended; its exit code."""
         engine, options, signals = self.engine, self.options, self.signals
@@ -142,6 +144,6 @@ class _Run:
                     recording(engine.store.snapshots, snapshot, running, creator=setting.creator)
                 )
             code = attend(running, streams, relay, signals)
-        if kept:
+        if self.kept:
             remove_mount_points(engine, running, snapshot)
         return code
