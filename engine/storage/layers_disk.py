@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 
+from engine.runtime.kernel.proc import boot_id
 from engine.storage.drivers.base import Driver
 from engine.storage.drivers.choice import NAMES, choose_driver
 from engine.storage.drivers.flat import FlatDriver
@@ -77,7 +78,7 @@ def open_disk(location: StoreLocation) -> Disk:
         choice=choice,
         driver=driver,
         ids=ids,
-        boot=_boot_id(),
+        boot=boot_id(),
         workspace=workspace,
     )
 
@@ -154,11 +155,3 @@ def _empty(layout: Layout) -> bool:
                 if path == layout.snapshots or os.listdir(below):
                     return False
     return True
-
-
-def _boot_id() -> str:
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read(64).strip()
-    except OSError:
-        return ""
