@@ -17,6 +17,7 @@ from engine.runtime.kernel.signals import read_signals, signalfd
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from engine.cli.terminal import Relay
+    from engine.runtime.spec.model import Process
 
 # Not forwarded: those that report a fault of this process, that stop it on behalf of the
 # shell's job control, that cannot be caught, that the C library keeps (32, 33), and those that
@@ -68,6 +69,12 @@ class Foreground:
     def console_fd(self) -> int:
         """The end of a socket that the runtime sends the master to."""
         return self.relay.console_fd if self.relay is not None else -1
+
+    def sized(self, process: Process) -> Process:
+        """`process` with the size of the caller's terminal, unless it asks for one."""
+        if self.relay is None or process.console_size is not None:
+            return process
+        return process.with_values(console_size=self.relay.size())
 
     def __enter__(self) -> Foreground:
         self.mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, HANDLED)

@@ -64,6 +64,8 @@ def run(context: Context) -> int:
     terminal = config.process is not None and config.process.terminal
     with Foreground(terminal=terminal and not options.console_socket) as foreground:
         options = options.with_values(console_fd=foreground.console_fd)
+        if config.process is not None:
+            config = config.with_values(process=foreground.sized(config.process))
         return launch.run(context.runtime, config, options, context.log.warn, foreground.attend)
 
 

@@ -41,6 +41,7 @@ def execute(context: Context) -> int:
 
     with Foreground(terminal=process.terminal and not options.console_socket) as foreground:
         options = options.with_values(console_fd=foreground.console_fd)
+        process = foreground.sized(process)
         return exec_process(runtime, context.id, process, options, warn, foreground.attend)
 
 
