@@ -54,6 +54,16 @@ class Relay:
         """The end of the socket that the container's side sends the master to."""
         return self.theirs.fileno()
 
+    def size(self) -> tuple[int, int] | None:
+        """Rows and columns of the caller's terminal, for the container's to begin with: the
+        program may ask before `begin`. None where there is none."""
+        try:
+            size = fcntl.ioctl(self.console, termios.TIOCGWINSZ, bytes(8))
+        except OSError:
+            return None
+        rows, columns = struct.unpack("HHHH", size)[:2]
+        return (rows, columns) if rows and columns else None
+
     def _find_console(self, required: bool) -> int:
         for fd in (STDERR, STDOUT, STDIN):
             if os.isatty(fd):

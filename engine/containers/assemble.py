@@ -74,6 +74,9 @@ def assemble(image: ImageDefaults, options: RunOptions, setting: Setting) -> dic
         # With a single id set-id programs gain nothing, and the emulation of others needs it.
         "noNewPrivileges": options.security.no_new_privileges or setting.single,
     }
+    if options.console_size is not None:
+        rows, columns = options.console_size
+        process["consoleSize"] = {"height": rows, "width": columns}
     if options.security.apparmor:
         process["apparmorProfile"] = options.security.apparmor
     if options.security.label:

@@ -84,7 +84,8 @@ class RunOptions:
 
     `command` replaces the image's Cmd, `entrypoint` (None: the image's) its Entrypoint; `env`
     are NAME=VALUE. `group_add` are names or numbers. `hostname` "" is made from the container's
-    id. `network` "" is the best that there is. `pull` is containers' policy for the image.
+    id. `console_size` is (rows, columns) of the terminal. `network` "" is the best that there is.
+    `pull` is containers' policy for the image.
     """
 
     command: tuple[str, ...] = ()
@@ -98,6 +99,7 @@ class RunOptions:
     name: str = ""
     interactive: bool = False
     terminal: bool = False
+    console_size: tuple[int, int] | None = None
     volumes: tuple[Volume, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     devices: tuple[Device, ...] = ()

@@ -142,11 +142,14 @@ def _joined(
     task = cli.task(notes)
     if not options.terminal:
         return int(run_container(engine, image, options, task=task))
+    from dataclasses import replace
+
     from engine.cli.terminal import Relay
 
     if options.interactive and not sys.stdin.isatty():
         warn("standard input is not a terminal: -t and -i may not work together as expected")
     relay = Relay(keys=options.interactive, required=False)
+    options = replace(options, console_size=relay.size())
     try:
         return int(
             run_container(
