@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -317,19 +318,23 @@ def test_s6_who_knocks_and_says_nothing_holds_nobody_up(box: Box) -> None:
     """Or something else than "start", or with descriptors: the container can be started."""
     box.configure("echo", "started")
     box.spawned("create", box.id)
-    gate = f"{box.root}/{box.id}/start.sock"
-    knocking = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(4)]
-    for end in knocking:
-        end.connect(gate)
-    knocking[1].send(b"[" * 1000)
-    knocking[2].send(b'{"type": "stop"}')
-    socket.send_fds(knocking[3], [b"{}"], [0] * 100)
-    assert box.state(box.id)["status"] == "created"
-    box.ok("start", box.id)
-    box.await_status(box.id, "stopped")
-    assert (box.bundle / "output").read_text() == "started\n"
-    for end in knocking:
-        end.close()
+    with contextlib.ExitStack() as open_ends:
+        directory = os.open(f"{box.root}/{box.id}", os.O_RDONLY | os.O_DIRECTORY)
+        open_ends.callback(os.close, directory)
+        knocking = [
+            open_ends.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            for _ in range(4)
+        ]
+        for end in knocking:
+            # A socket's name is limited to 107 bytes, a directory's is not.
+            end.connect(f"/proc/self/fd/{directory}/start.sock")
+        knocking[1].send(b"[" * 1000)
+        knocking[2].send(b'{"type": "stop"}')
+        socket.send_fds(knocking[3], [b"{}"], [0] * 100)
+        assert box.state(box.id)["status"] == "created"
+        box.ok("start", box.id)
+        box.await_status(box.id, "stopped")
+        assert (box.bundle / "output").read_text() == "started\n"
 
 
 HOSTILE = (
