@@ -35,7 +35,8 @@ def parse(content: bytes, name: str) -> object:
     Raises InvalidConfig for what is not one whole JSON value in UTF-8.
     """
     try:
-        text = content.decode("utf-8-sig")
+        # Not the codec utf-8-sig, which would have to be imported.
+        text = content.decode("utf-8").removeprefix("\ufeff")
         scan = _json.make_scanner(_Scanner())  # type: ignore[arg-type]
         start = _skip(text, 0)
         value, end = scan(text, start)

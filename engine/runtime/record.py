@@ -26,6 +26,7 @@ class Record:
 
     _fields: ClassVar[tuple[str, ...]] = ()
     _required: ClassVar[frozenset[str]] = frozenset()
+    _names: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -33,16 +34,16 @@ class Record:
         names = cls.__dict__.get("__annotations__", ())  # noqa: RUF063
         own = tuple(name for name in names if name not in cls._fields)
         cls._fields = (*cls._fields, *own)
+        cls._names = frozenset(cls._fields)
         cls._required = frozenset(n for n in cls._fields if not hasattr(cls, n))
 
     def __init__(self, **values: Any) -> None:
-        fields = self.__dict__
-        fields.update(values)
-        if self._required - values.keys():
+        self.__dict__.update(values)
+        if not self._required <= values.keys():
             missing = ", ".join(sorted(self._required - values.keys()))
             raise TypeError(f"{type(self).__name__} needs {missing}")
-        if not values.keys() <= set(self._fields):
-            unknown = ", ".join(sorted(values.keys() - set(self._fields)))
+        if not self._names >= values.keys():
+            unknown = ", ".join(sorted(values.keys() - self._names))
             raise TypeError(f"{type(self).__name__} has no {unknown}")
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -7,7 +7,6 @@ import os
 from engine.runtime.process import attributes, capabilities, labels, rlimits
 from engine.runtime.process.cpulist import parse_list
 from engine.runtime.record import Record
-from engine.runtime.seccomp.compiler import compile_profile
 from engine.runtime.seccomp.filter import FLAG_NEW_LISTENER, Filter
 from engine.runtime.spec.model import Linux, Process
 
@@ -104,6 +103,9 @@ def plan_program(
     run under its filters as well. Raises InvalidConfig or Unsupported."""
     own = capabilities.full(facts.own.last_cap) if other_user else facts.own
     if profile is None and linux.seccomp is not None:
+        # Loading the compiler takes longer than planning everything else.
+        from engine.runtime.seccomp.compiler import compile_profile
+
         profile = compile_profile(linux.seccomp, os.uname().machine)
     early, late = _filters(process, profile, filters, hooks)
     initial, final = _affinities(process)
