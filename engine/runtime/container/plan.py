@@ -9,7 +9,7 @@ import os
 
 from engine.runtime.cgroups.manage import describe
 from engine.runtime.cgroups.model import CgroupHost, CgroupPlan
-from engine.runtime.cgroups.plan import plan_cgroups
+from engine.runtime.cgroups.plan import delegation, plan_cgroups
 from engine.runtime.cgroups.survey import survey
 from engine.runtime.cgroups.view import container_view
 from engine.runtime.container.extras import Extras
@@ -85,7 +85,7 @@ def plan_container(
             options.id,
             rootless=host.process.rootless,
             forgiving=extras.forgiving,
-            owner=_cgroup_owner(config, namespaces),
+            owner=delegation(config, host.cgroups),
         )
     program = plan_program(
         config.process or Process(),
@@ -151,19 +151,6 @@ def _rootfs_facts(
         overlay=extras.overlay,
         no_pivot=options.no_pivot,
     ), view.notes if view else ()
-
-
-def _cgroup_owner(config: Config, namespaces: NamespacePlan) -> int | None:
-    """The container root's id outside, if it gets to write its cgroup (runtime-spec
-    config-linux.md "Cgroup ownership"): a cgroup namespace of its own and a mount that is
-    not read-only."""
-    writable = any(mount.type == "cgroup" and "ro" not in mount.options for mount in config.mounts)
-    if not (namespaces.has_new("user") and namespaces.has_new("cgroup") and writable):
-        return None
-    for line in config.linux.uid_mappings:
-        if line.container_id == 0:
-            return line.host_id
-    return None
 
 
 def _maps(mappings: tuple[IdMapping, ...], number: int) -> bool:
