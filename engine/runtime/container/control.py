@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from engine.runtime.cgroups import ending, manage
-from engine.runtime.container import status as statuses
 from engine.runtime.container.state import State, StateDir
 from engine.runtime.container.status import CREATED, PAUSED, RUNNING, cgroup_of, status_of
 from engine.runtime.errors import Unsupported, WrongState
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 def pids(runtime: RuntimeOptions, container_id: str) -> list[int]:
     """The container's processes, as this PID namespace numbers them."""
     with StateDir.find(runtime.root, container_id) as directory:
-        state = statuses.load(directory)
+        state = directory.load()
         cgroup = cgroup_of(state)
         if cgroup is None:
             status = status_of(directory, state)
@@ -30,7 +29,7 @@ def pause(runtime: RuntimeOptions, container_id: str) -> None:
     """Freeze all processes of a running container."""
     with StateDir.find(runtime.root, container_id) as directory:
         directory.lock()
-        state = statuses.load(directory)
+        state = directory.load()
         status = status_of(directory, state)
         if status not in (RUNNING, CREATED):
             raise WrongState(f"container {container_id} cannot be paused: it is {status}")
@@ -41,7 +40,7 @@ def resume(runtime: RuntimeOptions, container_id: str) -> None:
     """Let a paused container go on."""
     with StateDir.find(runtime.root, container_id) as directory:
         directory.lock()
-        state = statuses.load(directory)
+        state = directory.load()
         status = status_of(directory, state)
         if status != PAUSED:
             raise WrongState(f"container {container_id} cannot be resumed: it is {status}")
@@ -52,7 +51,7 @@ def update(runtime: RuntimeOptions, container_id: str, resources: Resources, war
     """Change the limits that `resources` names."""
     with StateDir.find(runtime.root, container_id) as directory:
         directory.lock()
-        state = statuses.load(directory)
+        state = directory.load()
         status = status_of(directory, state)
         if status not in (CREATED, RUNNING, PAUSED):
             raise WrongState(f"container {container_id} cannot be updated: it is {status}")

@@ -11,7 +11,6 @@ import os
 
 from engine.runtime.cgroups import manage
 from engine.runtime.cgroups.model import Cgroup
-from engine.runtime.container import status as statuses
 from engine.runtime.container.becoming import Becoming, lock_imports
 from engine.runtime.container.channel import Channel, pair
 from engine.runtime.container.configuration import check_descriptors, saved_config
@@ -64,7 +63,7 @@ def exec_process(
     """Run `process` in a container; its exit code, 0 at once if detached."""
     check_descriptors(options.preserve_fds)
     with StateDir.find(runtime.root, container_id) as directory:
-        state = statuses.load(directory)
+        state = directory.load()
         status = status_of(directory, state)
         if status == PAUSED and not options.ignore_paused:
             raise WrongState(f"cannot exec in a paused container: {container_id}")

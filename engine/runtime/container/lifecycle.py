@@ -10,7 +10,6 @@ import os
 import time
 
 from engine.runtime.cgroups import ending
-from engine.runtime.container import status as statuses
 from engine.runtime.container.configuration import saved_config, with_environment
 from engine.runtime.container.gate import knock
 from engine.runtime.container.program import await_program, poststart
@@ -46,7 +45,7 @@ def start(runtime: RuntimeOptions, container_id: str, warn: Warn) -> None:
     """Let a created container's program run; returns when it does."""
     with StateDir.find(runtime.root, container_id) as directory:
         directory.lock()
-        state = statuses.load(directory)
+        state = directory.load()
         status = status_of(directory, state)
         if status != CREATED:
             raise WrongState(f"cannot start a container that is {status}: {container_id}")
@@ -74,7 +73,7 @@ def state(runtime: RuntimeOptions, container_id: str) -> dict[str, Any]:
     deadline = time.monotonic() + CREATION
     while True:
         with StateDir.find(runtime.root, container_id) as directory:
-            document = describe(directory, statuses.load(directory))
+            document = describe(directory, directory.load())
         if document["status"] != CREATING or time.monotonic() > deadline:
             return document
         time.sleep(CREATION / 50)
@@ -94,7 +93,7 @@ def containers(runtime: RuntimeOptions) -> list[dict[str, Any]]:
 def kill(runtime: RuntimeOptions, container_id: str, number: int, all: bool = False) -> None:
     """Send a signal to the container's init, or to all its processes."""
     with StateDir.find(runtime.root, container_id) as directory:
-        kept = statuses.load(directory)
+        kept = directory.load()
         status = status_of(directory, kept)
         cgroup = cgroup_of(kept)
         if all and cgroup is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from engine.runtime.cgroups import ending, manage
-from engine.runtime.container import status as statuses
 from engine.runtime.container.configuration import saved_config, with_environment
 from engine.runtime.container.program import wait_for
 from engine.runtime.container.state import CONFIG, State, StateDir, is_alive
@@ -39,8 +38,11 @@ def delete(runtime: RuntimeOptions, container_id: str, force: bool, warn: Warn) 
             return
         raise
     with directory:
+        if not force and status_of(directory, directory.load()) == CREATING:
+            # Its creator holds the lock, and may be waiting for a hook that is who asks.
+            raise WrongState(f"cannot delete container {container_id} while it is being created")
         directory.lock()
-        kept = statuses.load(directory)
+        kept = directory.load()
         status = status_of(directory, kept)
         if status in (RUNNING, PAUSED, CREATING) and not force:
             raise WrongState(

@@ -106,6 +106,8 @@ def _enter_time(plan: NamespacePlan, channel: Channel, flags: int) -> int:
         flags &= ~processes.CLONE_NEWUSER
     _unshare(processes.CLONE_NEWTIME, "time")
     if plan.time_offsets:
+        # Else the file is of the host's root. There is nobody in a new user namespace to trace us.
+        attributes.set_dumpable(plan.has_new("user"))
         try:
             fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
             try:
@@ -114,6 +116,7 @@ def _enter_time(plan: NamespacePlan, channel: Channel, flags: int) -> int:
                 os.close(fd)
         except OSError as e:
             raise refused("set linux.timeOffsets", e) from e
+        attributes.set_dumpable(False)
     return flags & ~processes.CLONE_NEWTIME
 
 

@@ -185,7 +185,8 @@ class StateDir:
         try:
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
         except OSError as e:
-            raise Damaged(f"container {self.id}: no {name}: {os.strerror(e.errno or 0)}") from e
+            text = f"container {self.id}: no {name}: {os.strerror(e.errno or 0)}"
+            raise Damaged(text, errno=e.errno or 0) from e
         try:
             size = os.fstat(fd).st_size
             if size > MAX_STATE:
@@ -213,10 +214,20 @@ class StateDir:
             raise refused(f"write {self.path}/{STATE}", e) from e
 
     def load(self) -> State:
-        """The state; raises Damaged."""
-        document: dict[str, Any] = {}
+        """The state; one without a creator if none was written before the creation was killed.
+        Raises Damaged."""
+        try:
+            content = self.read(STATE)
+        except Damaged as e:
+            if e.errno != errno.ENOENT:
+                raise
+            content = b""
         # What follows the last newline was being written when its writer was killed.
-        for line in self.read(STATE).split(b"\n")[:-1]:
+        lines = content.split(b"\n")[:-1]
+        if not lines:
+            return State(id=self.id, bundle="", oci_version="", created=0.0)
+        document: dict[str, Any] = {}
+        for line in lines:
             values = parse(line, f"{self.path}/{STATE}")
             if not isinstance(values, dict):
                 raise Damaged(f"container {self.id}: {STATE} is not a state")

@@ -13,7 +13,6 @@ from engine.runtime.cgroups.model import Cgroup
 from engine.runtime.container import state as states
 from engine.runtime.container.gate import is_waiting
 from engine.runtime.container.state import State, StateDir
-from engine.runtime.errors import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,14 +73,3 @@ def timestamp(seconds: float) -> str:
         f"{whole.tm_hour:02}:{whole.tm_min:02}:{whole.tm_sec:02}"
         f".{int((seconds % 1) * 1_000_000_000):09}Z"
     )
-
-
-def load(directory: StateDir) -> State:
-    """The container's state; a directory without one is of a creation that was killed before
-    it made anything."""
-    try:
-        return directory.load()
-    except Failure:
-        if states.STATE in directory.names():
-            raise
-        return State(id=directory.id, bundle="", oci_version="", created=0.0)
