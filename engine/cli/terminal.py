@@ -57,6 +57,8 @@ class Relay:
     def size(self) -> tuple[int, int] | None:
         """Rows and columns of the caller's terminal, for the container's to begin with: the
         program may ask before `begin`. None where there is none."""
+        if self.console < 0:
+            return None
         try:
             size = fcntl.ioctl(self.console, termios.TIOCGWINSZ, bytes(8))
         except OSError:

@@ -119,6 +119,8 @@ def test_errors_come_back_as_they_are(
         second = zygote.launch(request(bundle), config("/bin/true"), null)
         with pytest.raises(ContainerExists), second:
             second.wait()
+        # Who could not have the id leaves the one alone that has it.
+        assert not first.ended(0.3)
         first.signal(9)
         assert first.wait() == 137
 

@@ -18,6 +18,7 @@ from engine.runtime.container import launch, removal
 from engine.runtime.container.channel import Channel
 from engine.runtime.container.descendants import end_descendants
 from engine.runtime.container.options import CreateOptions, RuntimeOptions
+from engine.runtime.container.state import StateDir
 from engine.runtime.errors import Damaged, Failure
 from engine.runtime.kernel import processes
 from engine.runtime.spec.parse import parse_config
@@ -117,16 +118,20 @@ def _reap(monitors: dict[int, LaunchRequest]) -> None:
             return
         request = monitors.pop(pid, None)
         if request is not None and status:
-            _remove_rest(request)
+            _remove_rest(request, pid)
             # What a monitor had to look after is ours when it is gone.
             end_descendants(keep=monitors)
 
 
-def _remove_rest(request: LaunchRequest) -> None:
-    """Remove what there may be of a container; what cannot be removed now, the engine finds
-    when it looks for what others have left."""
+def _remove_rest(request: LaunchRequest, monitor: int) -> None:
+    """Remove what there may be of the container that the process `monitor` made: another one
+    may have the same id. What cannot be removed now, the engine finds when it looks for what
+    others have left."""
     runtime = RuntimeOptions(root=request.state_root, cgroup_manager=request.cgroup_manager)
     try:
+        with StateDir.find(request.state_root, request.id) as directory:
+            if directory.load().creator != monitor:
+                return
         removal.delete(runtime, request.id, force=True, warn=_ignore)
     except Failure:
         return
@@ -186,7 +191,7 @@ def _monitor(request: LaunchRequest, fds: tuple[int, ...]) -> NoReturn:
         # The engine may be gone: then there is nobody to be told.
         channel.fail(Failure(f"launch: {os.strerror(e.errno or 0).lower()}", errno=e.errno or 0))
     if left:
-        _remove_rest(request)
+        _remove_rest(request, os.getpid())
     os._exit(left)
 
 

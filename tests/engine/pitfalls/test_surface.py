@@ -121,8 +121,7 @@ def test_g4_few_descriptors(box: Box, descriptors: int) -> None:
 @pytest.mark.parametrize(
     ("where", "options"),
     [("rootfs", "nr_inodes=4"), ("rootfs", "nr_inodes=8"), ("rootfs", "ro"),
-     ("state", "nr_inodes=1"), ("state", "nr_inodes=3"), ("state", "size=4k"),
-     ("state", "size=8k"), ("state", "ro")],
+     ("state", "nr_inodes=1"), ("state", "nr_inodes=3"), ("state", "size=4k"), ("state", "ro")],
 )  # fmt: skip
 def test_g4_no_space_at_any_step(box: Box, where: str, options: str) -> None:
     """In the root, where mount points are to be made, and where the state is."""
