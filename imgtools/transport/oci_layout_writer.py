@@ -247,9 +247,10 @@ class LayoutDestination(Closing):
         try:
             root = Folder.open(self._path)
         except NotFound:
-            if os.path.lexists(self._path):
-                raise
-            return
+            if not os.path.lexists(self._path):
+                return
+            # Another writer has made it just now, or it is a link that leads nowhere.
+            root = Folder.open(self._path)
         with root:
             _index(root, self._path)
             layout = root.read_if_there("oci-layout", MANIFEST_LIMIT)

@@ -25,7 +25,7 @@ from tests.engine.run_rig import (
     wait_until,
 )
 
-UP = "echo up; exec sleep 64"
+UP = "trap '' INT; echo up; exec sleep 64"
 TRAP = 'trap "echo got; exit 7" TERM INT HUP; echo up; while :; do sleep 0.02; done'
 
 
