@@ -388,3 +388,47 @@ def test_pipes_are_the_users_and_what_is_the_hosts_is_not(runtime: Runtime) -> N
 def test_a_new_network_has_a_loopback_that_is_up(runtime: Runtime) -> None:
     runtime.configure("cat", "/sys/class/net/lo/operstate")
     assert runtime.ok("run", "c").strip() in ("unknown", "up")
+
+
+NETWORK = """
+ip link set lo up
+ip link add name host0 type veth peer name other
+ip addr add 10.1.2.3/24 brd 10.1.2.254 dev host0
+ip addr add fd00::5/64 dev host0 nodad
+ip link set host0 up mtu 1400
+"$@"
+code=$?
+ip -o link
+exit $code
+"""
+
+
+@pytest.mark.parametrize("name", ["", "inside0"])
+def test_a_network_device_moves_with_its_addresses(runtime: Runtime, name: str) -> None:
+    """config-linux.md "Network Devices": addresses of global scope and the MTU stay, and it is
+    set up."""
+    show = "cd /sys/class/net; for i in *; do echo $i $(cat $i/mtu $i/flags); done"
+    runtime.configure("sh", "-c", f"cat /proc/net/fib_trie /proc/net/if_inet6; {show}")
+    write(runtime, change(runtime, netDevices={"host0": {"name": name} if name else {}}))
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", NETWORK, "sh", *runtime.words("run", "c")],
+        cwd=runtime.bundle, capture_output=True, text=True, timeout=LIMIT, check=False,
+        stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    inside = name or "host0"
+    lines = done.stdout.splitlines()
+    (device,) = [line.split() for line in lines if line.startswith(f"{inside} ")]
+    assert device[1] == "1400"
+    assert int(device[2], 16) & 1, "it is up"
+    assert any("10.1.2.3" in line for line in lines)
+    assert any(line.startswith("fd000000000000000000000000000005") for line in lines)
+    assert not any("host0@" in line for line in lines), "it is gone outside"
+
+
+def test_a_network_device_that_is_not_there(runtime: Runtime) -> None:
+    write(runtime, change(runtime, netDevices={"nosuch0": {}}))
+    done = runtime("run", "c")
+    assert done.returncode == 1
+    assert "linux.netDevices 'nosuch0': no such device" in done.stderr
+    assert not (runtime.root / "c").exists()

@@ -155,6 +155,7 @@ class _Making:
             first_closed=3 + options.preserve_fds,
             awaits_runtime=self._acts_in_between(),
         )
+        inputs, move = self._with_devices(inputs)
         order = spawn.Order(
             namespaces=self.plan.namespaces,
             uids=self.plan.config.linux.uid_mappings,
@@ -166,6 +167,8 @@ class _Making:
         finally:
             _close(sources, entry)
         self._save(pid=born.pid, started=start_time(born.pid))
+        if move is not None:
+            move(born.pid)
         born.channel.send({"type": "go"})
         stubs = self._until_ready()
         if options.pid_file:
@@ -176,6 +179,17 @@ class _Making:
         return Made(
             plan=self.plan, state=self.state, born=born, cgroup=self.cgroup, stubs=tuple(stubs)
         )
+
+    def _with_devices(self, inputs: init.Inputs) -> tuple[init.Inputs, Link | None]:
+        """The inputs of an init that gets interfaces of the host, and what moves them."""
+        wanted = self.plan.config.linux.net_devices
+        if not wanted:
+            return inputs, None
+        from engine.runtime.container.netdevices import move_devices, survey_devices, take_devices
+
+        devices = survey_devices(wanted)
+        inputs = inputs.with_values(take_devices=lambda: take_devices(devices))
+        return inputs, lambda pid: move_devices(devices, pid)
 
     def _make_cgroup(self) -> manage.Entry | None:
         planned = self.plan.cgroup

@@ -30,6 +30,7 @@ from engine.runtime.rootfs.sources import Sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 
@@ -39,6 +40,7 @@ class Inputs(Record):
     `gate_fd` is the socket to wait at, -1 to go on when the runtime says so. `state` is the
     container's state as hooks get it. `first_closed` is the first descriptor that the program
     does not get. `awaits_runtime` says that the runtime acts between mounts and the new root.
+    `take_devices` sets up the network interfaces that the runtime has moved here.
     """
 
     plan: ContainerPlan
@@ -50,6 +52,7 @@ class Inputs(Record):
     state: dict[str, Any]
     first_closed: int
     awaits_runtime: bool
+    take_devices: Callable[[], object] | None = None
 
 
 def run_init(inputs: Inputs, channel: Channel, new_user: bool) -> NoReturn:
@@ -111,6 +114,8 @@ class _Init:
                 raise_link()
             except OSError as e:
                 raise refused("raise the loopback interface", e) from e
+        if self.inputs.take_devices is not None:
+            self.inputs.take_devices()
 
     def _let_go(self) -> None:
         """Close what the caller of the runtime had open, and what is the runtime's own: a
