@@ -241,7 +241,7 @@ def flags_of(registry: RegistryServer) -> list[str]:
     return ["--tls-verify=false", f"--creds={registry.username}:{registry.password}"]
 
 
-def test_a_registry_is_inspected_in_five_requests(
+def test_a_registry_is_inspected_in_at_most_five_requests(
     call: Call,
     skopeo: Skopeo,
     registry_token: RegistryServer,
@@ -256,10 +256,15 @@ def test_a_registry_is_inspected_in_five_requests(
     code, out, err = call("inspect", *flags_of(registry_token), name)
     assert (code, err) == (0, "")
     asked = [(e.path.partition("?")[0].split("/")[-2], e.status) for e in proxy.take()]
-    # The two that were refused came at the same time, before anybody knew of tokens.
-    assert sorted(asked) == [
-        ("blobs", 200), ("manifests", 200), ("manifests", 401), ("tags", 200), ("tags", 401),
+    # Tags and manifest are asked for at the same time: one of them is refused, or, where
+    # neither waits for the other's token, both.
+    assert len(asked) <= 5
+    assert sorted(e for e in asked if e[1] == 200) == [
+        ("blobs", 200), ("manifests", 200), ("tags", 200),
     ]  # fmt: skip
+    refused = [e for e in asked if e[1] != 200]
+    assert refused
+    assert set(refused) <= {("manifests", 401), ("tags", 401)}
     value = json.loads(out)
     value.pop("LayersData")
     theirs = json.loads(skopeo("inspect", *registry_token.skopeo_flags(), name).stdout)

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from tests.engine.screen import LIMIT
@@ -54,7 +55,9 @@ class Peer:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.runtime = launcher(directory)
-        stores = ("--root", str(directory / "root"), "--runroot", str(directory / "run"))
+        # podman refuses a run root of more than 50 characters, whatever holds the tests.
+        self.runroot = Path(tempfile.mkdtemp(prefix="peer-", dir="/tmp"))
+        stores = ("--root", str(directory / "root"), "--runroot", str(self.runroot))
         # The store's driver is the one that works on any file system.
         self.podman = (
             "podman", *stores, "--storage-driver=vfs", "--cgroup-manager=cgroupfs",
@@ -82,4 +85,7 @@ class Peer:
 
     def close(self) -> None:
         """Remove all containers, and what holds the store's directory."""
-        self(*self.podman, "rm", "--all", "--force", "--time=0")
+        try:
+            self(*self.podman, "rm", "--all", "--force", "--time=0")
+        finally:
+            shutil.rmtree(self.runroot)
