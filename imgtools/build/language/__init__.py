@@ -1,0 +1,1 @@
+"""The language of Containerfiles: text to typed instructions. Opens nothing, runs nothing."""
