@@ -1,0 +1,35 @@
+"""A finished image before anybody has it: its config and layers, and where to get their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from imgtools.build.protocols import BaseImage
+from imgtools.spec.config import Config
+from imgtools.spec.digest import Digest
+from imgtools.spec.platform import Platform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltLayer:
+    """A layer of a finished image: `chain_id` is by which the snapshot store has it, `size`
+    the bytes of its uncompressed tar; `step` is its place in the build, -1 for a base's."""
+
+    diff_id: Digest
+    chain_id: Digest
+    size: int
+    step: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltImage:
+    """One image of a build, for one platform: `config` has the final rootfs and history.
+    `base` is the image of its last FROM, None for scratch. `annotations` are the manifest's."""
+
+    platform: Platform
+    config: Config
+    layers: tuple[BuiltLayer, ...]
+    base: BaseImage | None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, object] = field(default_factory=dict)
