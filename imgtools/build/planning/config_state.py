@@ -215,7 +215,7 @@ def duration(text: str, option: str) -> int:
     while at < len(text) and (found := _DURATION.match(text, at)):
         total += float(found[1]) * _UNIT[found[2]]
         at = found.end()
-    if at < len(text) and text != "0" or not text or total >= 2**63:
+    if (at < len(text) and text != "0") or not text or total >= 2**63:
         raise InvalidInput(f"{option}={text}: expected a duration such as 30s or 1m30s")
     if 0 < total < 1_000_000:
         raise InvalidInput(f"{option}={text}: less than a millisecond")
