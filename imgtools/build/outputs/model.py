@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from imgtools.build.protocols import BaseImage
 from imgtools.spec.config import Config
 from imgtools.spec.digest import Digest
 from imgtools.spec.platform import Platform
+
+Family = Literal["oci", "docker"]
+"""Which documents an image is written with (--format)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How layers are compressed on their way out: `compression` "" is what the destination
+    prefers, `level` None the compressor's own. `force` also applies it to layers of the base
+    that have another form."""
+
+    compression: Literal["", "none", "gzip", "zstd"] = ""
+    level: int | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
