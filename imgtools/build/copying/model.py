@@ -1,15 +1,20 @@
-"""What a COPY or ADD is given once everything about it is resolved, as frozen data.
+"""What a COPY or ADD is given once everything about it is resolved, and what becomes of it.
 
-`survey` walks the sources and the destination's tree, `plan` decides member by member, `write`
-writes the layer; the digest of a plan's content is what cache keys are made of.
+`plan_copy` walks the sources, never the tree below (that may not be here as long as everything
+is cached); the digest of a plan's content is what cache keys are made of. `write_copy` decides
+member by member where things go on the tree below, and writes the layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from imgtools.blob.tar import EntryType
 from imgtools.build.tree import Tree
+
+NO_XATTRS: Mapping[str, bytes] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,3 +83,87 @@ class CopyRequest:
     mtime: int | None = None
     mtime_clamp: int | None = None
     now: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Node:
+    """A file, directory or link that was found, as it is to be in the layer. Treated as a value.
+
+    `path` is relative to the top of its source, b"" for the top. `implied` says of a directory
+    that it is only there for what is below: where it exists it keeps what it has. `mode` has no
+    type. `inode` is what names of one file have in common, None for files of one name. `ino`
+    and `mtime_ns` are the file's own, to notice that it was changed meanwhile.
+    """
+
+    path: bytes
+    type: EntryType
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    linkname: bytes = b""
+    device: tuple[int, int] = (0, 0)
+    xattrs: Mapping[str, bytes] = NO_XATTRS
+    inode: tuple[int, int] | None = None
+    ino: int = 0
+    implied: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeOrigin:
+    """Nodes lie below the real path `path` (free of links) of `tree`."""
+
+    tree: Tree
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BytesOrigin:
+    """The one node's content is here."""
+
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostOrigin:
+    """The one node's content is the file `path` of the host."""
+
+    path: str
+
+
+Origin = TreeOrigin | BytesOrigin | HostOrigin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One thing that a source turned out to be: a file with its `name`, or a directory whose
+    content is copied, top first and every directory in front of what is in it. `archive` says
+    that the one file is a tar (compressed or not) whose members are copied."""
+
+    name: bytes
+    origin: Origin
+    nodes: tuple[Node, ...]
+    archive: bool = False
+
+    @property
+    def is_dir(self) -> bool:
+        """Whether its content is copied rather than itself."""
+        return self.nodes[0].type is EntryType.DIR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyPlan:
+    """What a request found. Sockets are left out, `sockets` counts them."""
+
+    request: CopyRequest
+    found: tuple[Found, ...]
+    sockets: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyResult:
+    """A layer: `entries` members, `size` bytes of tar."""
+
+    entries: int
+    size: int
