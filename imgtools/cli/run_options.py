@@ -144,13 +144,13 @@ def _security(kwargs: dict[str, Any]) -> Security:
 def _limits(kwargs: dict[str, Any]) -> Limits:
     from engine.containers.options import Limits
 
-    memory = _size(kwargs.pop("memory"), "--memory")
-    swap = _size(kwargs.pop("memory_swap"), "--memory-swap")
+    memory = parse_size(kwargs.pop("memory"), "--memory")
+    swap = parse_size(kwargs.pop("memory_swap"), "--memory-swap")
     if swap is not None and memory is None:
         raise InvalidInput("--memory-swap needs --memory")
     if memory is not None and swap is not None and 0 <= swap < memory:
         raise InvalidInput("--memory-swap is memory and swap together: less than --memory")
-    shm = _size(kwargs.pop("shm_size"), "--shm-size")
+    shm = parse_size(kwargs.pop("shm_size"), "--shm-size")
     ulimits = list(kwargs.pop("ulimit"))
     host = "host" in ulimits
     found = Limits(
@@ -160,7 +160,7 @@ def _limits(kwargs: dict[str, Any]) -> Limits:
         cpus=kwargs.pop("cpus"),
         cpu_shares=kwargs.pop("cpu_shares"),
         cpuset_cpus=kwargs.pop("cpuset_cpus"),
-        ulimits=tuple(_ulimit(text) for text in ulimits if text != "host"),
+        ulimits=tuple(parse_ulimit(text) for text in ulimits if text != "host"),
         host_ulimits=host,
     )
     if shm is None:
@@ -170,7 +170,7 @@ def _limits(kwargs: dict[str, Any]) -> Limits:
     return replace(found, shm_size=shm)
 
 
-def _size(text: str | None, option: str) -> int | None:
+def parse_size(text: str | None, option: str) -> int | None:
     """Bytes, in the powers of 1024 that podman means by k, m and g."""
     if text is None:
         return None
@@ -185,7 +185,8 @@ def _size(text: str | None, option: str) -> int | None:
     return int(whole) * factor + int(part or 0) * factor // divisor
 
 
-def _ulimit(text: str) -> tuple[str, int, int]:
+def parse_ulimit(text: str) -> tuple[str, int, int]:
+    """NAME=SOFT[:HARD] as (RLIMIT_ name, soft, hard); raises InvalidInput."""
     from engine.runtime.process.rlimits import NAMES
 
     name, sign, values = text.partition("=")

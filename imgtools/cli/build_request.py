@@ -1,0 +1,276 @@
+"""What one command line of `build` asks for, as frozen data: the build itself, and what the
+command line does before and after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from imgtools.build.options import BuildOptions, CacheOptions, ConfigEdits, Stamps
+from imgtools.cli import build_values as values
+from imgtools.cli.build_host import host_settings, isolation_kind
+from imgtools.errors import InvalidInput, Unsupported
+from imgtools.spec.platform import Platform
+
+Progress = Literal["auto", "plain", "json"]
+# docker's words for the same things.
+_PROGRESS: Mapping[str, Progress] = {
+    "": "auto", "auto": "auto", "tty": "auto", "plain": "plain", "json": "json", "rawjson": "json",
+}  # fmt: skip
+_COMPRESSIONS = {"": "", "gzip": "gzip", "zstd": "zstd"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOptions:
+    """What is printed and where: `file` "" for standard output and error; with `split` one
+    file per platform."""
+
+    progress: Progress = "auto"
+    quiet: bool = False
+    file: str = ""
+    split: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultOptions:
+    """What becomes of the images: `tags` are names in the store or places of transports,
+    `outputs` texts of --output; the others are files to write, "" for none. `compression` ""
+    is what the destination prefers; `retry` further tries, `retry_delay` seconds."""
+
+    tags: tuple[str, ...] = ()
+    manifest: str = ""
+    push: bool = False
+    outputs: tuple[str, ...] = ()
+    id_file: str = ""
+    raw_id_file: str = ""
+    metadata_file: str = ""
+    compression: str = ""
+    compression_level: int | None = None
+    force_compression: bool = False
+    retry: int = 3
+    retry_delay: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """A whole command line. `isolation` None is the strongest that works; `mode` is whether to
+    build, to show the plan, or to check the Containerfile."""
+
+    build: BuildOptions
+    isolation: str | None = None
+    result: ResultOptions = ResultOptions()
+    log: LogOptions = LogOptions()
+    mode: Literal["build", "plan", "check"] = "build"
+    warnings: tuple[str, ...] = ()
+
+
+def build_request(
+    kwargs: dict[str, Any], context: str | None, env: Mapping[str, str], host: Platform
+) -> BuildRequest:
+    """Take the values of `build_flags` and `step_flags` out of `kwargs`. `context` None is the
+    current directory, `env` the caller's environment, `host` the platform to build for where
+    none is named. Raises InvalidInput, Unsupported, StorageError."""
+    isolation = isolation_kind(
+        kwargs.pop("isolation") or env.get("BUILDAH_ISOLATION", ""), kwargs.pop("userns")
+    )
+    log = _log(kwargs, env)
+    result = _result(kwargs)
+    stamps, warnings = _stamps(kwargs, env)
+    cache = _cache(kwargs)
+    options = BuildOptions(
+        context=_context(context),
+        files=values.words(kwargs.pop("files")),
+        ignore_file=kwargs.pop("ignorefile"),
+        target=kwargs.pop("target"),
+        build_args=values.build_args(kwargs.pop("build_arg_file"), kwargs.pop("build_arg"), env),
+        contexts=values.contexts(kwargs.pop("build_context")),
+        from_=kwargs.pop("from_"),
+        platforms=_platforms(kwargs, host),
+        all_platforms=kwargs.pop("all_platforms"),
+        pull=values.pull_policy(
+            kwargs.pop("pull"), always=kwargs.pop("pull_always"), never=kwargs.pop("pull_never")
+        ),
+        jobs=kwargs.pop("jobs"),
+        layers=_layers(kwargs.pop("layers"), env),
+        squash="all" if kwargs.pop("squash") | kwargs.pop("squash_all") else "",
+        skip_unused_stages=kwargs.pop("skip_unused_stages"),
+        cache=cache,
+        stamps=stamps,
+        format=_format(kwargs.pop("format") or env.get("BUILDAH_FORMAT", "")),
+        edits=_edits(kwargs, stamps, env),
+        secrets=values.secrets(kwargs.pop("secret"), env),
+        ssh=values.ssh_sources(kwargs.pop("ssh"), env),
+        host=host_settings(kwargs),
+        mounts=kwargs.pop("mounts"),
+        proxy=values.proxies(env) if kwargs.pop("http_proxy") else {},
+        allow_insecure=_allow_insecure(values.words(kwargs.pop("allow"))),
+        compat_volumes=kwargs.pop("compat_volumes"),
+    )
+    mode = _mode(kwargs.pop("dry_run"), kwargs.pop("check"))
+    _check_together(options, result, log)
+    return BuildRequest(
+        build=options, isolation=isolation, result=result, log=log, mode=mode, warnings=warnings
+    )
+
+
+def _context(text: str | None) -> str:
+    if text is None:
+        return os.getcwd()
+    if text == "":
+        raise InvalidInput("the context is empty: name a directory, a URL, or -")
+    return text
+
+
+def _mode(dry_run: bool, check: bool) -> Literal["build", "plan", "check"]:
+    if dry_run and check:
+        raise InvalidInput("--dry-run and --check cannot be given together")
+    return "plan" if dry_run else "check" if check else "build"
+
+
+def _check_together(options: BuildOptions, result: ResultOptions, log: LogOptions) -> None:
+    """What may not be given together, because one file or name cannot be of several images."""
+    several = len(options.platforms) > 1 or options.all_platforms
+    single = {
+        "--iidfile": result.id_file,
+        "--iidfile-raw": result.raw_id_file,
+        "--metadata-file": result.metadata_file,
+    }
+    for name, value in single.items():
+        if value and several and not result.manifest:
+            raise InvalidInput(f"{name} is for one image: with several platforms add --manifest")
+    if result.manifest and result.manifest in result.tags:
+        raise InvalidInput("--tag and --manifest cannot be the same name")
+    if log.split and not log.file:
+        raise InvalidInput("--logsplit needs --logfile")
+    if not options.layers and (options.cache.sources or options.cache.targets):
+        raise InvalidInput("--cache-from and --cache-to need --layers")
+    if options.all_platforms and options.platforms:
+        raise InvalidInput("--all-platforms cannot be given with platforms")
+    if result.push and not (result.tags or result.manifest):
+        raise InvalidInput("--push needs a name: add --tag or --manifest")
+    stdin = [name for name in (options.context, *options.files) if name == "-"]
+    if len(stdin) > 1:
+        raise InvalidInput("standard input can be the context or a Containerfile, and once")
+
+
+def _platforms(kwargs: dict[str, Any], host: Platform) -> tuple[Platform, ...]:
+    return values.platforms(
+        kwargs.pop("platforms"),
+        os_name=kwargs.pop("os_name"),
+        arch=kwargs.pop("arch"),
+        variant=kwargs.pop("variant"),
+        host=host,
+    )
+
+
+def _log(kwargs: dict[str, Any], env: Mapping[str, str]) -> LogOptions:
+    asked = kwargs.pop("progress")
+    word = asked or env.get("BUILDKIT_PROGRESS", "")
+    quiet = kwargs.pop("quiet") or word == "quiet"
+    if word not in (*_PROGRESS, "quiet"):
+        raise InvalidInput(f"progress {word!r}: expected auto, plain or json")
+    return LogOptions(
+        progress=_PROGRESS.get(word, "auto"),
+        quiet=quiet,
+        file=kwargs.pop("logfile"),
+        split=kwargs.pop("logsplit"),
+    )
+
+
+def _result(kwargs: dict[str, Any]) -> ResultOptions:
+    compression, level = kwargs.pop("compression_format"), kwargs.pop("compression_level")
+    forced = kwargs.pop("force_compression")
+    if compression == "zstd:chunked":
+        raise Unsupported("--compression-format zstd:chunked is not supported", hint="use zstd")
+    if compression not in _COMPRESSIONS:
+        raise InvalidInput(f"--compression-format {compression!r}: expected gzip or zstd")
+    highest = 20 if compression == "zstd" else 9
+    if level is not None and not 1 <= level <= highest:
+        raise InvalidInput(f"--compression-level {level}: expected 1 to {highest}")
+    return ResultOptions(
+        tags=tuple(dict.fromkeys(kwargs.pop("tags"))),
+        manifest=kwargs.pop("manifest"),
+        push=kwargs.pop("push"),
+        outputs=kwargs.pop("outputs"),
+        id_file=kwargs.pop("iidfile"),
+        raw_id_file=kwargs.pop("iidfile_raw"),
+        metadata_file=kwargs.pop("metadata_file"),
+        compression=compression,
+        compression_level=level,
+        force_compression=bool(compression) if forced is None else forced,
+        retry=kwargs.pop("retry"),
+        retry_delay=kwargs.pop("retry_delay"),
+    )
+
+
+def _stamps(kwargs: dict[str, Any], env: Mapping[str, str]) -> tuple[Stamps, tuple[str, ...]]:
+    timestamp, epoch = kwargs.pop("timestamp"), kwargs.pop("source_date_epoch")
+    rewrite = kwargs.pop("rewrite_timestamp")
+    if timestamp is not None and epoch:
+        raise InvalidInput("--timestamp and --source-date-epoch cannot be given together")
+    name = "--source-date-epoch"
+    if epoch is None and timestamp is None:
+        name, epoch = "SOURCE_DATE_EPOCH", env.get("SOURCE_DATE_EPOCH", "")
+    found = Stamps(
+        timestamp=timestamp,
+        source_date_epoch=values.seconds(epoch, name) if epoch else None,
+        rewrite=rewrite,
+    )
+    if rewrite and found.source_date_epoch is None:
+        return found, ("--rewrite-timestamp does nothing without --source-date-epoch",)
+    return found, ()
+
+
+def _cache(kwargs: dict[str, Any]) -> CacheOptions:
+    ttl = kwargs.pop("cache_ttl")
+    return CacheOptions(
+        # buildah's reading: nothing is younger than no time at all.
+        enabled=not kwargs.pop("no_cache") and ttl != 0,
+        sources=values.repositories(kwargs.pop("cache_from"), "--cache-from"),
+        targets=values.repositories(kwargs.pop("cache_to"), "--cache-to"),
+        ttl=ttl,
+    )
+
+
+def _edits(kwargs: dict[str, Any], stamps: Stamps, env: Mapping[str, str]) -> ConfigEdits:
+    identity = kwargs.pop("identity_label")
+    return ConfigEdits(
+        labels=values.pairs(kwargs.pop("label"), "--label"),
+        annotations=values.pairs(kwargs.pop("annotation"), "--annotation"),
+        env=values.environment(kwargs.pop("env"), env),
+        unset_env=values.words(kwargs.pop("unsetenv")),
+        unset_labels=values.words(kwargs.pop("unsetlabel")),
+        unset_annotations=values.words(kwargs.pop("unsetannotation")),
+        inherit_labels=kwargs.pop("inherit_labels"),
+        inherit_annotations=kwargs.pop("inherit_annotations"),
+        # With a fixed time images are meant to be equal whatever made them.
+        identity_label=stamps.created is None if identity is None else identity,
+        created_annotation=kwargs.pop("created_annotation"),
+        omit_history=kwargs.pop("omit_history"),
+        os_version=kwargs.pop("os_version"),
+        os_features=kwargs.pop("os_feature"),
+    )
+
+
+def _layers(given: bool | None, env: Mapping[str, str]) -> bool:
+    """buildah's BUILDAH_LAYERS counts; without it layers are kept."""
+    if given is not None:
+        return given
+    return env.get("BUILDAH_LAYERS", "true").lower() in ("1", "true", "")
+
+
+def _format(word: str) -> Literal["oci", "docker"]:
+    if word in ("", "oci", "ociv1"):
+        return "oci"
+    if word in ("docker", "v2s2"):
+        return "docker"
+    raise InvalidInput(f"format {word!r}: expected oci or docker")
+
+
+def _allow_insecure(entitlements: tuple[str, ...]) -> bool:
+    for word in entitlements:
+        if word not in ("security.insecure", "network.host"):
+            raise InvalidInput(f"--allow {word}: expected security.insecure or network.host")
+    return "security.insecure" in entitlements
