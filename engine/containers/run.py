@@ -69,6 +69,28 @@ def run_container(
             raise RunFailed(e, hint=hint) from e
 
 
+def run_inside(
+    engine: Engine,
+    snapshot: Snapshot,
+    defaults: ImageDefaults,
+    options: RunOptions,
+    *,
+    relay: TerminalRelay | None = None,
+    console_fd: int = -1,
+) -> int:
+    """Run a container in a `snapshot` that the caller has, and that stays with what is written
+    in it; the exit code. Otherwise as `run_container`, errors included."""
+    command(defaults, options)
+    require_suitable(engine)
+    run = _Run(engine, options, defaults, snapshot.id)
+    with run.signals.caught(), ExitStack() as undo:
+        try:
+            directory = undo.enter_context(container_directory(engine.runroot, run.id))
+            return run.serve(snapshot, directory, undo, relay, console_fd)
+        except Failure as e:
+            raise RunFailed(e) from e
+
+
 @contextmanager
 def container_name(store: Store, name: str) -> Iterator[None]:
     """Have the name for the block; raises Conflict if a running container has it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.runtime.kernel.proc import boot_id, process_stat
@@ -20,6 +20,7 @@ from imgtools.blob.files import storage_errors
 from imgtools.errors import Conflict, InvalidInput, InvalidManifest, NotFound
 from imgtools.spec.descriptor import optional
 from imgtools.spec.digest import Digest
+from imgtools.task import Task
 
 VERSION = 1
 LOCK = "use"
@@ -101,6 +102,12 @@ class InUse:
         self._records.remove(self.use.id, durable=self.use.persistent)
         self._held.retire()
 
+    def settle(self, *, persistent: bool) -> None:
+        """Record from now on that the use outlives this process, or (false) that it ends with
+        it: what an instant decides. Raises StorageError."""
+        self.use = replace(self.use, owner=this_process(), persistent=persistent)
+        self._records.write(self.use.id, self.use.to_json())
+
     def detach(self) -> None:
         """Leave the record: the owner's life, or its being persistent, decides from now on."""
         self._held.close()
@@ -129,6 +136,26 @@ class Uses:
             held.close()
             raise
         return InUse(use, self._records, held)
+
+    def get(self, use_id: str) -> Use | None:
+        """The record of a user, None where there is none."""
+        return self._read(checked_id(use_id))
+
+    def resume(self, use_id: str, *, task: Task) -> InUse | None:
+        """Go on with a persistent use, alone: whoever else does so waits. None when it is not,
+        or no longer, there. Raises Cancelled."""
+        held = self._locks.exclusive(LOCK, checked_id(use_id), task=task)
+        try:
+            use = self._read(use_id)
+        except BaseException:
+            held.close()
+            raise
+        if use is not None and use.persistent:
+            return InUse(use, self._records, held)
+        if use is None:
+            held.retire()
+        held.close()
+        return None
 
     def all(self) -> dict[Use, bool]:
         """All recorded users, with whether they are there."""

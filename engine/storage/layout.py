@@ -11,6 +11,7 @@ root. The place may be shared with podman and buildah; their files are never rea
     imgtools/snapshots/ID/meta.json         a snapshot
     imgtools/snapshots/ID/upper, work       what was changed (overlay), or
     imgtools/snapshots/ID/tree              the whole tree (flat)
+    imgtools/snapshots/ID/merged            where it is mounted for people (overlay), if it is
     imgtools/tmp/                           what is being made or removed, see `workspace`
 """
 
@@ -30,6 +31,7 @@ DIFF = "diff"
 TREE = "tree"
 UPPER = "upper"
 WORK = "work"
+MERGED = "merged"
 
 _SNAPSHOT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 

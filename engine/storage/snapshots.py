@@ -16,10 +16,10 @@ from engine.storage.changes import survey_changes
 from engine.storage.changes_compare import Comparison, Side
 from engine.storage.changes_write import write_changes
 from engine.storage.drivers.base import opened
-from engine.storage.drivers.mounts import mounted, open_root
+from engine.storage.drivers.mounts import is_mount_point, mounted, open_root
 from engine.storage.layers import LayerStore
 from engine.storage.layers_disk import read_document
-from engine.storage.layout import META, UPPER, checked_id
+from engine.storage.layout import MERGED, META, UPPER, checked_id
 from engine.storage.options import DiffOptions, DiffResult, Owner, RootMount, Snapshot
 from imgtools.blob.files import storage_errors
 from imgtools.errors import Conflict, InvalidInput, NotFound
@@ -121,13 +121,23 @@ class SnapshotStore:
         return self.disk.workspace.discard(self.disk.layout.snapshot(snapshot_id))
 
     def root_mount(self, snapshot: Snapshot) -> RootMount:
-        """What to mount. To be asked anew before each mount of a volatile snapshot."""
+        """What to mount. To be asked anew before each mount of a volatile snapshot.
+
+        Where the tree is mounted for people already (`mount_point`), that is it: a second
+        overlay of the same directories would not see what is written through the first.
+        """
+        if not snapshot.read_only and is_mount_point(self.mount_point(snapshot)):
+            return RootMount(path=self.mount_point(snapshot))
         return self.disk.driver.root(
             self.layers.lower(snapshot.stack),
             "" if snapshot.read_only and snapshot.stack else snapshot.path,
             read_only=snapshot.read_only,
             volatile=snapshot.volatile,
         )
+
+    def mount_point(self, snapshot: Snapshot) -> str:
+        """Where the tree of a snapshot that is kept may be mounted for longer than a process."""
+        return os.path.join(snapshot.path, MERGED)
 
     def mounted(self, snapshot: Snapshot, target: str) -> AbstractContextManager[None]:
         """Have the tree at the directory `target` of this mount namespace in a `with` block.

@@ -50,34 +50,60 @@ def open_root(mount: RootMount) -> int:
         os.close(mounted)
 
 
+def is_mount_point(path: str) -> bool:
+    """Whether something is mounted at the directory `path`, which need not be there."""
+    try:
+        here, above = os.lstat(path), os.lstat(os.path.dirname(path))
+    except OSError:
+        return False
+    return here.st_dev != above.st_dev
+
+
+def attach_root(mount: RootMount, target: str) -> None:
+    """Mount the root at the directory `target` of this mount namespace, until `detach_root`.
+
+    Raises StorageError.
+    """
+    with _errors(target):
+        _attach(mount, target)
+
+
+def detach_root(target: str) -> None:
+    """Take away what is mounted at `target`, once nobody uses it. Raises StorageError."""
+    with _errors(target):
+        mounting.umount(os.fsencode(target), mounting.MNT_DETACH)
+
+
 @contextmanager
 def mounted(mount: RootMount, target: str) -> Iterator[None]:
     """Have the root `mount` at the directory `target` of this mount namespace for a while.
 
     Raises StorageError.
     """
-    with _errors(target):
-        if mount.path:
-            tree = mounting.open_tree(
-                mounting.AT_FDCWD, os.fsencode(mount.path), mounting.OPEN_TREE_CLONE
-            )
-        else:
-            tree = mount_overlay(mount)
-        try:
-            if mount.read_only:
-                mounting.mount_setattr(tree, attr_set=mounting.MOUNT_ATTR_RDONLY)
-            at = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                mounting.move_mount(tree, at)
-            finally:
-                os.close(at)
-        finally:
-            os.close(tree)
+    attach_root(mount, target)
     try:
         yield
     finally:
-        with _errors(target):
-            mounting.umount(os.fsencode(target), mounting.MNT_DETACH)
+        detach_root(target)
+
+
+def _attach(mount: RootMount, target: str) -> None:
+    if mount.path:
+        tree = mounting.open_tree(
+            mounting.AT_FDCWD, os.fsencode(mount.path), mounting.OPEN_TREE_CLONE
+        )
+    else:
+        tree = mount_overlay(mount)
+    try:
+        if mount.read_only:
+            mounting.mount_setattr(tree, attr_set=mounting.MOUNT_ATTR_RDONLY)
+        at = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            mounting.move_mount(tree, at)
+        finally:
+            os.close(at)
+    finally:
+        os.close(tree)
 
 
 def mount_overlay(mount: RootMount) -> int:

@@ -1,0 +1,207 @@
+"""What a commit adds to the layers of the base: the changes of a snapshot as one tar, or with
+squash the whole tree as one.
+
+The tar is spooled beside the layers, hashed as it is written, and read from there as often as a
+destination needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from engine.containers.ownership import diff_container
+from engine.storage.changes import survey_changes
+from engine.storage.changes_compare import Comparison, Side
+from engine.storage.changes_write import write_changes
+from engine.storage.collect import Removal
+from engine.storage.collect_execute import collect
+from engine.storage.drivers.mounts import open_root
+from engine.storage.intake import temporary_file
+from engine.storage.options import DiffOptions, Owner, Snapshot
+from engine.storage.store import Store
+from engine.working.times import SECOND
+from imgtools.blob.files import storage_errors, write_all
+from imgtools.blob.reader import BlobReader
+from imgtools.blob.tar import Entry, TarWriter
+from imgtools.errors import InvalidInput
+from imgtools.spec.digest import Digest, new_hasher
+from imgtools.task import Task
+from imgtools.transport.closing import Closing
+
+_END = 1024
+"""Bytes of zeros that end an archive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedFile:
+    """A file of the host, `source`, that the layer has at `path` (absolute)."""
+
+    source: str
+    path: str
+
+
+class SpooledLayer(Closing):
+    """The tar of a layer in an unnamed file: `diff_id`, `size` in bytes; `empty` without
+    members."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hasher = new_hasher("sha256")
+        self.size = 0
+        self.empty = True
+        self.diff_id = Digest.of(b"")
+
+    def write(self, data: bytes) -> None:
+        """Append to the tar."""
+        write_all(self._file, data)
+        self._hasher.update(data)
+        self.size += len(data)
+
+    def finish(self, *, empty: bool) -> None:
+        """Say that all was written."""
+        self.empty = empty
+        self.diff_id = Digest("sha256", self._hasher.hexdigest())
+
+    def open(self) -> BlobReader:
+        """A reader of the tar from its start; several may read at a time."""
+        return BlobReader(_From(self._file.fileno()), self.diff_id, self.size, what="layer")
+
+    def close(self) -> None:
+        """Give the file's space back."""
+        self._file.close()
+
+
+class _From:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._at = 0
+
+    def read(self, size: int, /) -> bytes:
+        data = os.pread(self._fd, size, self._at)
+        self._at += len(data)
+        return data
+
+
+def spool_changes(
+    store: Store, snapshot: Snapshot, options: DiffOptions, added: Sequence[AddedFile]
+) -> SpooledLayer:
+    """What was changed in a snapshot, and files that are added to it. Raises as
+    `diff_container`, StorageError for a file that cannot be read."""
+    spool = SpooledLayer(temporary_file(store.parts.layout.tmp))
+    try:
+        kept = _WithoutEnd(spool.write)
+        result = diff_container(store.snapshots, snapshot, kept.write, options)
+        if added:
+            _append(spool.write, added, options)
+        else:
+            spool.write(bytes(_END))
+        spool.finish(empty=not result.entries and not added)
+    except BaseException:
+        spool.close()
+        raise
+    return spool
+
+
+def spool_whole(
+    store: Store, parent: Digest | None, changes: SpooledLayer, options: DiffOptions, *, task: Task
+) -> SpooledLayer:
+    """The whole tree that the layer `parent` and `changes` make, as one layer. Raises as
+    `Store.layers.apply`, and as `SnapshotStore.diff`."""
+    chain_id = parent
+    if not changes.empty or parent is None:
+        with changes.open() as reader:
+            chain_id = store.layers.apply(parent, changes.diff_id, reader).chain_id
+    assert chain_id is not None
+    spool = SpooledLayer(temporary_file(store.parts.layout.tmp))
+    try:
+        spool.finish(empty=not _pack(store, chain_id, spool.write, options))
+    except BaseException:
+        spool.close()
+        raise
+    finally:
+        if chain_id != parent:
+            # Nobody has an image of it; somebody who has one meanwhile keeps it.
+            collect(store.parts, lambda _: Removal(layers=(chain_id,)), task=task)
+    return spool
+
+
+def _pack(
+    store: Store, chain_id: Digest, write: Callable[[bytes], object], options: DiffOptions
+) -> int:
+    """Write the tree of a layer; how many members it has."""
+    comparison = _Whole(
+        ownership=store.layers.disk.ownership,
+        owners=store.layers.owners(chain_id),
+        emulated=None,
+        stacked=False,
+        window=(0, 0),
+    )
+    root = open_root(store.layers.view(chain_id))
+    try:
+        changes = survey_changes(comparison, Side(root, None), options.exclude)
+        return write_changes(comparison, changes, root, write, options).entries
+    finally:
+        os.close(root)
+
+
+class _Whole(Comparison):
+    """Compares with nothing: what is recorded of a path is what counts."""
+
+    __slots__ = ()
+
+    def owner(self, path: bytes, st: os.stat_result, before: os.stat_result | None) -> Owner | None:
+        """The record of `path`."""
+        return self.owners.get(path)
+
+
+class _WithoutEnd:
+    """Passes an archive on without the zeros that end it."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
+        self._last = b""
+
+    def write(self, data: bytes) -> None:
+        data = self._last + data
+        self._last = data[-_END:]
+        if len(data) > _END:
+            self._write(data[:-_END])
+
+
+def _append(
+    write: Callable[[bytes], object], added: Sequence[AddedFile], options: DiffOptions
+) -> None:
+    """Write members for files of the host, owned by root, and the end of the archive."""
+    writer = TarWriter(write, subsecond=options.subsecond)
+    for each in added:
+        with storage_errors(each.source), open(each.source, "rb") as file:
+            state = os.fstat(file.fileno())
+            if not stat.S_ISREG(state.st_mode):
+                raise InvalidInput(f"--add-file {each.source}: it is not a file")
+            entry = Entry(
+                path=_inside(each.path),
+                mode=stat.S_IMODE(state.st_mode),
+                size=state.st_size,
+                mtime_ns=_time(state.st_mtime_ns, options),
+            )
+            writer.add(entry, file)
+    writer.finish()
+
+
+def _inside(path: str) -> str:
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if not parts or ".." in parts:
+        raise InvalidInput(f"--add-file: {path!r} is no path of a file in the container")
+    return "/".join(parts)
+
+
+def _time(mtime_ns: int, options: DiffOptions) -> int:
+    if options.mtime is not None:
+        return options.mtime * SECOND
+    if options.mtime_clamp is not None:
+        return min(mtime_ns, options.mtime_clamp * SECOND)
+    return mtime_ns
