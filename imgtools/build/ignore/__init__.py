@@ -1,0 +1,1 @@
+"""Ignore files and the patterns of COPY: what of a context a build does not see."""
