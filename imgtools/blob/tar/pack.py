@@ -16,10 +16,11 @@ from typing import NoReturn
 from zlib import adler32
 
 from imgtools.blob import whiteout
-from imgtools.blob.tar import attributes, fields, header
+from imgtools.blob.tar import attributes, short
 from imgtools.blob.tar.entry import BLOCK, Entry, EntryType
-from imgtools.blob.tar.header import ID_MAX, NAME_MAX, SIZE_MAX
+from imgtools.blob.tar.header import NAME_MAX, SIZE_MAX
 from imgtools.blob.tar.options import PackOptions, PackResult
+from imgtools.blob.tar.short import PADDING, TAIL, TAIL_SUM
 from imgtools.blob.tar.writer import TarWriter
 from imgtools.errors import Conflict, InvalidInput, SizeMismatch, StorageError
 
@@ -28,19 +29,9 @@ log = logging.getLogger(__name__)
 SMALL = 256 * 1024
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 DIR_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
-PADDING = [bytes(-size % BLOCK) for size in range(BLOCK)]
 WHITEOUT = whiteout.PREFIX.encode()
 FS_ENCODING = sys.getfilesystemencoding()
 FS_ERRORS = sys.getfilesystemencodeerrors()
-
-_REST = header.block(b"", b"0")[156:]
-TAIL = b"\0 " + _REST
-"""What follows the checksum digits in the header of an ordinary file."""
-TAIL_SUM = sum(_REST) + 8 * 0x20 - 1
-"""Checksum share of `TAIL`, the field itself counted as spaces, less the 1 of Adler-32."""
-MAGIC_ON = _REST[101:]
-MAGIC_SUM = sum(MAGIC_ON) + 8 * 0x20 - 2
-"""The header from the magic on, and its share with that of the two halves in front."""
 
 SPECIAL = {
     stat.S_IFLNK: EntryType.SYMLINK,
@@ -183,7 +174,12 @@ class _Packer:
                 self._add(self._entry(path, EntryType.FILE, st), data)
                 continue
             field = path.ljust(NAME_MAX, b"\0")
-            head = b"%b%b%011o\0%011o\0" % (field, owner, size, int(mtime))  # as in _short
+            head = b"%b%b%011o\0%011o\0" % (
+                field,
+                owner,
+                size,
+                int(mtime),
+            )  # short.file_block
             block = b"%b%06o%b" % (head, (sum_of(head) & 0xFFFF) + TAIL_SUM, TAIL)
             self.entries += 1
             padding = PADDING[size % BLOCK]
@@ -201,11 +197,9 @@ class _Packer:
 
     def _owner(self, mode: int, uid: int, gid: int) -> bytes:
         """The mode, uid and gid fields of a header; b"" when the owner does not fit them."""
-        owner = self._map(uid, gid)
-        if min(owner) < 0 or max(owner) > ID_MAX:
-            return b""
-        found = b"".join(fields.octal(value, 8) for value in (mode & 0o7777, *owner))
-        self._owners[mode, uid, gid] = found
+        found = short.owner_fields(mode, *self._map(uid, gid))
+        if found:
+            self._owners[mode, uid, gid] = found
         return found
 
     def _map(self, uid: int, gid: int) -> tuple[int, int]:
@@ -277,16 +271,12 @@ class _Packer:
             seconds = options.mtime_clamp
         owner = self._owners.get((mode, uid, gid)) or self._owner(mode, uid, gid)
         if (
-            not (self._quick and owner and 0 <= seconds <= SIZE_MAX)
-            or max(len(path), len(link)) > NAME_MAX
-            or not (path.isascii() and link.isascii())
+            not (self._quick and owner)
             or (links > 1 and flag != b"5")
+            or not short.is_short(path, link, 0, int(seconds))
         ):
             return False
-        head = b"%b%b00000000000\0%011o\0" % (path.ljust(NAME_MAX, b"\0"), owner, int(seconds))
-        target = flag + link.ljust(NAME_MAX, b"\0")
-        total = (adler32(head) & 0xFFFF) + (adler32(target) & 0xFFFF) + MAGIC_SUM
-        block = b"%b%06o\0 %b%b" % (head, total, target, MAGIC_ON)
+        block = short.bare_block(path, flag, owner, int(seconds), link)
         self._writer.add_encoded([block], BLOCK)
         self.entries += 1
         return True
