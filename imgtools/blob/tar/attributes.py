@@ -40,7 +40,15 @@ def read(target: int | str | bytes, names: list[str]) -> dict[str, bytes]:
 
     An attribute that vanishes meanwhile is left out. Raises OSError.
     """
-    follow = isinstance(target, int)
+    return _values(target, names, follow=isinstance(target, int))
+
+
+def read_through(target: str, names: list[str]) -> dict[str, bytes]:
+    """As `read`, of what the link `target` leads to: a descriptor's name in /proc."""
+    return _values(target, names, follow=True)
+
+
+def _values(target: int | str | bytes, names: list[str], *, follow: bool) -> dict[str, bytes]:
     found = {}
     for name in sorted(names):
         if kept(name):
