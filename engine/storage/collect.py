@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from engine.storage.containers import Use
 from engine.storage.images import StoredImage, StoredName
+from engine.storage.kept import Kept
 from imgtools.errors import Conflict
 from imgtools.spec.digest import Digest
 
@@ -31,7 +32,7 @@ class Contents:
 
     `uses` says of each recorded user whether it is there. `snapshots` maps ids to the layers
     they need, `blobs` are stored documents, `known` the digests of blobs of which it is known
-    which layer they became, with it.
+    which layer they became, with it. `kept` are the records of builds by file name.
     """
 
     images: Mapping[str, StoredImage] = field(default_factory=lambda: MappingProxyType({}))
@@ -43,6 +44,7 @@ class Contents:
     )
     blobs: frozenset[Digest] = frozenset()
     known: Mapping[Digest, Digest] = field(default_factory=lambda: MappingProxyType({}))
+    kept: Mapping[str, Kept] = field(default_factory=lambda: MappingProxyType({}))
 
     def names_of(self, image_id: str) -> tuple[str, ...]:
         """The names of an image, in order."""
@@ -56,8 +58,8 @@ class Contents:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
     """What goes, in the order in which it does: uses and snapshots, names, images, layers
-    (children before parents), and what nothing needs any more. `size` is the bytes of the
-    layers' files."""
+    (children before parents), and what nothing needs any more; `kept` are records of builds.
+    `size` is the bytes of the layers' files."""
 
     uses: tuple[Use, ...] = ()
     snapshots: tuple[str, ...] = ()
@@ -66,6 +68,7 @@ class Removal:
     layers: tuple[Digest, ...] = ()
     blobs: tuple[Digest, ...] = ()
     known: tuple[Digest, ...] = ()
+    kept: tuple[str, ...] = ()
     size: int = 0
 
     @property
@@ -73,7 +76,7 @@ class Removal:
         """Whether nothing goes."""
         return not (
             self.uses or self.snapshots or self.names or self.images or self.layers
-            or self.blobs or self.known
+            or self.blobs or self.known or self.kept
         )  # fmt: skip
 
 
@@ -116,22 +119,30 @@ def plan_rmi(
     return plan_without(contents, (image_id,), only_theirs=True)
 
 
-def plan_prune(contents: Contents, images: Collection[str]) -> Removal:
+def plan_prune(
+    contents: Contents, images: Collection[str], *, cache_before: float | None = None
+) -> Removal:
     """What goes when the unused ones of `images` are removed, and all that nothing refers to:
-    layers of pulls that were killed, snapshots of users that are gone."""
+    layers of pulls that were killed, snapshots of users that are gone. What builds remember
+    goes too where it was last of use before `cache_before`, in seconds since the epoch."""
     unused = [i for i in images if not contents.users_of(i)]
-    return plan_without(contents, unused)
+    return plan_without(contents, unused, cache_before=cache_before)
 
 
 def plan_without(
-    contents: Contents, images: Iterable[str], *, only_theirs: bool = False
+    contents: Contents,
+    images: Iterable[str],
+    *,
+    only_theirs: bool = False,
+    cache_before: float | None = None,
 ) -> Removal:
     """What goes with `images` (ids). With `only_theirs` what they alone referred to, which
     spares what a pull that goes on has stored; otherwise all that is not referred to."""
     gone = frozenset(images)
     left = [image for key, image in contents.images.items() if key not in gone]
     kept_snapshots = {use.id for use, alive in contents.uses.items() if alive}
-    needed = needed_layers(contents, gone)
+    dropped = frozenset() if only_theirs else _dropped(contents, cache_before)
+    needed = needed_layers(contents, gone, dropped)
     theirs = _closure(
         contents, (layer.chain_id for i in gone for layer in contents.images[i].layers)
     )
@@ -162,12 +173,26 @@ def plan_without(
                 if chain in layers or (not only_theirs and chain not in contents.layers)
             )
         ),
+        kept=tuple(sorted(dropped)),
         size=sum(contents.layers[d].size for d in layers),
     )
 
 
-def needed_layers(contents: Contents, without: Collection[str] = ()) -> set[Digest]:
-    """The layers that images (but for those of `without`), users and snapshots stand on."""
+def _dropped(contents: Contents, before: float | None) -> frozenset[str]:
+    """The records of builds that go: those that are older, and those whose layer is gone."""
+    return frozenset(
+        name
+        for name, kept in contents.kept.items()
+        if (before is not None and kept.used < before)
+        or (kept.layer is not None and kept.layer not in contents.layers)
+    )
+
+
+def needed_layers(
+    contents: Contents, without: Collection[str] = (), dropped: Collection[str] = ()
+) -> set[Digest]:
+    """The layers that images (but for those of `without`), users, snapshots and records of
+    builds (but for those that are `dropped`) stand on."""
     roots = [
         layer.chain_id
         for key, image in contents.images.items()
@@ -178,6 +203,9 @@ def needed_layers(contents: Contents, without: Collection[str] = ()) -> set[Dige
         if there:
             roots += contents.snapshots.get(use.id, ())
             roots += [use.layer] if use.layer is not None else []
+    for name, kept in contents.kept.items():
+        if name not in dropped and kept.layer is not None:
+            roots.append(kept.layer)
     return _closure(contents, roots)
 
 

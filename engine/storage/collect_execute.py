@@ -13,9 +13,9 @@ from dataclasses import replace
 
 from engine.storage.assembly import LAYER_LOCK
 from engine.storage.collect import Contents, LayerFacts, Removal, needed_layers
+from engine.storage.keep import DOCUMENT_LOCK
 from engine.storage.parts import Parts, find_layer, lock_key
 from engine.storage.registry import ImageRegistry
-from engine.storage.transport_destination import DOCUMENT_LOCK
 from imgtools.errors import Conflict
 from imgtools.spec.digest import Digest
 from imgtools.task import Task
@@ -39,6 +39,7 @@ def survey(parts: Parts) -> Contents:
         snapshots=snapshots,
         blobs=frozenset(parts.documents),
         known=parts.known.all(),
+        kept=parts.kept.all(),
     )
 
 
@@ -77,6 +78,8 @@ def collect(parts: Parts, plan: Callable[[Contents], Removal], *, task: Task) ->
     registry = ImageRegistry(parts)
     for name in rest.names:
         registry.take_name(name)
+    for name in rest.kept:
+        parts.kept.remove(name)
     swept = _sweep(parts, replace(rest, images=()), task)
     parts.layers.sweep()
     return replace(
@@ -161,7 +164,7 @@ class _Needed:
     def _now(self) -> tuple[object, frozenset[str], frozenset[str]]:
         parts = self._parts
         return (
-            (parts.images.marks(), parts.uses.marks()),
+            (parts.images.marks(), parts.uses.marks(), parts.kept.marks()),
             frozenset(name for top in _listed(parts.layout.layers)
                       for name in _listed(os.path.join(parts.layout.layers, top))),
             frozenset(_listed(parts.layout.snapshots)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -30,7 +31,7 @@ CREATE TABLE names (file TEXT PRIMARY KEY, mark TEXT NOT NULL, document BLOB NOT
 class Index(Closing):
     """Images and names as the records in `images` and `names` have them.
 
-    For one thread. What cannot be written (another user's store, a full disk) makes it
+    What cannot be written (another user's store, a full disk) makes it
     slower and nothing else.
     """
 
@@ -38,6 +39,7 @@ class Index(Closing):
         self._path = path
         self._records = {"images": images, "names": names}
         self._database: sqlite3.Connection | None = None
+        self._mutex = threading.RLock()
 
     def images(self) -> dict[str, StoredImage]:
         """All images by id; raises StorageError for a record that cannot be read."""
@@ -49,34 +51,41 @@ class Index(Closing):
 
     def rebuild(self) -> None:
         """Make the index from the records anew; raises StorageError where it cannot be kept."""
-        self.close()
-        for suffix in ("", "-wal", "-shm"):
-            try:
-                os.unlink(self._path + suffix)
-            except FileNotFoundError:
-                continue
-            except OSError as e:
-                raise StorageError(f"{self._path}: {e.strerror}", path=self._path) from e
-        self.images()
-        self.names()
+        with self._mutex:
+            self.close()
+            for suffix in ("", "-wal", "-shm"):
+                try:
+                    os.unlink(self._path + suffix)
+                except FileNotFoundError:
+                    continue
+                except OSError as e:
+                    raise StorageError(f"{self._path}: {e.strerror}", path=self._path) from e
+            self.images()
+            self.names()
 
     def dump(self) -> dict[str, list[tuple[str, str, bytes]]]:
         """The rows of both tables in order, as they are stored, for comparison."""
-        database = self._open()
-        return {
-            table: database.execute(
-                f"SELECT file, mark, document FROM {table} ORDER BY 1"
-            ).fetchall()
-            for table in self._records
-        }
+        with self._mutex:
+            database = self._open()
+            return {
+                table: database.execute(
+                    f"SELECT file, mark, document FROM {table} ORDER BY 1"
+                ).fetchall()
+                for table in self._records
+            }
 
     def close(self) -> None:
         """Release the database; safe to call twice."""
-        database, self._database = self._database, None
-        if database is not None:
-            database.close()
+        with self._mutex:
+            database, self._database = self._database, None
+            if database is not None:
+                database.close()
 
     def _read(self, table: str, parse: Callable[[Mapping[str, object]], T]) -> dict[str, T]:
+        with self._mutex:
+            return self._read_alone(table, parse)
+
+    def _read_alone(self, table: str, parse: Callable[[Mapping[str, object]], T]) -> dict[str, T]:
         marks = self._records[table].marks()
         rows = self._rows(table)
         found: dict[str, T] = {}
@@ -172,7 +181,9 @@ def _opened(path: str) -> sqlite3.Connection:
     """The database at `path`, its tables made; raises sqlite3.Error."""
     if path != ":memory:":
         os.makedirs(os.path.dirname(path), exist_ok=True)
-    database = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None)
+    database = sqlite3.connect(
+        path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
+    )
     try:
         database.execute("PRAGMA journal_mode=WAL")
         # A power loss may take the last rows, which the records give again.

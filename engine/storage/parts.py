@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from engine.storage.containers import Uses
 from engine.storage.images import Records
 from engine.storage.index import Index
+from engine.storage.kept import KeptLayers
 from engine.storage.known import KnownBlobs
 from engine.storage.layers import LayerStore
 from engine.storage.layout import Layout
@@ -28,7 +29,8 @@ RECORD = "tar"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """The parts of one store. `images` and `names` are records, of which `index` is made;
-    `documents` has manifests and configs; `known` says what is in which blob."""
+    `documents` has manifests and configs; `known` says what is in which blob, `kept` are records
+    of builds."""
 
     layout: Layout
     layers: LayerStore
@@ -39,6 +41,7 @@ class Parts:
     index: Index
     documents: BlobStore
     known: KnownBlobs
+    kept: KeptLayers
     uses: Uses
 
 

@@ -42,9 +42,9 @@ from imgtools.transport.table import TRANSPORTS, Transports
 log = logging.getLogger(__name__)
 
 PullPolicy = Literal["missing", "always", "never", "newer"]
-_PULL_LOCK = "pull"
+PULL_LOCK = "pull"
 _ATTEMPTS = 5
-_NEXT = (ImageNotFound, Denied, ConnectionFailed, RegistryError)
+NEXT = (ImageNotFound, Denied, ConnectionFailed, RegistryError)
 """Why the next registry of a short name is tried."""
 
 
@@ -103,19 +103,21 @@ def _pull_any(
     store: Store, text: str, options: PullOptions, transports: Transports, task: Task
 ) -> StoredImage:
     """Pull from the first of the registries that `text` may mean which has it."""
-    candidates = _candidates(text, options)
-    for number, reference in enumerate(candidates):
+    found = candidates(text, options)
+    for number, reference in enumerate(found):
         try:
             name = ImageName(transport="docker", rest=f"//{reference}")
             return _pull(store, name, options, transports, task)
-        except _NEXT as e:
-            if number == len(candidates) - 1:
+        except NEXT as e:
+            if number == len(found) - 1:
                 raise
             log.debug("%s: %s", reference, e.message)
     raise ImageNotFound(f"{text}: no registry is configured that may have it")
 
 
-def _candidates(text: str, options: PullOptions) -> Sequence[Reference]:
+def candidates(text: str, options: PullOptions) -> Sequence[Reference]:
+    """The references that `text` may mean, in the order in which they are tried. Raises
+    InvalidReference for a short name where the configuration wants none."""
     reference = Reference.parse(text)
     if not short_names.is_short(text):
         return (reference,)
@@ -142,8 +144,8 @@ def _pull(
     if options.check_name is not None:
         options.check_name(name)
     reference = Reference.parse(name.rest[2:]) if name.transport == "docker" else None
-    lock = store.parts.locks.exclusive(_PULL_LOCK, name_key(str(name)), task=task)
-    with _retiring(lock), transports.open_source(name, options.source) as source:
+    lock = store.parts.locks.exclusive(PULL_LOCK, name_key(str(name)), task=task)
+    with retiring(lock), transports.open_source(name, options.source) as source:
         # Of an index the image for one platform is stored; it is known by both digests.
         digests: tuple[str, ...] = ()
         if reference is not None:
@@ -178,7 +180,7 @@ def _copied(
 
 
 @contextmanager
-def _retiring(lock: Held) -> Iterator[None]:
+def retiring(lock: Held) -> Iterator[None]:
     """Hold the lock for the block, and leave no file of it."""
     try:
         yield

@@ -18,6 +18,7 @@ from engine.storage.collect_execute import collect, remove_image, survey
 from engine.storage.containers import InUse, Owner, Use, Uses, this_process
 from engine.storage.images import Records, StoredImage, StoredName
 from engine.storage.index import Index
+from engine.storage.kept import KeptLayers
 from engine.storage.known import KnownBlobs
 from engine.storage.layers import LayerStore
 from engine.storage.layers_disk import Disk, open_disk
@@ -39,7 +40,7 @@ from imgtools.transport.closing import Closing
 
 
 class Store(Closing):
-    """The images of one place. For one thread; sources and destinations are for several."""
+    """The images of one place. May be used by several threads."""
 
     def __init__(self, disk: Disk) -> None:
         """`open` is the way to make one."""
@@ -63,6 +64,7 @@ class Store(Closing):
             index=Index(path("index.sqlite"), images, names),
             documents=BlobStore(path("documents")),
             known=KnownBlobs(Records(path("known"))),
+            kept=KeptLayers(Records(path("builds"))),
             uses=Uses(Records(path("uses")), locks),
         )
         self._registry = ImageRegistry(self.parts)
@@ -193,12 +195,23 @@ class Store(Closing):
 
         return remove_image(self.parts, image.id, plan, task=task)
 
-    def prune(self, images: Collection[str] = (), *, task: Task) -> Removal:
+    def prune(
+        self,
+        images: Collection[str] = (),
+        *,
+        cache_before: float | None = None,
+        task: Task,
+    ) -> Removal:
         """Remove those of `images` that nobody uses, and everything that nothing refers to:
-        what killed commands left, layers without an image, snapshots without a user."""
+        what killed commands left, layers without an image, snapshots without a user.
+
+        What builds remember stays, but for what was last of use before `cache_before`, in
+        seconds since the epoch (infinity: all of it).
+        """
 
         def plan(contents: Contents) -> Removal:
-            return gc.plan_prune(contents, [i for i in images if i in contents.images])
+            there = [i for i in images if i in contents.images]
+            return gc.plan_prune(contents, there, cache_before=cache_before)
 
         return collect(self.parts, plan, task=task)
 

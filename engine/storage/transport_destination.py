@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Sequence
 from typing import BinaryIO
 
 from engine.storage.assembly import Assembly
-from engine.storage.images import StoredImage, StoredLayer
+from engine.storage.images import StoredImage
 from engine.storage.intake import Intake, temporary_file
+from engine.storage.keep import described, keep_document
 from engine.storage.locks import Held
-from engine.storage.options import Layer
-from engine.storage.parts import Parts, find_layer, lock_key
+from engine.storage.parts import Parts, find_layer
 from engine.storage.registry import ImageRegistry
 from imgtools.blob.pump import pump
 from imgtools.blob.reader import BlobReader
@@ -42,7 +41,6 @@ from imgtools.transport.closing import Closing
 from imgtools.transport.folder import check_reader, check_size, write_all
 from imgtools.transport.lock import OnePerDigest
 
-DOCUMENT_LOCK = "document"
 CAPABILITIES = Capabilities(
     manifest_types=frozenset({mt.OCI_MANIFEST, mt.DOCKER_MANIFEST}),
     layer_compressions=None,
@@ -183,12 +181,12 @@ class StorageDestination(Closing):
         task = Task()
         self._assembly.announce(view.layers, _diff_ids(content, view))
         layers = self._assembly.complete(task=task)
-        image = self._image(raw, view, Config.parse(content), layers)
+        image = described(Intake(self._parts), raw, view, content, layers)
         self._parts.layers.settle()
         registry = ImageRegistry(self._parts)
         with registry.locked(image_id, task=task):
             for digest, document in ((view.config.digest, content), (raw.digest, raw.content)):
-                self._keep_document(digest, document, task)
+                self._held.append(keep_document(self._parts, digest, document, task))
             image = registry.add(image.with_digests(self._digests(raw)))
             if self._name is not None:
                 registry.give_name(str(self._name), image_id)
@@ -211,32 +209,6 @@ class StorageDestination(Closing):
         intake = Intake(self._parts)
         found = (find_layer(self._parts, layer.chain_id) for layer in image.layers)
         return all(layer is not None and intake.is_whole(layer) for layer in found)
-
-    def _image(
-        self, raw: RawManifest, view: Manifest, config: Config, layers: Sequence[Layer]
-    ) -> StoredImage:
-        """What is recorded of the image, but for the digests it is known by."""
-        intake = Intake(self._parts)
-        stored = tuple(
-            StoredLayer(
-                blob=blob,
-                diff_id=layer.diff_id,
-                size=intake.tar_size(layer),
-                chain_id=layer.chain_id,
-            )
-            for blob, layer in zip(view.layers, layers, strict=True)
-        )
-        return StoredImage(
-            id=identity.image_id(self._content(view.config)).hex,
-            manifest=raw.descriptor(),
-            config=view.config,
-            layers=stored,
-            created=config.created,
-            platform=str(config.platform) if config.platform.os else "",
-            labels=tuple(sorted(config.labels.items())),
-            stored=time.time(),
-            size=sum(layer.size for layer in layers) + raw.size + view.config.size,
-        )
 
     def _digests(self, raw: RawManifest) -> tuple[str, ...]:
         if self._name is None or self._name.digest is not None:
@@ -272,11 +244,6 @@ class StorageDestination(Closing):
         if found is not None:
             return os.pread(found[0].fileno(), found[1], 0)
         raise BlobNotFound(f"blob {descriptor.digest} was not stored")
-
-    def _keep_document(self, digest: Digest, content: bytes, task: Task) -> None:
-        """Store a document, which nobody collects before this is closed."""
-        self._held.append(self._parts.locks.shared(DOCUMENT_LOCK, lock_key(digest), task=task))
-        self._parts.documents.put_bytes(content, digest)
 
 
 class _FromStart:
