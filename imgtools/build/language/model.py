@@ -47,14 +47,19 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
-    """What every instruction has: its keyword in upper case and as written, its place, and
-    `text`, the whole instruction as joined from its continuations, with its flags and without
-    bodies of here-documents (what logs and history show)."""
+    """What every instruction has: its keyword in upper case and as written, its place, `text`,
+    and `comments`, the lines of comment above it without their `#` (not the directives).
+
+    `text` is what logs and history show: the keyword in upper case, one blank, and the rest as
+    joined from its continuations, with flags and without bodies of here-documents. BuildKit
+    names its steps so; buildah keeps the keyword as written, which nothing depends on.
+    """
 
     keyword: str
     written: str
     text: str
     location: Location
+    comments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +228,8 @@ class Maintainer(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directives:
-    """Parser directives: `escape` is one character; `check` the raw value of `# check=`."""
+    """Parser directives: `escape` is one character; `syntax` and `check` are values up to the
+    first blank, "" for none."""
 
     syntax: str = ""
     escape: str = "\\"
@@ -247,9 +253,10 @@ class Mount:
     """One --mount of RUN, parsed and expanded (Dockerfile reference, "RUN --mount").
 
     `kind` is bind, cache, tmpfs, secret or ssh. `source` is a path in `from_` ("" is the build
-    context; for cache an empty tree). `read_only` None is the kind's default (true for bind,
-    secret, ssh). `mode` None, `uid` and `gid` 0 where not given; `size` in bytes. `env` is the
-    variable of a secret. `sharing` is shared, private or locked.
+    context; for cache an empty tree). `id` is that of a secret, however it was given; for cache
+    and ssh "" where not given. `read_only` None is the kind's default (true for bind, secret,
+    ssh). `mode` None, `uid` and `gid` 0 where not given; `size` in bytes. `env` is the variable
+    of a secret. `sharing` is shared, private or locked.
     """
 
     kind: str
