@@ -8,13 +8,14 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo lint interop bench clean bootstrap
+.PHONY: help test demo lint interop conformance bench clean bootstrap
 
 help:
 	@echo "make test     everything CI runs"
 	@echo "make demo     a real image through two registries, with every command shown"
 	@echo "make lint     formatter, linter, types and import contract only"
 	@echo "make interop  exchange images with crane, regctl, oras and zot (needs go)"
+	@echo "make conformance ANCHORS=dir  run upstream's tables of build cases (dir: buildkit, container-libs)"
 	@echo "make bench    time this project beside its peers"
 	@echo "make clean    remove what the targets above made"
 
@@ -36,6 +37,9 @@ lint: bootstrap
 
 interop: bootstrap
 	@scripts/interop
+
+conformance: bootstrap
+	@$(PYTHON) scripts/conformance "$(ANCHORS)"
 
 bench: bootstrap
 	@$(PYTHON) -m bench
