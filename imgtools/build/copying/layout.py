@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from imgtools.blob import whiteout
 from imgtools.blob.tar import EntryType
-from imgtools.build.copying.model import Node
+from imgtools.build.copying.model import Member
 from imgtools.errors import InvalidInput, UnsafePath
 
 MAX_LINKS = 40
@@ -26,7 +26,7 @@ MADE = -1
 class Below(Protocol):
     """The tree that a layer goes on top of; paths are real ones, b"" is the root."""
 
-    def lstat(self, path: bytes) -> Node | None:
+    def lstat(self, path: bytes) -> Member | None:
         """What is at `path`, None for nothing; also where something on the way is no
         directory. Links have their target, nothing has attributes."""
         ...
@@ -39,9 +39,9 @@ class Below(Protocol):
 class NothingBelow:
     """An empty tree."""
 
-    def lstat(self, path: bytes) -> Node | None:
+    def lstat(self, path: bytes) -> Member | None:
         """The root, which is always there."""
-        return None if path else Node(path=b"", type=DIR, mode=0o755)
+        return None if path else Member(path=b"", type=DIR, mode=0o755)
 
     def names(self, path: bytes) -> list[bytes]:
         """None."""
@@ -49,10 +49,10 @@ class NothingBelow:
 
 
 class Placed(NamedTuple):
-    """What a path becomes: a node of the source with number `source`, `MADE` for directories
+    """What a path becomes: a member of the source with number `source`, `MADE` for directories
     that no source has."""
 
-    node: Node
+    member: Member
     source: int
 
 
@@ -67,11 +67,11 @@ class Layout:
         self._emptied: set[bytes] = set()
         self._inside: dict[bytes, list[bytes]] = {}
 
-    def look(self, path: bytes) -> Node | None:
+    def look(self, path: bytes) -> Member | None:
         """What is at the real `path` now."""
         placed = self.placed.get(path)
         if placed is not None:
-            return placed.node
+            return placed.member
         if not path or self._shows.get(parent_of(path), True):
             return self._below.lstat(path)
         return None
@@ -107,7 +107,7 @@ class Layout:
                 current = root
         return current
 
-    def make_directory(self, path: bytes, like: Node) -> None:
+    def make_directory(self, path: bytes, like: Member) -> None:
         """Have a directory at the real `path`, made as `like` with all that are missing above.
 
         Raises InvalidInput where something else is there or on the way.
@@ -121,8 +121,8 @@ class Layout:
         for made in reversed(missing):
             self.put(made, like, MADE)
 
-    def put(self, path: bytes, node: Node, source: int, *, replace: bool = False) -> None:
-        """Place `node` at the real `path`, whose directory is there.
+    def put(self, path: bytes, member: Member, source: int, *, replace: bool = False) -> None:
+        """Place `member` at the real `path`, whose directory is there.
 
         A directory on a directory gives it its metadata, unless it is implied. Anything else
         takes the place of what is no directory. What does not fit is an error, or gives way
@@ -137,10 +137,10 @@ class Layout:
         there = self.look(path)
         if parent not in self._touched:
             self._touch(parent)
-        if node.type is DIR:
+        if member.type is DIR:
             if there is not None and there.type is DIR:
                 self._touch(path)
-                if node.implied:
+                if member.implied:
                     return
                 self._shows.setdefault(path, True)
             elif there is not None and not replace:
@@ -153,13 +153,13 @@ class Layout:
         elif there is not None and there.type is DIR:
             if not replace:
                 raise InvalidInput(
-                    f"cannot copy a {kind(node)} over {shown(path)}, which is a directory",
+                    f"cannot copy a {kind(member)} over {shown(path)}, which is a directory",
                     hint="give the copy another name, or remove the directory first",
                 )
             self._purge(path)
         if there is None or path not in self.placed:
             self._inside.setdefault(parent, []).append(path)
-        self.placed[path] = Placed(node, source)
+        self.placed[path] = Placed(member, source)
 
     def finish(self) -> Iterator[tuple[bytes, Placed | None]]:
         """All that the layer says, in order of a walk: paths with what is placed there, None
@@ -195,7 +195,7 @@ class Layout:
         while pending:
             path = pending.pop()
             placed = self.placed.get(path)
-            if placed is None or placed.node.type is not DIR:
+            if placed is None or placed.member.type is not DIR:
                 continue
             for name in self._below.names(path):
                 inner = child_of(path, name)
@@ -226,8 +226,8 @@ def shown(path: bytes) -> str:
     return repr("/" + os.fsdecode(path))
 
 
-def kind(node: Node) -> str:
-    """What a node is, for messages."""
+def kind(member: Member) -> str:
+    """What a member is, for messages."""
     names = {
         EntryType.FILE: "file",
         EntryType.HARDLINK: "file",
@@ -235,7 +235,7 @@ def kind(node: Node) -> str:
         EntryType.FIFO: "FIFO",
         EntryType.DIR: "directory",
     }
-    return names.get(node.type, "device")
+    return names.get(member.type, "device")
 
 
 def not_a_directory(path: bytes) -> InvalidInput:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from imgtools.blob.tar import EntryType
 from imgtools.build.tree import Tree
+from imgtools.build.trees import Node
 
 NO_XATTRS: Mapping[str, bytes] = MappingProxyType({})
 
@@ -21,11 +22,14 @@ NO_XATTRS: Mapping[str, bytes] = MappingProxyType({})
 class TreeFiles:
     """Sources in a tree: `patterns` are COPY's words, expanded, relative to the root of `tree`
     (a leading slash and `..` stay within it). `ignored` says of a path ("a/b") whether the
-    context's ignore file leaves it out; None for trees without one."""
+    context's ignore file leaves it out; None for trees without one. `may_keep` says of an
+    ignored directory whether something below may not be ignored; None: every one is looked
+    into."""
 
     tree: Tree
     patterns: tuple[str, ...]
     ignored: Callable[[str], bool] | None = None
+    may_keep: Callable[[str], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +89,14 @@ class CopyRequest:
     now: int = 0
 
 
-@dataclass(slots=True, kw_only=True)
-class Node:
-    """A file, directory or link that was found, as it is to be in the layer. Treated as a value.
+@dataclass(slots=True, kw_only=True, eq=False)
+class Member:
+    """A file, directory or link as it is to be in the layer. Treated as a value.
 
-    `path` is relative to the top of its source, b"" for the top. `implied` says of a directory
-    that it is only there for what is below: where it exists it keeps what it has. `mode` has no
-    type. `inode` is what names of one file have in common, None for files of one name. `ino`
-    and `mtime_ns` are the file's own, to notice that it was changed meanwhile.
+    `path` is relative to its origin, b"" for the top. `mode` has no type. `implied` says of a
+    directory that it is only there for what is below: where it exists it keeps what it has.
+    `same_as` is the member of which this is another name, `node` what was seen in the tree
+    (None where the origin is none), `index` the number of a member of an archive.
     """
 
     path: bytes
@@ -105,14 +109,15 @@ class Node:
     linkname: bytes = b""
     device: tuple[int, int] = (0, 0)
     xattrs: Mapping[str, bytes] = NO_XATTRS
-    inode: tuple[int, int] | None = None
-    ino: int = 0
     implied: bool = False
+    same_as: Member | None = None
+    node: Node | None = None
+    index: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeOrigin:
-    """Nodes lie below the real path `path` (free of links) of `tree`."""
+    """Members lie below the real path `path` (free of links) of `tree`."""
 
     tree: Tree
     path: bytes
@@ -120,14 +125,14 @@ class TreeOrigin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BytesOrigin:
-    """The one node's content is here."""
+    """The one member's content is here."""
 
     content: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostOrigin:
-    """The one node's content is the file `path` of the host."""
+    """The one member's content is the file `path` of the host."""
 
     path: str
 
@@ -143,13 +148,13 @@ class Found:
 
     name: bytes
     origin: Origin
-    nodes: tuple[Node, ...]
+    members: tuple[Member, ...]
     archive: bool = False
 
     @property
     def is_dir(self) -> bool:
         """Whether its content is copied rather than itself."""
-        return self.nodes[0].type is EntryType.DIR
+        return self.members[0].type is EntryType.DIR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
