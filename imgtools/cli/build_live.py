@@ -55,7 +55,9 @@ class Live:
         """Take an event of a transfer."""
         with self._lock:
             if isinstance(event, Note):
-                self._above.append(Shown(kind=event.level, text=one_line(f"imgtools: {event.text}")))
+                self._above.append(
+                    Shown(kind=event.level, text=one_line(f"imgtools: {event.text}"))
+                )
             else:
                 self._picture.move(event)
 

@@ -20,6 +20,7 @@ from imgtools.errors import Unsupported
 
 _RUNTIME = "steps are run by imgtools' own runtime"
 _SIGNING = "signing is not part of this version; push the image and sign it with another tool"
+_SCANNERS = "scanners' images are not run"
 _IDS = "ids come from /etc/subuid and /etc/subgid"
 
 
@@ -61,6 +62,14 @@ REFUSED: Mapping[str, Odd] = MappingProxyType({
     "--runtime-flag": Odd(why=_RUNTIME),
     "--save-stages": Odd(why="build a stage with --target to keep it", boolean=True),
     "--stage-labels": Odd(why="build a stage with --target and --label", boolean=True),
+    "--sbom-scanner-image": Odd(why=_SCANNERS),
+    "--sbom-scanner-command": Odd(why=_SCANNERS),
+    "--sbom-merge-strategy": Odd(why=_SCANNERS),
+    "--sbom-output": Odd(why=_SCANNERS),
+    "--sbom-image-output": Odd(why=_SCANNERS),
+    "--sbom-purl-output": Odd(why=_SCANNERS),
+    "--sbom-image-purl-output": Odd(why=_SCANNERS),
+    "--sbom": Odd(why=_SCANNERS),
     "--sign-by": Odd(why=_SIGNING),
     "--sign-by-sigstore": Odd(why=_SIGNING),
     "--sign-by-sigstore-private-key": Odd(why=_SIGNING),

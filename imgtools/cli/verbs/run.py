@@ -12,12 +12,13 @@ import click
 
 from imgtools.cli.engine_host import probe_options, search_path
 from imgtools.cli.options import registry_flags, registry_options
-from imgtools.cli.output import complain, notes, warn
+from imgtools.cli.output import notes, warn
+from imgtools.cli.own_errors import OwnErrors
 from imgtools.cli.passthrough import PassThroughCommand
 from imgtools.cli.run_options import run_flags, run_options
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess, store_flags
-from imgtools.errors import Cancelled, Error, ImageNotFound, InvalidReference, StorageError
+from imgtools.errors import ImageNotFound, InvalidReference, StorageError
 
 if TYPE_CHECKING:
     from engine.containers.options import RunOptions
@@ -29,29 +30,9 @@ if TYPE_CHECKING:
     from imgtools.spec.platform import Platform
     from imgtools.transport.options import RegistryOptions
 
-OUR_FAULT = 125
 
-
-class _RunCommand(PassThroughCommand):
-    """Exits as podman does where the container did not: 125, or as the error says."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As PassThroughCommand."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as e:
-            complain(e.format_message())
-            raise click.exceptions.Exit(OUR_FAULT) from e
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb; the exit code."""
-        try:
-            return super().invoke(ctx)
-        except Cancelled:
-            raise
-        except Error as e:
-            complain(e.message + (f" ({e.hint})" if e.hint else ""))
-            return getattr(e, "code", OUR_FAULT)
+class _RunCommand(OwnErrors, PassThroughCommand):
+    """Exits as podman does where the container did not."""
 
 
 @click.command(

@@ -1,0 +1,40 @@
+"""How a failed build is told: the error in one line, below it the place in the Containerfile
+with a caret, or the last lines of the command that failed. Pure."""
+
+from __future__ import annotations
+
+from imgtools.build.execute.errors import CommandFailed
+from imgtools.build.language.errors import ContainerfileError
+from imgtools.cli.build_frame import plain_text
+from imgtools.cli.text import escaped, one_line
+from imgtools.errors import Error, SeveralErrors
+
+MOST_LINES = 20
+
+
+def failure_lines(error: Error, *, output_shown: bool) -> list[str]:
+    """The lines to print. With `output_shown` people have seen what the command wrote."""
+    errors = error.errors if isinstance(error, SeveralErrors) else (error,)
+    return [line for each in errors for line in _lines(each, output_shown)]
+
+
+def _lines(error: Error, output_shown: bool) -> list[str]:
+    hint = f" ({error.hint})" if error.hint else ""
+    lines = [one_line(f"imgtools: {error.message}{hint}")]
+    if isinstance(error, ContainerfileError) and error.excerpt:
+        return lines + excerpt(error.excerpt, error.location.first, error.column)
+    if isinstance(error, CommandFailed) and error.tail and not output_shown:
+        tail = [plain_text(line) for line in error.tail[-MOST_LINES:]]
+        return [*lines, "its last lines were:", *(f"  | {line}" for line in tail)]
+    return lines
+
+
+def excerpt(line: str, number: int, column: int) -> list[str]:
+    """The line with its number, and a caret under `column`, which counts from 1; 0 for none."""
+    margin = f"{number:>5} | "
+    text = line.rstrip("\r\n").expandtabs(1)
+    lines = [margin + escaped(text)]
+    if column:
+        before = escaped(text[: column - 1])
+        lines.append(" " * (len(margin) - 2) + "| " + " " * len(before) + "^")
+    return lines
