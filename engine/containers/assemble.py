@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.containers.devices import NO_DEVICES, DevicePlan
 from engine.containers.limits import resources, rlimits
-from engine.containers.options import ImageDefaults, RunOptions, Volume
+from engine.containers.options import ImageDefaults, OpenedMount, RunOptions, Volume
 from engine.containers.security import SecurityPlan
 from engine.network.model import NetworkPlan
 from engine.runtime.process.users import ResolvedUser
@@ -19,6 +19,8 @@ from imgtools.errors import InvalidInput
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OCI_VERSION = "1.0.2"
+OPENED = "opened:"
+"""Begins what stands in the place of a source that comes as a descriptor."""
 VARIABLES = MappingProxyType({"TERM": "xterm", "container": "oci"})
 
 
@@ -155,7 +157,14 @@ def _mounts(options: RunOptions, setting: Setting) -> list[dict[str, Any]]:
         if "notmpcopyup" in words:
             words.remove("tmpcopyup")
         mounts.append(_mount(tmpfs.destination, "tmpfs", "tmpfs", words))
-    return mounts + [_volume_mount(volume) for volume in options.volumes]
+    mounts += [_volume_mount(volume) for volume in options.volumes]
+    return mounts + [_opened_mount(number, mount) for number, mount in enumerate(options.mounts)]
+
+
+def _opened_mount(number: int, mount: OpenedMount) -> dict[str, Any]:
+    if mount.fd < 0:
+        return _mount(mount.destination, "tmpfs", "tmpfs", list(mount.options))
+    return _mount(mount.destination, "bind", f"{OPENED}{number}", ["bind", *mount.options])
 
 
 def _volume_mount(volume: Volume) -> dict[str, Any]:
@@ -172,6 +181,7 @@ def _volume_mount(volume: Volume) -> dict[str, Any]:
 def _file_mounts(options: RunOptions, setting: Setting) -> list[dict[str, Any]]:
     """The files that are ours, but for those that a volume is put in the place of."""
     taken = {volume.destination for volume in options.volumes}
+    taken.update(mount.destination for mount in options.mounts)
     words = ["bind", "rprivate", "nosuid", "nodev", *(["ro"] if options.read_only else [])]
     return [
         _mount(destination, "bind", source, words)

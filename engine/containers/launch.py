@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.containers.assemble import Setting, assemble
+from engine.containers.assemble import OPENED, Setting, assemble
 from engine.containers.chroot import adapted, furnished
 from engine.containers.directory import NETWORK, state_root
 from engine.containers.engine import Engine
@@ -31,14 +31,15 @@ from engine.storage.options import RootMount, Snapshot
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """A container that is about to be launched. `spare` is a directory of its snapshot outside
-    of the tree; `interruptible` is entered while its network is connected, which may take
-    long."""
+    """A container that is about to be launched. `mounts` are the detached mounts that the
+    request speaks of. `spare` is a directory of its snapshot outside of the tree;
+    `interruptible` is entered while its network is connected, which may take long."""
 
     setting: Setting
     document: dict[str, Any]
     request: LaunchRequest
     spare: str
+    mounts: tuple[int, ...] = ()
     interruptible: Callable[[], AbstractContextManager[None]] = field(default=nullcontext)
 
 
@@ -56,6 +57,7 @@ def plan_launch(
     chroot = engine.choice.kind == "chroot"
     if chroot:
         document = adapted(document, setting)
+    numbers = [n for n, mount in enumerate(document["mounts"]) if _is_opened(mount)]
     root = engine.store.snapshots.root_mount(snapshot)
     if root.path:
         document["root"]["path"] = root.path
@@ -67,6 +69,7 @@ def plan_launch(
         no_pivot=engine.choice.root_change == "move",
         no_new_keyring=chroot,
         linked=setting.network.private,
+        mounts=tuple(numbers),
         extras=Extras(
             overlay=None if root.path else overlay(root),
             profile=compiled_profile(setting.security, engine.cache),
@@ -81,8 +84,13 @@ def plan_launch(
         document=document,
         request=request,
         spare=snapshot.path,
+        mounts=tuple(mount.fd for mount in options.mounts if mount.fd >= 0),
         interruptible=interruptible,
     )
+
+
+def _is_opened(mount: dict[str, Any]) -> bool:
+    return mount["type"] == "bind" and str(mount["source"]).startswith(OPENED)
 
 
 def launch(
@@ -109,6 +117,7 @@ def launch(
             planned.document,
             stdio,
             console_fd=console_fd,
+            mounts=planned.mounts,
             warn=engine.warn,
             link=link,
         )

@@ -16,7 +16,7 @@ UNLIMITED = (1 << 64) - 1
 
 def is_default(limits: Limits) -> bool:
     """Whether nothing was asked for that has to be refused where it cannot be had."""
-    return limits == Limits(
+    return limits.lenient or limits == Limits(
         ulimits=limits.ulimits, host_ulimits=limits.host_ulimits, shm_size=limits.shm_size
     )
 
@@ -39,10 +39,16 @@ def resources(limits: Limits) -> dict[str, Any]:
     cpu: dict[str, Any] = {}
     if limits.cpus:
         cpu.update(period=PERIOD, quota=int(limits.cpus * PERIOD))
+    if limits.cpu_period is not None:
+        cpu["period"] = limits.cpu_period
+    if limits.cpu_quota is not None:
+        cpu["quota"] = limits.cpu_quota
     if limits.cpu_shares is not None:
         cpu["shares"] = limits.cpu_shares
     if limits.cpuset_cpus:
         cpu["cpus"] = limits.cpuset_cpus
+    if limits.cpuset_mems:
+        cpu["mems"] = limits.cpuset_mems
     if cpu:
         found["cpu"] = cpu
     return found
@@ -59,7 +65,9 @@ def rlimits(limits: Limits, hard: Mapping[str, int], *, may_raise: bool) -> list
             found[name] = {"type": name, "soft": value, "hard": value}
     for name, soft, limit in limits.ulimits:
         highest = hard.get(name, UNLIMITED)
-        if limit > highest and not may_raise:
+        if limit > highest and not may_raise and limits.lenient:
+            limit, soft = highest, min(soft, highest)
+        elif limit > highest and not may_raise:
             word = name.removeprefix("RLIMIT_").lower()
             raise Unsupported(
                 f"--ulimit {word}: the highest that can be set is {highest}",

@@ -31,6 +31,16 @@ class Tmpfs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedMount:
+    """A detached mount, by its descriptor, that is attached at `destination`; or with `fd` -1 an
+    empty file system in memory. `options` are mount options."""
+
+    destination: str
+    fd: int = -1
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """A device of the host, at `path` in the container; `access` is what a process may do with
     it, of r, w and m (make nodes)."""
@@ -43,18 +53,25 @@ class Device:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Resource limits; memory in bytes, None for no limit. `memory_swap` is memory and swap
-    together, -1 unlimited. `cpus` is a number of processors. `ulimits` are (RLIMIT_ name, soft,
-    hard); `host_ulimits` leaves all others as this process has them."""
+    together, -1 unlimited. `cpus` is a number of processors, `cpu_quota` the microseconds of
+    each `cpu_period` instead. `ulimits` are (RLIMIT_ name, soft, hard); `host_ulimits` leaves all
+    others as this process has them. `lenient`: what cannot be had becomes what can, with a
+    warning.
+    """
 
     memory: int | None = None
     memory_swap: int | None = None
     pids: int | None = None
     cpus: float | None = None
     cpu_shares: int | None = None
+    cpu_period: int | None = None
+    cpu_quota: int | None = None
     cpuset_cpus: str = ""
+    cpuset_mems: str = ""
     ulimits: tuple[tuple[str, int, int], ...] = ()
     host_ulimits: bool = False
     shm_size: int = 64 << 20
+    lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +102,8 @@ class RunOptions:
     `command` replaces the image's Cmd, `entrypoint` (None: the image's) its Entrypoint; `env`
     are NAME=VALUE. `group_add` are names or numbers. `hostname` "" is made from the container's
     id. `console_size` is (rows, columns) of the terminal. `network` "" is the best that there is.
+    `mounts` come last, in their order. `no_hosts` and `no_hostname` leave these files of the
+    image as they are.
     `pull` is containers' policy for the image.
     """
 
@@ -102,7 +121,10 @@ class RunOptions:
     console_size: tuple[int, int] | None = None
     volumes: tuple[Volume, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
+    mounts: tuple[OpenedMount, ...] = ()
     devices: tuple[Device, ...] = ()
+    no_hosts: bool = False
+    no_hostname: bool = False
     network: str = ""
     dns: DnsOptions = field(default_factory=DnsOptions)
     add_hosts: tuple[str, ...] = ()

@@ -178,6 +178,10 @@ def _write_files(
         "/run/.containerenv": "",
         **more,
     }
+    if options.no_hosts:
+        del texts["/etc/hosts"]
+    if options.no_hostname:
+        del texts["/etc/hostname"]
     found = {}
     for destination, text in texts.items():
         path = os.path.join(directory, os.path.basename(destination))

@@ -18,8 +18,10 @@ from engine.containers.directory import container_directory
 from engine.containers.engine import Engine, RunFailed
 from engine.containers.launch import launch, plan_launch, remove_mount_points
 from engine.containers.options import (
+    Device,
     ImageDefaults,
     Limits,
+    OpenedMount,
     RunOptions,
     Security,
     Tmpfs,
@@ -59,10 +61,15 @@ class StepOptions:
     user: str = ""
     volumes: tuple[Volume, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
+    mounts: tuple[OpenedMount, ...] = ()
+    devices: tuple[Device, ...] = ()
+    group_add: tuple[str, ...] = ()
     network: str = ""
     dns: DnsOptions = field(default_factory=DnsOptions)
     add_hosts: tuple[str, ...] = ()
+    no_hosts: bool = False
     hostname: str = ""
+    no_hostname: bool = False
     security: Security = field(default_factory=Security)
     limits: Limits = field(default_factory=Limits)
     merged: bool = False
@@ -119,10 +126,15 @@ def _run_options(options: StepOptions) -> RunOptions:
         user=options.user,
         volumes=options.volumes,
         tmpfs=options.tmpfs,
+        mounts=options.mounts,
+        devices=options.devices,
+        group_add=options.group_add,
         network=options.network,
         dns=options.dns,
         add_hosts=options.add_hosts,
+        no_hosts=options.no_hosts,
         hostname=options.hostname,
+        no_hostname=options.no_hostname,
         security=options.security,
         limits=options.limits,
     )

@@ -144,6 +144,7 @@ class _Making:
         creator_pidfd = processes.pidfd_open(os.getpid())
         self.fds.append(creator_pidfd)
         sources = open_sources(self.plan.rootfs)
+        sources.mounts.update(self.plan.extras.sources)
         inputs = init.Inputs(
             plan=self.plan,
             sources=sources,

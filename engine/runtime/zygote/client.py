@@ -147,13 +147,15 @@ class Zygote:
         *,
         console_fd: int = -1,
         preserve: Sequence[int] = (),
+        mounts: Sequence[int] = (),
         warn: Callable[[str], object] = lambda text: None,
         link: Callable[[int], object] | None = None,
     ) -> Running:
         """Begin a container of `config`, a config.json's document.
 
         `stdio` are its standard descriptors; with process.terminal `console_fd` is a unix
-        socket that gets the terminal's master. `preserve` become its descriptors from 3 on.
+        socket that gets the terminal's master. `preserve` become its descriptors from 3 on,
+        `mounts` are the detached mounts that the request speaks of.
         `link` is called with the init's pid, to connect its network, if the request says so.
         """
         content = jsontext.encode(config).encode()
@@ -164,7 +166,7 @@ class Zygote:
             while view:
                 view = view[os.write(config_fd, view) :]
             console = () if console_fd < 0 else (console_fd,)
-            fds = (config_fd, theirs.fileno(), *stdio, *console, *preserve)
+            fds = (config_fd, theirs.fileno(), *stdio, *console, *preserve, *mounts)
             self._control.send({"type": "launch", **to_document(request)}, fds)
         except OSError as e:
             ours.close()

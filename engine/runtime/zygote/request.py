@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 DESCRIPTORS = ("config", "channel", "stdin", "stdout", "stderr")
 """The descriptors of a launch message, in order; a console socket and then those to preserve
-follow."""
+follow, and last a detached mount for each of the request's `mounts`."""
 
 
 class LaunchRequest(Record):
     """One container: `id` and `state_root` name its state, `bundle` is where relative paths of
     its config.json begin. `linked`: the engine connects the container's network, and says when.
-    `extras` is what config.json has no words for."""
+    `mounts` are the numbers of those in config.json that come as descriptors. `extras` is what
+    config.json has no words for."""
 
     id: str
     state_root: str
@@ -30,6 +31,7 @@ class LaunchRequest(Record):
     no_pivot: bool = False
     no_new_keyring: bool = False
     linked: bool = False
+    mounts: tuple[int, ...] = ()
     extras: Extras = Extras()
 
 
@@ -76,7 +78,8 @@ def from_document(document: dict[str, Any]) -> LaunchRequest:
             chroot=bool(document.pop("chroot")),
             die_with_creator=True,
         )
-        return LaunchRequest(**document, extras=extras)
+        mounts = tuple(int(number) for number in document.pop("mounts"))
+        return LaunchRequest(**document, mounts=mounts, extras=extras)
     except (KeyError, TypeError, ValueError) as e:
         raise Damaged(f"a launch request cannot be read: {e}") from e
 

@@ -88,6 +88,8 @@ def _request(control: Channel, monitors: dict[int, LaunchRequest]) -> bool:
         if document.pop("type", "") != "launch" or len(fds) < len(DESCRIPTORS):
             return True
         request = from_document(document)
+        if len(fds) < len(DESCRIPTORS) + len(request.mounts):
+            raise Damaged("a launch request lacks descriptors")
         pid = os.fork()
         if pid == 0:
             try:
@@ -152,6 +154,8 @@ def _monitor(request: LaunchRequest, fds: tuple[int, ...]) -> NoReturn:
     for fd in fds:
         os.close(fd)
     channel = Channel(channel_fd)
+    count = len(standard) - len(request.mounts)
+    standard, given = standard[:count], standard[count:]
     try:
         config = parse_config(jsontext.parse(_content(config_fd), "config.json"))
         terminal = config.process is not None and config.process.terminal
@@ -179,7 +183,9 @@ def _monitor(request: LaunchRequest, fds: tuple[int, ...]) -> NoReturn:
             options,
             lambda text: channel.send({"type": "warning", "message": text}),
             attend=lambda pid: _attend(pid, channel),
-            extras=request.extras,
+            extras=request.extras.with_values(
+                sources=tuple(zip(request.mounts, given, strict=True))
+            ),
             link=(lambda pid: _link(pid, channel)) if request.linked else None,
             tell=lambda kind, document, more: channel.send({"type": kind, **document}, more),
         )
