@@ -18,7 +18,7 @@ from engine.storage.containers import InUse, Use, this_process
 from engine.storage.images import StoredImage
 from engine.storage.layers import sync_file_system
 from engine.storage.store import Store
-from engine.working.model import SCRATCH, WorkingContainer
+from engine.working.model import WorkingContainer
 from engine.working.registry import KIND, WorkingContainers
 from engine.working.show import hide
 from engine.working.times import rfc3339

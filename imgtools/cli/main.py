@@ -24,26 +24,50 @@ from imgtools.cli.state import Cli
 from imgtools.errors import Cancelled, Error, ImageNotFound, SeveralErrors
 
 _VERBS = {
-    "config": "Explain the configuration that is in force.",
-    "copy": "Copy an image from one place to another.",
+    "add": "Add files, URLs and archives to a working container.",
+    "build": "Build an image from a Containerfile.",
+    "commit": "Make an image of a working container.",
+    "config": "Change the config of a working container, or explain what is in force.",
+    "containers": "List working containers.",
+    "copy": "Copy an image from one place to another, or files into a working container.",
     "delete": "Delete an image from a registry or an OCI layout.",
     "diff": "Show what differs between two images.",
     "experimental-image-proxy": "Serve images to another program over a socket.",
+    "from": "Make a working container of an image.",
     "images": "List the images of the store.",
     "info": "Show what this host lets containers do.",
     "inspect": "Look at an image where it is.",
     "list-tags": "List the tags of a repository.",
     "login": "Log in to a registry.",
     "logout": "Log out of a registry.",
+    "manifest": "Make, change and push indexes of images.",
     "manifest-digest": "Compute the digest of a manifest file.",
+    "mount": "Show the files of a working container.",
     "prune": "Remove unused images and left-overs from the store.",
+    "pull": "Pull an image into the store.",
+    "push": "Push an image of the store.",
+    "rename": "Give a working container another name.",
+    "rm": "Remove working containers.",
     "rmi": "Remove images from the store.",
-    "run": "Run a command in a container of an image.",
+    "run": "Run a command in a container of an image, or in a working container.",
     "serve": "Offer a folder of OCI layouts as a registry.",
     "sync": "Keep images of one place in another, copying only what differs.",
     "tag": "Give an image of the store another name.",
+    "umount": "Show the files of a working container no more.",
     "unshare": "Run a command in the user namespace of containers.",
+    "version": "Show the version of this program.",
 }
+# buildah's other names.
+_ALIASES = {
+    "bud": "build",
+    "build-using-dockerfile": "build",
+    "list": "containers",
+    "ls": "containers",
+    "ps": "containers",
+    "unmount": "umount",
+}
+_MODULES = {"from": "from_"}
+"""Where a verb is that cannot be the name of a module."""
 
 
 class VerbGroup(click.Group):
@@ -55,11 +79,14 @@ class VerbGroup(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """The command of a verb, or None."""
+        name = _ALIASES.get(name, name)
         if name not in _VERBS:
             return None
         import importlib
 
-        module = importlib.import_module(f"imgtools.cli.verbs.{name.replace('-', '_')}")
+        module = importlib.import_module(
+            f"imgtools.cli.verbs.{_MODULES.get(name, name.replace('-', '_'))}"
+        )
         command: click.Command = module.command
         return command
 
@@ -80,7 +107,7 @@ class VerbGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The verb that is meant; an unknown one is a usage error with a suggestion."""
-        if args and args[0] not in _VERBS:
+        if args and args[0] not in (*_VERBS, *_ALIASES):
             import difflib
 
             close = difflib.get_close_matches(args[0], _VERBS, 1)

@@ -13,14 +13,20 @@ class PassThroughCommand(VerbCommand):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As VerbCommand, with nothing after the first word touched."""
-        position = self._first_word(ctx, args)
+        position = self._first_word(self.get_params(ctx), args)
         rest = args[position:]
         if rest[:1] != ["--"]:
             rest = ["--", *rest]
         return super().parse_args(ctx, args[:position] + rest)
 
-    def _first_word(self, ctx: click.Context, args: list[str]) -> int:
-        options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+    def first_argument(self, args: list[str]) -> str | None:
+        """The first word that is neither an option nor an option's value, None without one."""
+        rest = args[self._first_word(self.params, args) :]
+        rest = rest[1:] if rest[:1] == ["--"] else rest
+        return rest[0] if rest else None
+
+    def _first_word(self, params: list[click.Parameter], args: list[str]) -> int:
+        options = [p for p in params if isinstance(p, click.Option)]
         by_name = {name: option for option in options for name in option.opts}
         position = 0
         while position < len(args) and args[position].startswith("-") and args[position] != "-":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgtools.cli.command import go_bool, verb
+from imgtools.cli.command import GoBool, go_bool, verb
 from imgtools.cli.family import Family
 from imgtools.cli.options import registry_flags, registry_options
 from imgtools.cli.output import flush, write_lines, write_text
@@ -22,7 +22,46 @@ if TYPE_CHECKING:
     from imgtools.transport.registries.short_names import Resolved
     from imgtools.transport.registry.explain import Explanation, Place
 
-command = Family("config", help="Explain the configuration that is in force.")
+
+
+class _Config(Family):
+    """Explains our own configuration; everything else is about that of a working container."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """The context of this command, or of that of working containers."""
+        if args and not self._is_ours(args):
+            from imgtools.cli.working_config import command as other
+
+            return other.make_context(info_name, args, parent)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def _is_ours(self, args: list[str]) -> bool:
+        """Whether one of our verbs is named, maybe after global options."""
+        known = {name: p for p in self.params for name in p.opts}
+        position = 0
+        while position < len(args) and args[position].startswith("-"):
+            word = args[position]
+            option = known.get(word.partition("=")[0])
+            if word in ("-h", "--help"):
+                return True
+            if option is None:
+                return False
+            takes = not isinstance(option, GoBool) and "=" not in word
+            position += 2 if takes else 1
+        return position < len(args) and args[position] in self.commands
+
+
+command = _Config(
+    "config",
+    help="Explain the configuration that is in force, or (config [OPTIONS] CONTAINER) change "
+    "that of a working container.",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from imgtools.cli.passthrough import PassThroughCommand
 from imgtools.cli.run_options import run_flags, run_options
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess, store_flags
+from imgtools.cli.working_choice import EitherCommand
 from imgtools.errors import ImageNotFound, InvalidReference, StorageError
 
 if TYPE_CHECKING:

@@ -1,0 +1,302 @@
+"""`imgtools run CONTAINER`: run a command in a working container, which keeps what it writes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgtools.cli.build_flags import many, text, together
+from imgtools.cli.build_values import environment, proxies, words
+from imgtools.cli.command import go_bool
+from imgtools.cli.engine_host import probe_options, search_path
+from imgtools.cli.output import notes, warn
+from imgtools.cli.state import Cli
+from imgtools.cli.store_options import StoreAccess, store_flags
+from imgtools.cli.working_command import working_verb
+from imgtools.cli.working_flags import history_flag, refuse, refused_flags, wants_history
+from imgtools.errors import InvalidInput, Unsupported
+
+if TYPE_CHECKING:
+    from engine.containers.engine import Engine
+    from engine.containers.options import Tmpfs, Volume
+    from engine.working.model import WorkingContainer
+    from engine.working.registry import Held
+    from engine.working.running import CommandOptions
+
+
+def _flags(function: Any) -> Any:
+    return together((
+        text("--user", "-u", metavar="USER[:GROUP]", help="User, instead of the container's."),
+        many("--env", "-e", metavar="NAME[=VALUE]", help="Variable for this command."),
+        text("--workingdir", metavar="DIR", help="Working directory of this command."),
+        text("--hostname", metavar="NAME", help="Host name."),
+        many("--volume", "-v", metavar="SOURCE:DESTINATION[:OPTIONS]",
+             help="Show a directory or file of the host."),
+        many("--mount", "mounts", metavar="type=TYPE,...",
+             help="bind, tmpfs or cache, as RUN --mount has it."),
+        many("--device", metavar="SOURCE[:PATH[:ACCESS]]", help="Show a device of the host."),
+        many("--cap-add", metavar="CAP", help="Add a capability, or ALL."),
+        many("--cap-drop", metavar="CAP", help="Drop a capability, or ALL."),
+        text("--network", "--net", metavar="MODE", help="host, none, pasta, slirp4netns, private."),
+        text("--isolation", metavar="KIND", help="As in imgtools from."),
+        text("--contextdir", metavar="DIR", help="Where relative sources of --mount are."),
+        go_bool("--terminal", "--tty", "-t", help="Give the command a terminal."),
+        go_bool("--no-hosts", help="Leave /etc/hosts as it is."),
+        go_bool("--no-hostname", help="Leave /etc/hostname as it is."),
+        go_bool("--no-pivot", hidden=True, help="The root is changed by what works, always."),
+        many("--valid-exit-codes", metavar="N", help="Exit codes that are success (default 0)."),
+        *(text(f"--{name}", metavar="MODE", help="private, which it always is.")
+          for name in ("cgroupns", "ipc", "pid", "uts")),
+        history_flag,
+    ))(function)  # fmt: skip
+
+
+@working_verb("run", program=True, short_help="Run a command in a working container.")
+@click.argument("words_", nargs=-1, metavar="CONTAINER [--] COMMAND [ARG...]")
+@_flags
+@refused_flags("--runtime", "--runtime-flag", "--cdi-config-dir")
+@store_flags
+@click.pass_obj
+def command(cli: Cli, /, words_: tuple[str, ...], **kwargs: Any) -> int:
+    """Run COMMAND in the working CONTAINER, with the user, variables and directory of its
+    config. What it writes stays. The exit code is the command's."""
+    refuse(kwargs)
+    name, args = _words(words_)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        # A terminal that goes away is no reason to leave things behind.
+        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+    access = StoreAccess(cli, kwargs)
+    valid = _codes(words(kwargs.pop("valid_exit_codes")))
+    changes = _changes(kwargs)
+    history = wants_history(kwargs)
+    return _run(cli, access, name, changes, kwargs, args=args, valid=valid, history=history)
+
+
+def _words(found: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The container and the command."""
+    if not found:
+        raise InvalidInput("container ID must be specified")
+    args = found[1:]
+    args = args[1:] if args[:1] == ("--",) else args
+    if not args:
+        raise InvalidInput("command must be specified")
+    return found[0], args
+
+
+def _codes(found: tuple[str, ...]) -> tuple[int, ...]:
+    if not all(text.isascii() and text.isdigit() for text in found):
+        raise InvalidInput(f"--valid-exit-codes {','.join(found)}: expected numbers")
+    return tuple(map(int, found)) or (0,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Changes:
+    """What this command alone changes of the container's settings."""
+
+    settings: dict[str, object]
+    isolation: str | None
+
+
+_CHANGED = ("network", "cap_add", "cap_drop", "devices", "no_hosts", "no_hostname", "volumes")
+_UNCHANGED = ("dns", "dns_search", "dns_option", "add_host", "ulimit", "security_opt", "group_add",
+              "cpuset_cpus", "cpuset_mems", "memory", "memory_swap", "shm_size", "cpu_quota",
+              "cpu_shares", "cpu_period")  # fmt: skip
+_TEXTS = ("memory", "memory_swap", "shm_size", "cpu_quota", "cpu_shares", "cpu_period")
+
+
+def _changes(kwargs: dict[str, Any]) -> _Changes:
+    from imgtools.cli.build_host import host_settings, isolation_kind
+
+    isolation = kwargs.pop("isolation") or os.environ.get("BUILDAH_ISOLATION", "")
+    given = {name: None if name in _TEXTS else () for name in _UNCHANGED}
+    given |= {"cpuset_cpus": "", "cpuset_mems": ""}  # type: ignore[dict-item]
+    kwargs |= given
+    found = host_settings(kwargs)
+    return _Changes(
+        settings={name: getattr(found, name) for name in _CHANGED},
+        isolation=isolation_kind(isolation, ""),
+    )
+
+
+def _run(
+    cli: Cli,
+    access: StoreAccess,
+    name: str,
+    changes: _Changes,
+    kwargs: dict[str, Any],
+    *,
+    args: tuple[str, ...],
+    valid: tuple[int, ...],
+    history: bool,
+) -> int:
+    from engine.working.registry import WorkingContainers
+
+    # Probed before the user namespace is entered: inside, other things would be true.
+    with access.look() as store:
+        container = WorkingContainers(store).find(name)
+    isolation = changes.isolation or container.isolation or None
+    with (
+        engine_of(cli, access, isolation) as engine,
+        WorkingContainers(engine.store).held(name, task=cli.task(notes)) as held,
+    ):
+        options = _options(held.container, args, changes, kwargs)
+        code = _joined(engine, held, options)
+        if history and code in valid:
+            _note(held, args)
+    return 0 if code in valid else code
+
+
+@contextmanager
+def engine_of(cli: Cli, access: StoreAccess, isolation: str | None) -> Iterator[Engine]:
+    """What runs containers of the store, for the block; `isolation` None is the strongest that
+    works. Raises Unsupported where there is none."""
+    from engine.probe.choose import require_isolation
+    from engine.probe.survey import probe_host
+    from engine.runtime.zygote.client import Zygote
+
+    location = access.location
+    env = dict(os.environ)
+    report = probe_host(probe_options(cli.settings, env, location.root), isolation)
+    require_isolation(report.choice)
+    kind = report.choice.kind
+    plain = isolation is None or kind == "chroot" or kind == "none"
+    session = access.enter(None if plain else kind)
+    with Zygote.start(sys.executable) as zygote, access.open() as store:
+        from engine.containers.engine import Engine
+        from engine.network.survey import survey_network
+
+        yield Engine(
+            store=store,
+            choice=report.choice,
+            session=session,
+            zygote=zygote,
+            network=survey_network(
+                search_path(env), join_problem=report.probe("join-namespaces").why
+            ),
+            runroot=location.runroot,
+            cache=cli.settings.cache_dir and os.path.join(cli.settings.cache_dir, "seccomp"),
+            warn=warn,
+        )
+
+
+def _options(
+    container: WorkingContainer, args: tuple[str, ...], changes: _Changes, kwargs: dict[str, Any]
+) -> CommandOptions:
+    from engine.working.running import CommandOptions, with_settings
+
+    ours = proxies(os.environ) if container.proxies else {}
+    bound, tmpfs = _mounts(kwargs["mounts"], kwargs["contextdir"])
+    workdir = kwargs["workingdir"]
+    if workdir and not workdir.startswith("/"):
+        raise InvalidInput(f"--workingdir {workdir}: expected an absolute path")
+    return CommandOptions(
+        args=args,
+        env=(
+            *(f"{name}={value}" for name, value in ours.items()),
+            *environment(kwargs["env"], os.environ),
+        ),
+        user=kwargs["user"],
+        workdir=workdir,
+        hostname=kwargs["hostname"],
+        volumes=bound,
+        tmpfs=tmpfs,
+        terminal=kwargs["terminal"],
+        settings=with_settings(container.settings, changes.settings),
+    )
+
+
+def _mounts(found: tuple[str, ...], directory: str) -> tuple[tuple[Volume, ...], tuple[Tmpfs, ...]]:
+    """--mount type=bind and type=tmpfs; sources are relative to `directory`, "" for where we
+    are. Raises InvalidInput, Unsupported."""
+    from engine.containers.options import Tmpfs
+
+    volumes: list[Volume] = []
+    tmpfs: list[Tmpfs] = []
+    for given in found:
+        values = _attributes(given)
+        kind = values.pop("type", "bind")
+        target = values.pop("target", None) or values.pop("dst", None) or values.pop("destination",
+                                                                                   "")  # fmt: skip
+        if not target.startswith("/"):
+            raise InvalidInput(f"--mount {given}: expected target=/...")
+        if kind == "bind":
+            volumes.append(_bind(given, values, target, directory))
+        elif kind == "tmpfs":
+            known = {"tmpfs-size": "size", "size": "size", "tmpfs-mode": "mode", "mode": "mode"}
+            if set(values) - set(known):
+                raise InvalidInput(
+                    f"--mount {given}: unknown option {min(set(values) - set(known))!r}"
+                )
+            options = tuple(f"{known[key]}={value}" for key, value in values.items())
+            tmpfs.append(Tmpfs(destination=target, options=options))
+        else:
+            raise Unsupported(
+                f"--mount type={kind} is not supported for working containers",
+                hint="bind and tmpfs are; imgtools build has the others",
+            )
+    return tuple(volumes), tuple(tmpfs)
+
+
+def _attributes(given: str) -> dict[str, str]:
+    found = {}
+    for word in words([given]):
+        key, sign, value = word.partition("=")
+        found[key] = value if sign else "true"
+    return found
+
+
+def _bind(given: str, values: dict[str, str], target: str, directory: str) -> Volume:
+    from engine.containers.options import Volume
+
+    source = values.pop("source", "") or values.pop("src", "")
+    if not source:
+        raise InvalidInput(f"--mount {given}: expected source=DIRECTORY")
+    options = []
+    for key, value in values.items():
+        if key in ("ro", "readonly", "rw", "readwrite") and value in ("true", "false"):
+            options.append("ro" if (key in ("ro", "readonly")) == (value == "true") else "rw")
+        elif key == "bind-propagation":
+            options.append(value)
+        elif key not in ("z", "Z", "relabel"):
+            raise InvalidInput(f"--mount {given}: unknown option {key!r}")
+    path = os.path.abspath(os.path.join(directory or ".", source))
+    return Volume(source=path, destination=target, options=tuple(options))
+
+
+def _joined(engine: Engine, held: Held, options: CommandOptions) -> int:
+    """Run the command, with the terminals joined if there is to be one."""
+    from engine.working.running import run_command
+
+    if not options.terminal:
+        return run_command(engine, held, options)
+    from engine.cli.terminal import Relay
+
+    relay = Relay(keys=sys.stdin.isatty(), required=False)
+    try:
+        return run_command(
+            engine,
+            held,
+            replace(options, console_size=relay.size()),
+            relay=relay,
+            console_fd=relay.console_fd,
+        )
+    finally:
+        relay.close()
+
+
+def _note(held: Held, args: tuple[str, ...]) -> None:
+    """Note the command in the history of the image to come, as it is known to a shell."""
+    import time
+
+    from engine.working.times import rfc3339
+    from imgtools.spec.config import History
+
+    entry = History(created=rfc3339(time.time_ns()), created_by=" ".join(args), empty_layer=True)
+    held.change(replace(held.container, before=(*held.container.before, entry)))
