@@ -20,7 +20,7 @@ MAX_LINKS = 40
 MAX_PARTS = 1024
 WHITEOUT = whiteout.PREFIX.encode()
 DIR, SYMLINK = EntryType.DIR, EntryType.SYMLINK
-MADE = -1
+MADE, BELOW = -1, -2
 
 
 class Below(Protocol):
@@ -50,7 +50,7 @@ class NothingBelow:
 
 class Placed(NamedTuple):
     """What a path becomes: a member of the source with number `source`, `MADE` for directories
-    that no source has."""
+    that no source has, `BELOW` for a file of the tree below at the member's path."""
 
     member: Member
     source: int
@@ -66,6 +66,8 @@ class Layout:
         self._touched: set[bytes] = {b""}
         self._emptied: set[bytes] = set()
         self._inside: dict[bytes, list[bytes]] = {}
+        self.removals = 0
+        """How often a directory, or a link to one, gave way."""
 
     def look(self, path: bytes) -> Member | None:
         """What is at the real `path` now."""
@@ -149,6 +151,7 @@ class Layout:
                     hint="remove it first, or copy the content of the directory elsewhere",
                 )
             else:
+                self.removals += there is not None
                 self._shows[path] = False
         elif there is not None and there.type is DIR:
             if not replace:
@@ -156,7 +159,10 @@ class Layout:
                     f"cannot copy a {kind(member)} over {shown(path)}, which is a directory",
                     hint="give the copy another name, or remove the directory first",
                 )
+            self.removals += 1
             self._purge(path)
+        elif there is not None and there.type is SYMLINK:
+            self.removals += 1
         if there is None or path not in self.placed:
             self._inside.setdefault(parent, []).append(path)
         self.placed[path] = Placed(member, source)

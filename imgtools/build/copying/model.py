@@ -122,6 +122,12 @@ class TreeOrigin:
     tree: Tree
     path: bytes
 
+    def path_of(self, member: Member) -> bytes:
+        """Where in the tree a member is."""
+        if not member.path:
+            return self.path
+        return self.path + b"/" + member.path if self.path else member.path
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BytesOrigin:
