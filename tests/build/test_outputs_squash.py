@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from imgtools.blob.reader import BlobReader
 from imgtools.blob.tar import UnpackOptions, unpack_tree
-from imgtools.build.outputs.merge import ChunkReader, merged
+from imgtools.build.outputs.merge import ChunkReader, merged, merged_members
 from imgtools.build.outputs.squash import squashed, squashed_history
 from imgtools.errors import Cancelled, InvalidArchive, UnsafePath
 from imgtools.spec.config import History
@@ -31,7 +31,9 @@ TASK = Task()
 
 def merge(layers: Sequence[bytes], *, whole: bool = False, prefix: str = "") -> bytes:
     openers = [partial(BlobReader.of, layer) for layer in layers]
-    return b"".join(merged(openers, whole=whole, prefix=prefix, task=TASK))
+    if prefix:
+        return b"".join(merged_members(openers, whole=whole, prefix=prefix, task=TASK))
+    return b"".join(merged(openers, whole=whole, task=TASK))
 
 
 def names(content: bytes) -> list[str]:

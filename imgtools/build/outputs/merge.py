@@ -27,21 +27,27 @@ _Member = tuple[int, int]
 """The number of a layer, and of an entry in it."""
 
 
-def merged(
-    layers: Sequence[OpenLayer], *, whole: bool, prefix: str = "", task: Task
-) -> Iterator[bytes]:
+def merged(layers: Sequence[OpenLayer], *, whole: bool, task: Task) -> Iterator[bytes]:
     """The bytes of one tar that does what `layers` do, the oldest first.
 
     `whole` says that nothing is below them: marks of what is hidden are then left out. Else
-    they are kept, and made where a directory has taken the place of something. `prefix` ("" or
-    "a/b/") goes in front of all names. Equal layers give equal bytes. Raises InvalidArchive,
-    LimitExceeded, UnsafePath, Cancelled, and what reading does.
+    they are kept, and made where a directory has taken the place of something. Equal layers
+    give equal bytes. Raises InvalidArchive, LimitExceeded, UnsafePath, Cancelled, and what
+    reading does.
     """
+    yield from merged_members(layers, whole=whole, task=task)
+    yield END
+
+
+def merged_members(
+    layers: Sequence[OpenLayer], *, whole: bool, prefix: str = "", task: Task
+) -> Iterator[bytes]:
+    """Like `merged`, without the end of the archive; `prefix` ("" or "a/b/") goes in front of
+    all names."""
     merger = _Merger(layers, whole, prefix, task)
     merger.read()
     yield from merger.marks()
     yield from merger.files()
-    yield END
 
 
 @dataclass(slots=True)

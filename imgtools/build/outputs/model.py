@@ -13,6 +13,7 @@ from imgtools.spec.platform import Platform
 
 Family = Literal["oci", "docker"]
 """Which documents an image is written with (--format)."""
+Compression = Literal["", "none", "gzip", "zstd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,7 @@ class Form:
     prefers, `level` None the compressor's own. `force` also applies it to layers of the base
     that have another form."""
 
-    compression: Literal["", "none", "gzip", "zstd"] = ""
+    compression: Compression = ""
     level: int | None = None
     force: bool = False
 
