@@ -1,0 +1,1 @@
+"""Carrying out a plan: contexts opened, stages run in threads, steps cached or executed."""

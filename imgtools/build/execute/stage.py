@@ -1,0 +1,190 @@
+"""One stage carried out, step by step: found in the cache, or executed and remembered.
+
+Steps that make no layer only change the config and cost nothing. The key of every other step
+stands on the chain_id of the layers below, so equal trees give equal keys however they came
+to be.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from imgtools.build.events import StepFailed, StepFinished, StepId, StepStarted
+from imgtools.build.execute.crew import Crew, Keyed, StepContext
+from imgtools.build.execute.environment import PlannedStep
+from imgtools.build.execute.errors import CommandFailed
+from imgtools.build.execute.progress import StageRun, StepResult
+from imgtools.build.execute.step_copy import prepare_copy
+from imgtools.build.execute.step_run import prepare_run
+from imgtools.build.execute.step_workdir import prepare_workdir
+from imgtools.build.planning.history import copied
+from imgtools.build.planning.model import CopyWork, RunWork, StageRef, Step, Work
+from imgtools.build.protocols import CacheRecord
+from imgtools.errors import Cancelled, Error
+from imgtools.task import Task
+
+
+class StageRunner:
+    """Carries out one stage; `planned` fills instead in a dry run."""
+
+    def __init__(self, crew: Crew, run: StageRun) -> None:
+        self._crew = crew
+        self._run = run
+        self._task = Task()
+        self._unknown = False
+        self.planned: list[PlannedStep] = []
+
+    def carry_out(self, task: Task) -> None:
+        """All steps in order; the run is finished whatever happens. Raises Error."""
+        run, self._task = self._run, task
+        try:
+            if run.below is not None:
+                run.below.wait(self._task)
+            run.begin()
+            steps = run.plan.steps
+            for number, step in enumerate(steps, 1):
+                self._task.cancel.check()
+                run.add(self._step(step, self._id(number, len(steps))))
+        except BaseException as e:
+            run.finish(e)
+            raise
+        run.finish()
+
+    def preview(self, task: Task) -> None:
+        """What would become of all steps, nothing of it executed. Stages in front were
+        previewed."""
+        run, self._task = self._run, task
+        below = run.below
+        self._unknown = below is not None and below.uncertain
+        run.begin()
+        steps = run.plan.steps
+        for number, step in enumerate(steps, 1):
+            at = self._id(number, len(steps))
+            fate, key = "config", ""
+            if step.work is not None:
+                fate, key = self._fate(step, step.work, at)
+            self.planned.append(
+                PlannedStep(
+                    stage=at.stage,
+                    number=number,
+                    text=step.text,
+                    fate=fate,
+                    key=key,
+                    platform=at.platform,
+                )
+            )
+        run.uncertain = self._unknown
+        run.finish()
+
+    def _fate(self, step: Step, work: Work, at: StepId) -> tuple[str, str]:
+        runs = self._crew.sources.runs
+        refs = [m.source for m in work.mounts] if isinstance(work, RunWork) else []
+        if isinstance(work, CopyWork):
+            refs = [s.source for s in work.sources if hasattr(s, "source")]
+        if self._unknown or any(isinstance(r, StageRef) and runs[r.index].uncertain for r in refs):
+            self._unknown = True
+            return "run", ""
+        keyed = self._keyed(
+            work, StepContext(crew=self._crew, run=self._run, step=step, id=at, task=self._task)
+        )
+        record = self._find(keyed)
+        if record is None:
+            self._unknown = True
+            return "run", keyed.keys[0]
+        self._run.add(self._recalled(step, record))
+        return "cached", keyed.keys[0]
+
+    def _id(self, number: int, total: int) -> StepId:
+        return StepId(
+            stage=self._run.plan.standing.stage.title,
+            number=number,
+            total=total,
+            platform=str(self._crew.platform) if self._crew.several else "",
+        )
+
+    def _step(self, step: Step, at: StepId) -> StepResult:
+        report = self._crew.environment.report
+        report(StepStarted(step=at, text=step.text))
+        began = time.monotonic()
+        context = StepContext(crew=self._crew, run=self._run, step=step, id=at, task=self._task)
+        try:
+            if step.work is None:
+                result = StepResult(created_by=step.created_by)
+            else:
+                result = self._made(step, step.work, context)
+        except Cancelled:
+            raise
+        except Error as e:
+            code = getattr(e, "code", -1)
+            tail = e.tail if isinstance(e, CommandFailed) else ()
+            report(StepFailed(step=at, text=step.text, message=e.message, code=code, tail=tail))
+            raise
+        report(
+            StepFinished(
+                step=at,
+                cached=result.cached,
+                seconds=time.monotonic() - began,
+                layer=str(result.layer or ""),
+                size=result.size,
+            )
+        )
+        return result
+
+    def _keyed(self, work: Work, context: StepContext) -> Keyed:
+        if isinstance(work, RunWork):
+            return prepare_run(work, context)
+        if isinstance(work, CopyWork):
+            return prepare_copy(work, context)
+        return prepare_workdir(work, context)
+
+    def _made(self, step: Step, work: Work, context: StepContext) -> StepResult:
+        keyed = self._keyed(work, context)
+        with self._crew.memory.alone(keyed.keys[0], self._task):
+            record = self._find(keyed)
+            if record is not None:
+                return self._recalled(step, record)
+            self._run.make_available(self._crew.sources.obtain_image, self._task)
+            with self._crew.slots:
+                self._task.cancel.check()
+                made = keyed.execute()
+            layer = made.layer
+            record = CacheRecord(
+                key=keyed.keys[0],
+                parent=self._run.chain_id,
+                chain_id=layer.chain_id if layer is not None else self._run.chain_id,
+                diff_id=layer.diff_id if layer is not None else None,
+                size=layer.size if layer is not None else 0,
+                created=float(self._crew.created()),
+                note=made.note,
+            )
+            for key in keyed.all_keys():
+                self._crew.memory.remember(record, key, self._task, made=True)
+        if layer is not None and self._crew.layer_made is not None:
+            self._crew.layer_made(self._run.plan.standing.stage.index, layer)
+        return replace(self._recalled(step, record), cached=False, obtain=None)
+
+    def _find(self, keyed: Keyed) -> CacheRecord | None:
+        found = None
+        tried = []
+        for key in keyed.each_key():
+            found = self._crew.memory.find(key, self._task)
+            if found is not None:
+                break
+            tried.append(key)
+        if found is not None and not self._crew.dry:
+            for key in tried:
+                self._crew.memory.remember(found, key, self._task)
+        return found
+
+    def _recalled(self, step: Step, record: CacheRecord) -> StepResult:
+        memory = self._crew.memory
+        return StepResult(
+            created_by=copied(step.created_by, record.note),
+            layer=record.diff_id,
+            chain_id=record.chain_id,
+            size=record.size,
+            created=record.created,
+            cached=True,
+            obtain=lambda task: memory.obtain(record, task),
+        )

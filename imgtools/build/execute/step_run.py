@@ -1,0 +1,253 @@
+"""RUN: what its mounts show, its key, and its command executed in a tree of its own.
+
+Secrets are read when the command is about to run and are handed to the engine alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from contextlib import ExitStack
+
+from imgtools.build.copying.digest import content_digest
+from imgtools.build.copying.model import CopyRequest, TreeFiles
+from imgtools.build.copying.plan import plan_copy
+from imgtools.build.events import StepOutput
+from imgtools.build.execute.crew import Crew, Keyed, Made, StepContext
+from imgtools.build.execute.errors import CommandFailed
+from imgtools.build.execute.ssh import agent_socket
+from imgtools.build.language.model import Mount
+from imgtools.build.options import SecretSource
+from imgtools.build.planning.keys import run_key
+from imgtools.build.planning.model import ContextRef, MountWork, RunWork, ScratchRef
+from imgtools.build.protocols import (
+    CommitOptions,
+    MountSource,
+    NewLayer,
+    RunSpec,
+    StepMount,
+    Working,
+)
+from imgtools.errors import InvalidInput, NotFound
+
+TAIL = 20
+"""Lines of output that an error shows again."""
+MAX_SECRET = 500 * 1024
+SECRET_MODE = 0o400
+SOCKET_MODE = 0o600
+NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"
+
+
+def prepare_run(work: RunWork, context: StepContext) -> Keyed:
+    """A RUN to be looked up or executed; waits for stages that it mounts."""
+    crew = context.crew
+    shown = tuple(_shown(mount, context) for mount in work.mounts)
+    key = run_key(
+        context.run.chain_id,
+        work,
+        shown,
+        context.run.plan.standing.platform,
+        crew.options.stamps,
+        crew.options.host.network,
+    )
+    return Keyed(keys=(key,), execute=lambda: _execute(work, context))
+
+
+def _shown(work: MountWork, context: StepContext) -> str:
+    """What a mount shows, as far as it decides about the result; "" if it does not."""
+    mount, sources = work.mount, context.crew.sources
+    if mount.kind == "bind":
+        opened = sources.context(work.source, context.task)
+        if opened is None:
+            chain = sources.chain(work.source, context.task)
+            return f"{chain} {mount.source}"
+        files = TreeFiles(tree=opened.tree, patterns=(mount.source or "/",), ignored=opened.ignored)
+        plan = plan_copy(
+            CopyRequest(sources=(files,), destination="/", base=None, link=True), task=context.task
+        )
+        return str(content_digest(plan, context.crew.hashes))
+    if mount.kind == "cache" and mount.from_:
+        return f"{sources.chain(work.source, context.task)} {mount.source}"
+    return ""
+
+
+def _execute(work: RunWork, context: StepContext) -> Made:
+    crew, task = context.crew, context.task
+    executor = crew.executor()
+    with ExitStack() as undo:
+        mounts, env = _mounts(work, context, undo)
+        spec = RunSpec(
+            args=work.args,
+            env=tuple(f"{name}={value}" for name, value in (*work.env, *work.hidden, *env)),
+            workdir=work.workdir,
+            user=work.user,
+            mounts=mounts,
+            network=work.network,
+            insecure=work.insecure,
+            settings=crew.options.host,
+            platform=context.run.plan.standing.platform,
+        )
+        tail: deque[bytes] = deque(maxlen=TAIL)
+
+        def output(stream: int, data: bytes) -> None:
+            tail.append(data)
+            crew.environment.report(StepOutput(step=context.id, stream=stream, data=data))
+
+        store = crew.environment.store
+        working = store.prepare(context.run.chain_id, task=task)
+        try:
+            code = executor.run(working, spec, output=output, task=task)
+            if code:
+                instruction = context.step.instruction
+                raise CommandFailed(context.step.text, code, instruction.location, tuple(tail))
+            layer = _commit(work, working, crew, context)
+        finally:
+            store.discard(working)
+    return Made(layer=layer)
+
+
+def _commit(work: RunWork, working: Working, crew: Crew, context: StepContext) -> NewLayer:
+    mtime, clamp = crew.file_times()
+    kept_out: tuple[bytes, ...] = ()
+    if crew.options.compat_volumes:
+        kept_out = tuple(os.fsencode(path.strip("/")) for path in work.volumes if path.strip("/"))
+    options = CommitOptions(mtime=mtime, mtime_clamp=clamp, exclude=kept_out)
+    return crew.environment.store.commit(working, options, task=context.task)
+
+
+def _mounts(
+    work: RunWork, context: StepContext, undo: ExitStack
+) -> tuple[tuple[StepMount, ...], tuple[tuple[str, str], ...]]:
+    """The mounts of the engine, and variables that secrets and agents become."""
+    found: list[StepMount] = []
+    env: list[tuple[str, str]] = []
+    for number, each in enumerate(work.mounts):
+        mount = each.mount
+        if mount.kind == "secret":
+            _add_secret(mount, context.crew, found, env)
+        elif mount.kind == "ssh":
+            _add_agent(mount, number, context, undo, found, env)
+        elif mount.kind == "tmpfs":
+            found.append(StepMount(kind="tmpfs", target=mount.target, size=mount.size))
+        elif mount.kind == "cache":
+            found.append(_cache(each, context))
+        else:
+            found.append(_bind(each, context))
+    if work.script is not None:
+        found.append(
+            StepMount(
+                kind="file", target=work.script.target, content=work.script.content, mode=0o755
+            )
+        )
+    return tuple(found), tuple(env)
+
+
+def _bind(work: MountWork, context: StepContext) -> StepMount:
+    return StepMount(
+        kind="bind",
+        target=work.mount.target,
+        source=_source(work, context),
+        read_only=work.mount.read_only is not False,
+    )
+
+
+def _source(work: MountWork, context: StepContext) -> MountSource:
+    sources = context.crew.sources
+    opened = sources.context(work.source, context.task)
+    if opened is not None:
+        return MountSource(
+            directory=opened.directory, path=work.mount.source, ignored=opened.ignored
+        )
+    chain = sources.chain(work.source, context.task)
+    sources.obtain(work.source, context.task)
+    return MountSource(chain_id=chain, path=work.mount.source)
+
+
+def _cache(work: MountWork, context: StepContext) -> StepMount:
+    mount = work.mount
+    space = context.crew.options.build_args.get(NAMESPACE) or ""
+    name = mount.id or mount.target
+    first = None if isinstance(work.source, ScratchRef) else _source(work, context)
+    if isinstance(work.source, ContextRef) and not mount.from_:
+        first = None
+    return StepMount(
+        kind="cache",
+        target=mount.target,
+        source=first,
+        read_only=bool(mount.read_only),
+        cache=f"{space}/{name}",
+        sharing=mount.sharing,
+        mode=mount.mode,
+        uid=mount.uid,
+        gid=mount.gid,
+    )
+
+
+def _add_secret(
+    mount: Mount, crew: Crew, found: list[StepMount], env: list[tuple[str, str]]
+) -> None:
+    secret_id = mount.id or os.path.basename(mount.target)
+    secret = next((s for s in crew.options.secrets if s.id == secret_id), None)
+    if secret is None:
+        if mount.required:
+            raise NotFound(
+                f"secret {secret_id!r} is required and was not given",
+                hint=f"give it with --secret id={secret_id},src=FILE",
+            )
+        return
+    content = secret_content(secret)
+    if mount.env:
+        env.append((mount.env, content.decode("utf-8", "surrogateescape")))
+    if mount.target:
+        mode = SECRET_MODE if mount.mode is None else mount.mode
+        found.append(
+            StepMount(
+                kind="secret",
+                target=mount.target,
+                content=content,
+                read_only=True,
+                mode=mode,
+                uid=mount.uid,
+                gid=mount.gid,
+            )
+        )
+
+
+def secret_content(secret: SecretSource) -> bytes:
+    """The bytes of a secret; raises InvalidInput where its file cannot be read."""
+    if secret.value is not None:
+        return secret.value
+    try:
+        with open(secret.file, "rb") as file:
+            content = file.read(MAX_SECRET + 1)
+    except OSError as e:
+        raise InvalidInput(f"secret {secret.id!r}: {secret.file}: {e.strerror}") from e
+    if len(content) > MAX_SECRET:
+        raise InvalidInput(f"secret {secret.id!r} is larger than {MAX_SECRET} bytes")
+    return content
+
+
+def _add_agent(
+    mount: Mount,
+    number: int,
+    context: StepContext,
+    undo: ExitStack,
+    found: list[StepMount],
+    env: list[tuple[str, str]],
+) -> None:
+    agent_id = mount.id or "default"
+    source = next((s for s in context.crew.options.ssh if s.id == agent_id), None)
+    if source is None:
+        if mount.required:
+            raise NotFound(
+                f"ssh agent {agent_id!r} is required and was not given",
+                hint=f"give it with --ssh {agent_id}",
+            )
+        return
+    socket = undo.enter_context(agent_socket(source, context.crew.scratch, task=context.task))
+    target = mount.target or f"/run/buildkit/ssh_agent.{number}"
+    mode = SOCKET_MODE if mount.mode is None else mount.mode
+    found.append(
+        StepMount(kind="ssh", target=target, socket=socket, mode=mode, uid=mount.uid, gid=mount.gid)
+    )
+    env.append(("SSH_AUTH_SOCK", target))
