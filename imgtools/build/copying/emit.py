@@ -14,7 +14,7 @@ from imgtools.blob import whiteout
 from imgtools.blob.files import storage_error
 from imgtools.blob.tar import BLOCK, Entry, EntryType, Readable, TarWriter
 from imgtools.blob.tar.short import PADDING, bare_block, file_block, is_short, owner_fields
-from imgtools.build.copying.model import CopyRequest, Member, TreeOrigin
+from imgtools.build.copying.model import CopyRequest, HostOrigin, Member, TreeOrigin
 from imgtools.build.copying.sniffing import DescriptorReader
 from imgtools.build.tree import Tree
 from imgtools.build.trees.beneath import open_beneath
@@ -50,10 +50,9 @@ class SourceFiles:
                 self._tree, self._directory = tree, directory
             return os.open(name, FILE_FLAGS, dir_fd=self._fd)
         except OSError as e:
-            shown = f"{os.fsdecode(path)} in {tree.name}"
             if e.errno in REPLACED:
-                raise changed(shown) from e
-            raise storage_error(e, shown) from e
+                raise changed(origin.shown(member)) from e
+            raise storage_error(e, origin.shown(member)) from e
 
     def close(self) -> None:
         """Close what is open."""
@@ -103,20 +102,21 @@ class Emitter:
         self._writer.add(Entry(path=_text(path), mode=0))
         self.entries += 1
 
-    def file(self, path: bytes, member: Member, fd: int, shown: str) -> None:
-        """Write a file read from `fd`; raises Conflict, naming `shown`, if it was changed."""
+    def file(self, path: bytes, member: Member, fd: int, origin: TreeOrigin | HostOrigin) -> None:
+        """Write a file of `origin`, read from `fd`; raises Conflict if it was changed."""
         size = member.size
         if size > SMALL:
+            shown = origin.shown(member)
             self.stream(path, member, DescriptorReader(fd, shown), shown)
-            _check(fd, member, shown)
+            _check(fd, member, origin)
             return
         try:
             data = os.read(fd, size + 1)
         except OSError as e:
-            raise storage_error(e, shown) from e
-        _check(fd, member, shown)
+            raise storage_error(e, origin.shown(member)) from e
+        _check(fd, member, origin)
         if len(data) != size:
-            raise changed(shown)
+            raise changed(origin.shown(member))
         self.content(path, member, data)
 
     def content(self, path: bytes, member: Member, data: bytes) -> None:
@@ -182,7 +182,7 @@ def changed(shown: str) -> Conflict:
     )
 
 
-def _check(fd: int, member: Member, shown: str) -> None:
+def _check(fd: int, member: Member, origin: TreeOrigin | HostOrigin) -> None:
     """Raise Conflict unless `fd` is the file that the survey saw, unchanged."""
     node = member.node
     if node is None:
@@ -194,7 +194,7 @@ def _check(fd: int, member: Member, shown: str) -> None:
         or st.st_ino != node.ino
         or st.st_mode & 0o170000 != 0o100000
     ):
-        raise changed(shown)
+        raise changed(origin.shown(member))
 
 
 def _text(raw: bytes) -> str:

@@ -7,8 +7,9 @@ member by member where things go on the tree below, and writes the layer.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from imgtools.blob.tar import EntryType
@@ -108,7 +109,7 @@ class Member:
     mtime_ns: int = 0
     linkname: bytes = b""
     device: tuple[int, int] = (0, 0)
-    xattrs: Mapping[str, bytes] = NO_XATTRS
+    xattrs: Mapping[str, bytes] = field(default_factory=lambda: NO_XATTRS)
     implied: bool = False
     same_as: Member | None = None
     node: Node | None = None
@@ -128,6 +129,10 @@ class TreeOrigin:
             return self.path
         return self.path + b"/" + member.path if self.path else member.path
 
+    def shown(self, member: Member) -> str:
+        """What messages call a member."""
+        return f"{os.fsdecode(self.path_of(member)) or '.'} in {self.tree.name}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BytesOrigin:
@@ -141,6 +146,10 @@ class HostOrigin:
     """The one member's content is the file `path` of the host."""
 
     path: str
+
+    def shown(self, member: Member) -> str:
+        """What messages call its member."""
+        return self.path
 
 
 Origin = TreeOrigin | BytesOrigin | HostOrigin

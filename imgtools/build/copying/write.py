@@ -126,18 +126,16 @@ class _Copy:
         if isinstance(origin, BytesOrigin):
             self._emit.content(path, member, origin.content)
             return
-        fd, shown = self._open(origin, member)
+        fd = self._open(origin, member)
         try:
-            self._emit.file(path, member, fd, shown)
+            self._emit.file(path, member, fd, origin)
         finally:
             os.close(fd)
 
-    def _open(self, origin: TreeOrigin | HostOrigin, member: Member) -> tuple[int, str]:
-        """A descriptor of a member's content, and what messages call it."""
+    def _open(self, origin: TreeOrigin | HostOrigin, member: Member) -> int:
         if isinstance(origin, HostOrigin):
-            return open_host(origin.path), origin.path
-        path = os.fsdecode(origin.path_of(member))
-        return self._files.open(origin, member), f"{path} in {origin.tree.name}"
+            return open_host(origin.path)
+        return self._files.open(origin, member)
 
     def _index(self, found: Found, source: int) -> None:
         """Place the members of an archive; its data is read past."""
@@ -175,6 +173,8 @@ class _Copy:
             os.close(fd)
 
     def _open_archive(self, found: Found) -> tuple[int, str]:
+        """A descriptor of an archive, and what messages call it."""
         origin = found.origin
         assert not isinstance(origin, BytesOrigin)
-        return self._open(origin, found.members[0])
+        member = found.members[0]
+        return self._open(origin, member), origin.shown(member)
