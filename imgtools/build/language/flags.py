@@ -1,0 +1,147 @@
+"""Flags of instructions: `--name`, `--name=value`, quoted or escaped, in front of arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from imgtools.build.language.errors import brief
+from imgtools.build.language.lexer import LogicalLine
+from imgtools.build.language.source import SPACE_CHARACTERS, SPACES
+
+
+class Kind(Enum):
+    """What a flag takes: true or false, a value, or a value each time it is given."""
+
+    SWITCH = "switch"
+    VALUE = "value"
+    VALUES = "values"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag as written, without quotes and escapes, and where it is in its line."""
+
+    text: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The flags of an instruction by their names."""
+
+    values: Mapping[str, tuple[str, ...]]
+
+    def value(self, name: str) -> str:
+        """The value of a flag, "" where it is not given."""
+        return self.values.get(name, ("",))[0]
+
+    def several(self, name: str) -> tuple[str, ...]:
+        """All values of a flag."""
+        return self.values.get(name, ())
+
+    def switch(self, name: str) -> bool | None:
+        """Whether a flag is on, None where it is not given."""
+        return self.values[name] == ("true",) if name in self.values else None
+
+
+def take_flags(line: LogicalLine, at: int, end: int, escape: str) -> tuple[tuple[Flag, ...], int]:
+    """The flags from `at` on, and where the arguments begin; a word `--` ends them. Raises
+    ContainerfileError for a quote that is not closed."""
+    text, flags = line.text, list[Flag]()
+    scan = _Scanner(line, end, escape)
+    while True:
+        while at < end and text[at] in SPACE_CHARACTERS:
+            at += 1
+        if not text.startswith("--", at, end):
+            return tuple(flags), at
+        start = at
+        word, at = scan.word(start)
+        if word == "--":
+            return tuple(flags), at
+        flags.append(Flag(word, start))
+
+
+class _Scanner:
+    """Reads words out of a line up to `end`."""
+
+    def __init__(self, line: LogicalLine, end: int, escape: str) -> None:
+        self._line = line
+        self._end = end
+        self._escape = escape
+        e = re.escape(escape)
+        self._plain = re.compile(f"[^{SPACES}'\"{e}]+")
+        self._quoted = {quote: re.compile(f"[^{quote}{e}]+") for quote in "'\""}
+
+    def word(self, at: int) -> tuple[str, int]:
+        """The word at `at` and where it ends."""
+        text, parts = self._line.text, list[str]()
+        while at < self._end and (character := text[at]) not in SPACE_CHARACTERS:
+            if character in self._quoted:
+                at = self._quote(at, parts)
+            elif character == self._escape:
+                parts.append(text[at + 1 : min(at + 2, self._end)])
+                at = min(at + 2, self._end)
+            else:
+                at = self._run(self._plain, at, parts)
+        return "".join(parts), at
+
+    def _quote(self, at: int, parts: list[str]) -> int:
+        text, start = self._line.text, at
+        plain, quote = self._quoted[text[at]], text[at]
+        at += 1
+        while at < self._end:
+            if text[at] == quote:
+                return at + 1
+            if text[at] == self._escape:
+                parts.append(text[at + 1 : min(at + 2, self._end)])
+                at += 2
+            else:
+                at = self._run(plain, at, parts)
+        raise self._line.error("the quote is not closed", start)
+
+    def _run(self, expression: re.Pattern[str], at: int, parts: list[str]) -> int:
+        found = expression.match(self._line.text, at, self._end)
+        end = found.end() if found else at + 1
+        parts.append(self._line.text[at:end])
+        return end
+
+
+def parse_flags(
+    flags: tuple[Flag, ...], known: Mapping[str, Kind], line: LogicalLine, keyword: str
+) -> Flags:
+    """The flags of `keyword` by what it knows. Raises ContainerfileError for a flag that is not
+    known (with the one that was meant), given twice, or without the value that it needs."""
+    values: dict[str, list[str]] = {}
+    for flag in flags:
+        name, equals, value = flag.text[2:].partition("=")
+        shown = f"--{brief(name)}"
+        kind = known.get(name)
+        if kind is None:
+            raise line.error(
+                f"{keyword} has no flag {shown}", flag.offset, hint=_meant(name, known, keyword)
+            )
+        if name in values and kind is not Kind.VALUES:
+            raise line.error(f"the flag {shown} is there twice", flag.offset)
+        # A switch may stand alone, everything else may have an empty value.
+        if not (not equals or value if kind is Kind.SWITCH else equals):
+            raise line.error(f"the flag {shown} has no value", flag.offset)
+        if kind is Kind.SWITCH:
+            value = value.lower() or "true"
+            if value not in ("true", "false"):
+                raise line.error(f"{shown}={brief(value)}: expected true or false", flag.offset)
+        values.setdefault(name, []).append(value)
+    return Flags({name: tuple(given) for name, given in values.items()})
+
+
+def _meant(name: str, known: Mapping[str, Kind], keyword: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name.lower()[:40], known, 1)
+    if close:
+        return f"did you mean --{close[0]}?"
+    if not known:
+        return f"{keyword} takes no flags; end flags with -- if this is an argument"
+    return "it has " + ", ".join(f"--{each}" for each in known)

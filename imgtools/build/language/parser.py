@@ -1,0 +1,82 @@
+"""A Containerfile's bytes to its instructions: the entry point of the language.
+
+The grammar is the Dockerfile reference of BuildKit. Nothing is expanded, opened or looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from imgtools.build.language.directives import foreign_frontend, read_directives
+from imgtools.build.language.errors import ContainerfileError, brief
+from imgtools.build.language.instructions import NO_TRIGGERS, instruction_of
+from imgtools.build.language.model import Arg, Containerfile, Directives, From, Instruction
+from imgtools.build.language.source import Source, read_source, source_of_text
+from imgtools.build.language.statements import Statement, statements
+
+
+def parse(content: bytes, name: str) -> Containerfile:
+    """A file's instructions, directives and notes; `name` is what messages call it.
+
+    Raises ContainerfileError for whatever is wrong with it, and LimitExceeded for more than
+    64 MiB.
+    """
+    source = read_source(content, name)
+    directives, start = read_directives(source)
+    instructions = list[Instruction]()
+    notes = [*_notes_on(directives)]
+    staged = False
+    for statement in statements(source, directives.escape, start):
+        instruction = instruction_of(statement)
+        staged = staged or isinstance(instruction, From)
+        if not staged and not isinstance(instruction, Arg):
+            raise statement.error(
+                f"{instruction.keyword} in front of the first FROM",
+                hint="only ARG can stand there",
+            )
+        instructions.append(instruction)
+        notes += _notes_of(statement)
+    if not staged:
+        raise _without_stage(source, instructions)
+    return Containerfile(
+        name=name,
+        instructions=tuple(instructions),
+        directives=directives,
+        lines=source.lines,
+        notes=tuple(notes),
+    )
+
+
+def parse_trigger(text: str, image: str) -> Instruction:
+    """The instruction that a trigger in the config of `image` is (OnBuild). Raises
+    ContainerfileError, which names the image."""
+    source = source_of_text(text, f"ONBUILD of {image}")
+    found = list(statements(source, "\\"))
+    if len(found) != 1:
+        raise source.error(f"a trigger is one instruction, not {len(found)}", 1)
+    if found[0].keyword in NO_TRIGGERS:
+        raise found[0].error(f"{found[0].keyword} cannot be a trigger of ONBUILD")
+    return instruction_of(found[0])
+
+
+def _without_stage(source: Source, instructions: list[Instruction]) -> ContainerfileError:
+    last = max(1, len(source.lines))
+    if not instructions:
+        return source.error("the file has no instructions", last, hint="begin with FROM image")
+    return source.error("the file has no FROM", last, hint="a stage begins with FROM image")
+
+
+def _notes_on(directives: Directives) -> Iterator[tuple[int, str]]:
+    if foreign_frontend(directives.syntax):
+        yield (
+            1,
+            f"syntax={brief(directives.syntax)} is not fetched: the file is read as a Dockerfile",
+        )
+
+
+def _notes_of(statement: Statement) -> Iterator[tuple[int, str]]:
+    line = statement.line
+    if line.gap:
+        yield line.gap, f"empty line inside {brief(line.text)}"
+    if line.damaged:
+        yield line.damaged, "not UTF-8: what cannot be read is U+FFFD"
