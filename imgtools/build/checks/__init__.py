@@ -1,0 +1,1 @@
+"""Build checks: what in a Containerfile works, or nearly, and should be written otherwise."""
