@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from imgtools.build.copying.digests import ContentHashes
 from imgtools.build.events import StepId
 from imgtools.build.execute.environment import BuildEnvironment
 from imgtools.build.execute.memory import Memory
@@ -16,17 +16,8 @@ from imgtools.build.execute.sources import Sources
 from imgtools.build.options import BuildOptions
 from imgtools.build.planning.model import Step
 from imgtools.build.protocols import Executor, NewLayer
-from imgtools.build.tree import Tree
 from imgtools.spec.platform import Platform
 from imgtools.task import Task
-
-
-class Hashes(Protocol):
-    """Digests of files' content, remembered or not; see `contexts.hashes`."""
-
-    def digest(self, tree: Tree, path: bytes, node: object) -> bytes:
-        """The SHA-256 of the content."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +31,7 @@ class Crew:
     platform: Platform
     sources: Sources
     memory: Memory
-    hashes: Hashes
+    hashes: ContentHashes
     slots: threading.BoundedSemaphore
     executor: Callable[[], Executor]
     scratch: str

@@ -4,14 +4,13 @@ and the layer written straight from them."""
 from __future__ import annotations
 
 import hashlib
-import os
+import re
 import tempfile
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import BinaryIO
 
 from imgtools.build.contexts.fetch import fetch_git, fetch_url, remote_state
-from imgtools.build.copying.digest import content_digest
+from imgtools.build.copying.digests import content_digest
 from imgtools.build.copying.model import (
     CopyPlan,
     CopyRequest,
@@ -20,7 +19,7 @@ from imgtools.build.copying.model import (
     TreeFiles,
     WholeTree,
 )
-from imgtools.build.copying.plan import plan_copy
+from imgtools.build.copying.survey import plan_copy
 from imgtools.build.copying.write import write_copy
 from imgtools.build.execute.crew import Keyed, Made, StepContext
 from imgtools.build.execute.users import resolve_owner
@@ -35,6 +34,8 @@ from imgtools.build.planning.model import (
 )
 from imgtools.build.tree import Tree
 from imgtools.spec.digest import Digest
+
+_NUMBERS = re.compile(r"[0-9]+(?::[0-9]+)?|:[0-9]+")
 
 
 class _Copy:
@@ -89,19 +90,25 @@ class _Copy:
     def plan(self) -> CopyPlan:
         """What the sources are found to be; walks them once."""
         if self._plan is None:
-            self._plan = plan_copy(self._request(None), task=self._context.task)
+            work = self._work
+            sources = tuple(self._opened(source) for source in work.sources)
+            owner = None
+            if _NUMBERS.fullmatch(work.chown):
+                owner = resolve_owner(None, work.chown, option="--chown")
+            self._plan = plan_copy(self._request(sources, owner), task=self._context.task)
         return self._plan
 
-    def _request(self, base: Tree | None) -> CopyRequest:
+    def _request(
+        self, sources: tuple[CopySource, ...], owner: tuple[int, int] | None
+    ) -> CopyRequest:
         work = self._work
         mtime, clamp = self._crew.file_times()
-        found = self._plan.request.sources if self._plan is not None else None
         return CopyRequest(
-            sources=found or tuple(self._opened(source) for source in work.sources),
+            sources=sources,
             destination=work.destination,
-            base=base,
+            base=None,
             add=work.add,
-            owner=self._owner(base) if base is not None or work.link else None,
+            owner=owner,
             keep_owner=work.from_stage and not work.chown,
             chmod=work.chmod,
             link=work.link,
@@ -113,9 +120,13 @@ class _Copy:
             now=self._crew.created(),
         )
 
-    def _owner(self, base: Tree | None) -> tuple[int, int] | None:
-        chown = self._work.chown
-        return resolve_owner(base, chown, option="--chown") if chown else None
+    def _owned(self, base: Tree | None) -> CopyPlan:
+        """The plan with the owner that a name means in `base`."""
+        plan, chown = self.plan(), self._work.chown
+        if not chown or plan.request.owner is not None:
+            return plan
+        owner = resolve_owner(base, chown, option="--chown")
+        return plan_copy(self._request(plan.request.sources, owner), task=self._context.task)
 
     def _opened(self, source: CopyFrom) -> CopySource:
         crew, task = self._crew, self._context.task
@@ -146,15 +157,13 @@ class _Copy:
         """Write the layer and have the store make it."""
         store, task = self._crew.environment.store, self._context.task
         chain = self._context.run.chain_id
-        plan = self.plan()
         with ExitStack() as undo:
             base = None if self._work.link else undo.enter_context(store.tree(chain))
-            plan = replace(plan, request=self._request(base))
+            plan = self._owned(base)
             spool = undo.enter_context(tempfile.TemporaryFile(dir=self._crew.scratch))
             hashing = _Hashing(spool)
-            size = write_copy(plan, hashing.write, task=task).size
+            size = write_copy(plan, hashing.write, task=task, base=base).size
             spool.flush()
-            os.lseek(spool.fileno(), 0, os.SEEK_SET)
             spool.seek(0)
             layer = store.apply(chain, hashing.digest(), spool, size, task=task)
         return Made(layer=layer, note=self._note(plan))

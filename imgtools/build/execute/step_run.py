@@ -9,9 +9,9 @@ import os
 from collections import deque
 from contextlib import ExitStack
 
-from imgtools.build.copying.digest import content_digest
+from imgtools.build.copying.digests import content_digest
 from imgtools.build.copying.model import CopyRequest, TreeFiles
-from imgtools.build.copying.plan import plan_copy
+from imgtools.build.copying.survey import plan_copy
 from imgtools.build.events import StepOutput
 from imgtools.build.execute.crew import Crew, Keyed, Made, StepContext
 from imgtools.build.execute.errors import CommandFailed

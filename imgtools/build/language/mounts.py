@@ -56,6 +56,17 @@ def check_mount(text: str) -> None:
             )
 
 
+def mount_from(text: str) -> str:
+    """What `from` says in a value of --mount, "" without it. Raises InvalidInput as
+    `check_mount`."""
+    named = ""
+    for field in _fields(text):
+        key, _, value = field.partition("=")
+        if key.lower() == "from":
+            named = value
+    return named
+
+
 def mount_words(text: str, expand: Callable[[str], str]) -> str:
     """The value of --mount with the value of each key but `from` given to `expand`. Raises
     InvalidInput as `parse_mount`, and what `expand` raises."""

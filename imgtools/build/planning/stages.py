@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from imgtools.build.language.errors import ContainerfileError
 from imgtools.build.language.model import Arg, Containerfile, Copy, From, Instruction, Run
-from imgtools.build.language.mounts import mount_fields
+from imgtools.build.language.mounts import mount_from
 from imgtools.build.planning.arguments import Arguments
 from imgtools.build.planning.model import (
     ContextRef,
@@ -219,5 +219,5 @@ def _from_words(instruction: Instruction) -> list[str]:
     if isinstance(instruction, Copy):
         return [instruction.from_] if instruction.from_ else []
     if isinstance(instruction, Run):
-        return [word for text in instruction.mounts if (word := mount_fields(text).get("from"))]
+        return [word for text in instruction.mounts if (word := mount_from(text))]
     return []
