@@ -31,6 +31,7 @@ class BuildExecutor:
         self._choice = choice
         self._start = start
         self._mutex = threading.Lock()
+        self._asking = threading.Lock()
         self._engine: Engine | None = None
 
     @property
@@ -53,7 +54,7 @@ class BuildExecutor:
         options = step_options(spec, self._choice)
         engine = self.engine()
         with ExitStack() as undo:
-            mounts = opened_mounts(engine, spec.mounts, undo, task=task)
+            mounts = opened_mounts(engine, spec.mounts, undo, self._asking, task=task)
             options = replace(options, mounts=mounts)
             return run_step(engine, snapshot, options, output=output, task=task)
 

@@ -13,6 +13,7 @@ from typing import Self
 
 from engine.storage import collect as gc
 from engine.storage.assembly import LAYER_LOCK
+from engine.storage.cachemounts import CacheMounts
 from engine.storage.collect import Contents, Removal
 from engine.storage.collect_execute import collect, remove_image, survey
 from engine.storage.containers import InUse, Owner, Use, Uses, this_process
@@ -67,6 +68,7 @@ class Store(Closing):
             kept=KeptLayers(Records(path("builds"))),
             uses=Uses(Records(path("uses")), locks),
         )
+        self.cache_mounts = CacheMounts(path("cachemounts"), locks, disk.workspace)
         self._registry = ImageRegistry(self.parts)
 
     @classmethod

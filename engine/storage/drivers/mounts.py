@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 from engine.runtime.kernel import mounting, processes
 from engine.storage.options import RootMount
@@ -28,6 +29,7 @@ MAX_DATA = 4095
 """Bytes of all options that mount(2) takes: a page with its NUL."""
 MAX_LOWER = 200
 """Stacked directories that every kernel takes: their descriptors fit the page of mount(2)."""
+T = TypeVar("T")
 
 
 def open_root(mount: RootMount) -> int:
@@ -117,7 +119,7 @@ def mount_overlay(mount: RootMount) -> int:
         if e.errno not in (errno.EINVAL, errno.ENOSYS):
             raise
         try:
-            return _in_thread(lambda: _by_mount(mount))
+            return in_own_namespace(lambda: _by_mount(mount))
         except OSError as second:
             raise e from second
 
@@ -193,23 +195,24 @@ def _with_namespace(call: Callable[[], int]) -> int:
     try:
         return call()
     except PermissionError:
-        return _in_thread(call)
+        return in_own_namespace(call)
 
 
-def _in_thread(call: Callable[[], int]) -> int:
-    """`call()` in a thread with a private mount namespace, which ends with it."""
-    results: list[int] = []
-    errors: list[OSError] = []
+def in_own_namespace(call: Callable[[], T]) -> T:
+    """`call()` in a thread with a private mount namespace, which ends with it: what is mounted
+    there nobody else sees. Descriptors of it stay. Raises what `call` raises, OSError."""
+    results: list[T] = []
+    errors: list[BaseException] = []
 
     def run() -> None:
         try:
             processes.unshare(processes.CLONE_NEWNS)
             mounting.mount(None, b"/", None, mounting.MS_REC | mounting.MS_PRIVATE, None)
             results.append(call())
-        except OSError as e:
+        except BaseException as e:  # noqa: BLE001 - raised where the call was asked for
             errors.append(e)
 
-    thread = threading.Thread(target=run, name="overlay-mount")
+    thread = threading.Thread(target=run, name="mounts")
     thread.start()
     thread.join()
     if errors:

@@ -41,13 +41,16 @@ def copy_metadata(source: int, target: int, *, owner: bool) -> None:
     os.utime(target, ns=(st.st_mtime_ns, st.st_mtime_ns))
 
 
-def copy_tree(source: int, target: int, *, owner: bool) -> None:
+def copy_tree(
+    source: int, target: int, *, owner: bool, skip: Callable[[bytes], bool] | None = None
+) -> None:
     """Copy what is in the directory `source` into the empty directory `target` (descriptors),
-    and the metadata of the directory itself. `owner` keeps owners. Sockets are left out.
+    and the metadata of the directory itself. `owner` keeps owners. Sockets are left out, and
+    paths that `skip` is true for, with all below.
 
     Raises LimitExceeded for more than MAX_DEPTH levels, and OSError.
     """
-    _Copier(owner).tree(source, target)
+    _Copier(owner, skip).tree(source, target)
 
 
 class _Level:
@@ -90,8 +93,9 @@ class _Level:
 
 
 class _Copier:
-    def __init__(self, owner: bool) -> None:
+    def __init__(self, owner: bool, skip: Callable[[bytes], bool] | None) -> None:
         self._owner = owner
+        self._skip = skip
         self._links: dict[tuple[int, int], bytes] = {}
         self._top = -1
         self._clone = True
@@ -126,6 +130,8 @@ class _Copier:
 
     def _files(self, level: _Level) -> bytes | None:
         for name, kind in level.names:
+            if self._skip is not None and self._skip(level.path + name):
+                continue
             if kind == stat.S_IFDIR:
                 return name
             if kind == stat.S_IFREG:
