@@ -45,28 +45,33 @@ def secret_values(sources: Iterable[SecretSource]) -> list[bytes]:
     return found
 
 
-def masked(report: Report, values: Iterable[bytes]) -> Report:
-    """A listener that hands events to `report` with secrets replaced by ***."""
-    looked_for = needles(values)
-    if not looked_for:
-        return report
-    pattern = re.compile(b"|".join(re.escape(needle) for needle in looked_for))
+class Mask:
+    """Replaces secrets by ***."""
 
-    def hide(data: bytes) -> bytes:
-        return pattern.sub(MASK, data)
+    def __init__(self, values: Iterable[bytes]) -> None:
+        looked_for = needles(values)
+        either = b"|".join(re.escape(needle) for needle in looked_for)
+        self._pattern = re.compile(either) if looked_for else None
 
-    def hide_text(text: str) -> str:
-        return hide(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+    def hide(self, data: bytes) -> bytes:
+        """`data` without secrets."""
+        return data if self._pattern is None else self._pattern.sub(MASK, data)
 
-    def hand_on(event: BuildEvent) -> None:
+    def hide_text(self, text: str) -> str:
+        """`text` without secrets."""
+        return self.hide(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+
+    def report(self, report: Report) -> Report:
+        """A listener that hands events on to `report` without secrets."""
+        return report if self._pattern is None else lambda event: report(self._event(event))
+
+    def _event(self, event: BuildEvent) -> BuildEvent:
         match event:
             case StepOutput():
-                event = replace(event, data=hide(event.data))
+                return replace(event, data=self.hide(event.data))
             case StepFailed():
-                tail = tuple(hide(line) for line in event.tail)
-                event = replace(event, message=hide_text(event.message), tail=tail)
+                tail = tuple(self.hide(line) for line in event.tail)
+                return replace(event, message=self.hide_text(event.message), tail=tail)
             case BuildNote():
-                event = replace(event, text=hide_text(event.text))
-        report(event)
-
-    return hand_on
+                return replace(event, text=self.hide_text(event.text))
+        return event

@@ -6,6 +6,7 @@ from __future__ import annotations
 from imgtools.build.execute.errors import CommandFailed
 from imgtools.build.language.errors import ContainerfileError
 from imgtools.cli.build_frame import plain_text
+from imgtools.cli.own_errors import OUR_FAULT
 from imgtools.cli.text import escaped, one_line
 from imgtools.errors import Error, SeveralErrors
 
@@ -14,8 +15,17 @@ MOST_LINES = 20
 
 def failure_lines(error: Error, *, output_shown: bool) -> list[str]:
     """The lines to print. With `output_shown` people have seen what the command wrote."""
-    errors = error.errors if isinstance(error, SeveralErrors) else (error,)
-    return [line for each in errors for line in _lines(each, output_shown)]
+    return [line for each in _each(error) for line in _lines(each, output_shown)]
+
+
+def exit_code(error: Error) -> int:
+    """What to exit with: the code of the first command that failed, else 125."""
+    codes = [each.code for each in _each(error) if isinstance(each, CommandFailed)]
+    return codes[0] if codes else getattr(error, "code", OUR_FAULT)
+
+
+def _each(error: Error) -> tuple[Error, ...]:
+    return error.errors if isinstance(error, SeveralErrors) else (error,)
 
 
 def _lines(error: Error, output_shown: bool) -> list[str]:

@@ -99,8 +99,8 @@ def _image_flags() -> tuple[Decorator, ...]:
         go_bool("--layers", default=None,
                 help="Keep a layer, and a cache entry, for each step (default true; "
                 "BUILDAH_LAYERS)."),
-        go_bool("--squash", help="One layer of everything, the base image's included."),
-        go_bool("--squash-all", hidden=True, help="podman's name of --squash."),
+        go_bool("--squash", help="Make one layer of all that is new."),
+        go_bool("--squash-all", help="Make one layer of everything, the base image's included."),
         click.option("--timestamp", type=int, metavar="SECONDS",
                      help="Time of the image and of all files in new layers, since 1970."),
         click.option("--source-date-epoch", metavar="SECONDS", default=None,

@@ -21,7 +21,7 @@ from imgtools.build.events import (
     StepOutput,
     StepStarted,
 )
-from imgtools.cli.build_lines import note_line, step_prefix
+from imgtools.cli.build_lines import note_line, planned_notes, step_prefix
 from imgtools.cli.text import escaped, one_line
 from imgtools.copy.render import size_text
 from imgtools.task import Advanced, Event, Finished, Started
@@ -65,6 +65,8 @@ class Picture:
         match event:
             case BuildPlanned():
                 self._stages, self._steps = event.stages, event.steps
+                notes = planned_notes(event)
+                return [Shown(kind=note.level, text=note_line(note)) for note in notes]
             case StepStarted():
                 running = _Running(step=event.step, text=event.text, since=now)
                 self._running[event.step] = running

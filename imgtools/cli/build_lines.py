@@ -29,12 +29,13 @@ SHORT = 12
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """Something to write: `stream` is 1 or 2, `data` whole lines with their ends; `platform` is
-    that of the step where several are built. `notice` is not a command's own output."""
+    that of the step where several are built. `notice` is what people should see even where
+    nothing else is wanted."""
 
     stream: int
     data: bytes
     platform: str = ""
-    notice: bool = True
+    notice: bool = False
 
 
 def short_id(digest: str) -> str:
@@ -54,6 +55,18 @@ def note_line(note: BuildNote) -> str:
     """A note for people: level, place and text."""
     place = f"{note.place}: " if note.place else ""
     return one_line(f"imgtools: {note.level}: {place}{note.text}")
+
+
+def planned_notes(event: BuildPlanned) -> list[BuildNote]:
+    """How RUN is isolated and why, where there is a RUN."""
+    if not event.isolation:
+        return []
+    return [BuildNote(level="info", text=f"isolation {event.isolation}: {event.reason}")]
+
+
+def _note(note: BuildNote) -> Line:
+    data = note_line(note).encode() + b"\n"
+    return Line(stream=2, data=data, notice=note.level != "info")
 
 
 @dataclass(slots=True)
@@ -78,9 +91,10 @@ class Lines:
         match event:
             case BuildPlanned():
                 self._stages = event.stages
-                return []
+                notes = planned_notes(event)
+                return [_note(note) for note in notes]
             case BuildNote():
-                return [Line(stream=2, data=note_line(event).encode() + b"\n")]
+                return [_note(event)]
             case StepStarted():
                 self._texts[event.step] = event.text
                 return self._add(event.step, [self._title(event.step, event.text)])
@@ -89,7 +103,6 @@ class Lines:
                     stream=event.stream,
                     data=event.data if event.data.endswith(b"\n") else event.data + b"\n",
                     platform=event.step.platform,
-                    notice=False,
                 )
                 return self._add(event.step, [line])
             case StepFinished():

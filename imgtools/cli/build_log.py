@@ -81,7 +81,7 @@ class Sink:
         """Write the lines; raises StorageError, and BrokenPipeError for a closed pipe."""
         touched = False
         for line in lines:
-            if self._quiet and not (line.notice and line.stream == 2):
+            if self._quiet and not line.notice:
                 continue
             touched = True
             self._write(line)
@@ -237,7 +237,7 @@ class JsonLog:
         """One more object."""
         data = json.dumps(value).encode() + b"\n"
         with self._lock:
-            self._sink([Line(stream=1, data=data, platform=platform, notice=False)])
+            self._sink([Line(stream=1, data=data, platform=platform)])
 
     def close(self) -> None:
         """See BuildLog."""

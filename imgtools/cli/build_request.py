@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from imgtools.build.options import BuildOptions, CacheOptions, ConfigEdits, Stamps
+from imgtools.build.outputs.export_options import STDOUT, Export, parse_export
+from imgtools.build.outputs.model import Compression, Form
+from imgtools.build.outputs.names import as_place, output_names
 from imgtools.cli import build_values as values
 from imgtools.cli.build_host import host_settings, isolation_kind
 from imgtools.errors import InvalidInput, Unsupported
@@ -19,7 +22,7 @@ Progress = Literal["auto", "plain", "json"]
 _PROGRESS: Mapping[str, Progress] = {
     "": "auto", "auto": "auto", "tty": "auto", "plain": "plain", "json": "json", "rawjson": "json",
 }  # fmt: skip
-_COMPRESSIONS = {"": "", "gzip": "gzip", "zstd": "zstd"}
+_COMPRESSIONS: Mapping[str, Compression] = {"": "", "gzip": "gzip", "zstd": "zstd"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,21 +39,24 @@ class LogOptions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultOptions:
     """What becomes of the images: `tags` are names in the store or places of transports,
-    `outputs` texts of --output; the others are files to write, "" for none. `compression` ""
-    is what the destination prefers; `retry` further tries, `retry_delay` seconds."""
+    `outputs` the values of --output; the others are files to write, "" for none. `form` is how
+    layers are compressed that leave the store; `retry` further tries, `retry_delay` seconds."""
 
     tags: tuple[str, ...] = ()
     manifest: str = ""
     push: bool = False
-    outputs: tuple[str, ...] = ()
+    outputs: tuple[Export, ...] = ()
     id_file: str = ""
     raw_id_file: str = ""
     metadata_file: str = ""
-    compression: str = ""
-    compression_level: int | None = None
-    force_compression: bool = False
+    form: Form = field(default_factory=Form)
     retry: int = 3
     retry_delay: float = 2.0
+
+    @property
+    def takes_stdout(self) -> bool:
+        """Whether standard output is where the result goes."""
+        return any(export.dest == STDOUT for export in self.outputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +100,7 @@ def build_request(
         ),
         jobs=kwargs.pop("jobs"),
         layers=_layers(kwargs.pop("layers"), env),
-        squash="all" if kwargs.pop("squash") | kwargs.pop("squash_all") else "",
+        squash=_squash(kwargs.pop("squash"), kwargs.pop("squash_all")),
         skip_unused_stages=kwargs.pop("skip_unused_stages"),
         cache=cache,
         stamps=stamps,
@@ -150,9 +156,30 @@ def _check_together(options: BuildOptions, result: ResultOptions, log: LogOption
         raise InvalidInput("--all-platforms cannot be given with platforms")
     if result.push and not (result.tags or result.manifest):
         raise InvalidInput("--push needs a name: add --tag or --manifest")
+    names = output_names((*result.tags, *([result.manifest] if result.manifest else ())))
+    if result.push:
+        _check_push(names.local)
+    if sum(export.dest == STDOUT for export in result.outputs) > 1:
+        raise InvalidInput("only one --output can go to standard output")
+    if (
+        several
+        and result.tags
+        and not result.push
+        and any(as_place(t) is None for t in result.tags)
+    ):
+        raise InvalidInput(
+            "a name of the store is for one image, not for several platforms",
+            hint="use --push or a place such as oci:DIR:TAG, which hold an index",
+        )
     stdin = [name for name in (options.context, *options.files) if name == "-"]
     if len(stdin) > 1:
         raise InvalidInput("standard input can be the context or a Containerfile, and once")
+
+
+def _check_push(names: tuple[str, ...]) -> None:
+    for name in names:
+        if name.startswith("localhost/"):
+            raise InvalidInput(f"--push: {name} names no registry", hint="use -t registry/name")
 
 
 def _platforms(kwargs: dict[str, Any], host: Platform) -> tuple[Platform, ...]:
@@ -193,13 +220,15 @@ def _result(kwargs: dict[str, Any]) -> ResultOptions:
         tags=tuple(dict.fromkeys(kwargs.pop("tags"))),
         manifest=kwargs.pop("manifest"),
         push=kwargs.pop("push"),
-        outputs=kwargs.pop("outputs"),
+        outputs=tuple(parse_export(text) for text in kwargs.pop("outputs")),
         id_file=kwargs.pop("iidfile"),
         raw_id_file=kwargs.pop("iidfile_raw"),
         metadata_file=kwargs.pop("metadata_file"),
-        compression=compression,
-        compression_level=level,
-        force_compression=bool(compression) if forced is None else forced,
+        form=Form(
+            compression=_COMPRESSIONS[compression],
+            level=level,
+            force=bool(compression) if forced is None else forced,
+        ),
         retry=kwargs.pop("retry"),
         retry_delay=kwargs.pop("retry_delay"),
     )
@@ -252,6 +281,10 @@ def _edits(kwargs: dict[str, Any], stamps: Stamps, env: Mapping[str, str]) -> Co
         os_version=kwargs.pop("os_version"),
         os_features=kwargs.pop("os_feature"),
     )
+
+
+def _squash(new: bool, everything: bool) -> Literal["", "new", "all"]:
+    return "all" if everything else "new" if new else ""
 
 
 def _layers(given: bool | None, env: Mapping[str, str]) -> bool:

@@ -25,7 +25,7 @@ from imgtools.build.events import (
 from imgtools.build.execute.errors import CommandFailed
 from imgtools.build.language.errors import ContainerfileError
 from imgtools.build.language.model import Location
-from imgtools.build.masking import masked, needles
+from imgtools.build.masking import Mask, needles
 from imgtools.cli.build_events import event_json
 from imgtools.cli.build_failure import failure_lines
 from imgtools.cli.build_frame import (
@@ -39,12 +39,14 @@ from imgtools.cli.build_frame import (
 )
 from imgtools.cli.build_lines import MOST_WAITING, Lines
 from imgtools.cli.build_live import Live
-from imgtools.cli.build_log import LogOptions, PlainLog, Ready, Sink, ready_lines
+from imgtools.cli.build_log import PlainLog, Ready, Sink, ready_lines
+from imgtools.cli.build_request import LogOptions
 from imgtools.errors import InvalidInput, SeveralErrors
 from imgtools.task import Advanced, Finished, Note, Started
 
 LAYER = "sha256:0123456789abcdef" + "0" * 48
-PLANNED = BuildPlanned(steps=5, stages=("builder", "1"), isolation="ranges", reason="it works")
+ISOLATED = BuildPlanned(steps=5, stages=("builder", "1"), isolation="ranges", reason="it works")
+PLANNED = BuildPlanned(steps=5, stages=("builder", "1"), isolation="", reason="")
 
 
 def step(number: int, total: int = 3, stage: str = "builder", platform: str = "") -> StepId:
@@ -75,7 +77,7 @@ def test_lines_are_buildahs() -> None:
     """Steps and what commands write to standard output on 1, all else on 2."""
     one, two = step(1), step(1, 2, "1")
     assert told(
-        PLANNED,
+        ISOLATED,
         BuildNote(level="warning", text="unused\x1b[2J", place="Containerfile:3"),
         started(one, "FROM  alpine \\\n AS builder"),
         finished(one),
@@ -88,6 +90,7 @@ def test_lines_are_buildahs() -> None:
         started(step(2, 2, "1"), "ENV A=b"),
         finished(step(2, 2, "1"), cached=True),
     ) == [
+        "2 imgtools: info: isolation ranges: it works",
         "2 imgtools: warning: Containerfile:3: unused\\x1b[2J",
         "1 [1/2] STEP 1/3: FROM alpine \\ AS builder",
         "1 [1/2] STEP 2/3: RUN make",
@@ -104,7 +107,7 @@ def test_lines_are_buildahs() -> None:
 
 def test_one_stage_has_no_number_and_a_platform_stands_first() -> None:
     """As with buildah."""
-    single = BuildPlanned(steps=1, stages=("0",), isolation="root", reason="")
+    single = BuildPlanned(steps=1, stages=("0",), isolation="", reason="")
     at = step(1, 1, "0", "linux/arm64")
     assert told(single, started(at, "FROM a")) == ["1 [linux/arm64] STEP 1/1: FROM a"]
 
@@ -113,7 +116,7 @@ def test_steps_at_the_same_time_are_told_one_after_the_other() -> None:
     """What runs beside the step that is shown waits; several may wait, in order."""
     a, b, c = step(2), step(2, 3, "1"), step(3, 3, "x")
     assert told(
-        BuildPlanned(steps=3, stages=("builder", "1", "x"), isolation="root", reason=""),
+        BuildPlanned(steps=3, stages=("builder", "1", "x"), isolation="", reason=""),
         started(a, "RUN a"),
         started(b, "RUN b"),
         wrote(b, b"b1\n"),
@@ -175,7 +178,7 @@ def test_every_line_is_told_once_and_in_its_steps_order(moves: list[tuple[StepId
             found += lines.take(finished(at))
     found += lines.rest()
     for at, expected in said.items():
-        own = [x.data for x in found if not x.notice]
+        own = [x.data for x in found]
         assert [d for d in own if d.startswith(f"{at.stage} {at.number} ".encode())] == expected
 
 
@@ -318,7 +321,7 @@ def test_events_as_json_keep_their_form() -> None:
     at = step(2, 3, "builder", "linux/amd64")
     where = {"stage": "builder", "number": 2, "total": 3, "platform": "linux/amd64"}
     table: list[tuple[BuildEvent, dict[str, object]]] = [
-        (PLANNED, {"event": "planned", "steps": 5, "stages": ["builder", "1"],
+        (ISOLATED, {"event": "planned", "steps": 5, "stages": ["builder", "1"],
                    "isolation": "ranges", "reason": "it works"}),
         (started(at, "RUN a"), {"event": "step-started", **where, "text": "RUN a"}),
         (wrote(at, b"x\xff\n", 2),
@@ -345,7 +348,7 @@ def test_e69_secrets_are_masked_in_what_is_told() -> None:
     """Exact values of 8 bytes and more, each line of longer ones; shorter would hide too much."""
     found: list[BuildEvent] = []
     values = [SECRET + b"\n", b"short", b"-----BEGIN-----\n  secret line 2\nab\n", b"hunter2-"]
-    report = masked(found.append, values)
+    report = Mask(values).report(found.append)
     report(wrote(step(1), b"token=" + SECRET + b" short hunter2-\n"))
     report(wrote(step(1), b"secret line 2\n"))
     report(StepFailed(step=step(1), text="RUN x", message="bad hunter2-hunter2", tail=(SECRET,)))
@@ -359,14 +362,14 @@ def test_e69_secrets_are_masked_in_what_is_told() -> None:
         PLANNED,
     ]
     assert needles([b"1234567", b"", b"12345678"]) == (b"12345678",)
-    assert masked(found.append, [b"short"]) == found.append
+    assert Mask([b"short"]).report(found.append) == found.append
 
 
 @given(st.lists(st.binary(min_size=8, max_size=20), min_size=1, max_size=4), st.binary())
 def test_no_secret_is_left_in_a_line(values: list[bytes], around: bytes) -> None:
     """Whatever stands around it."""
     found: list[BuildEvent] = []
-    report = masked(found.append, values)
+    report = Mask(values).report(found.append)
     for needle in needles(values):
         report(wrote(step(1), around + needle))
         last = found.pop()
