@@ -166,8 +166,10 @@ def engine_of(cli: Cli, access: StoreAccess, isolation: str | None) -> Iterator[
     report = probe_host(probe_options(cli.settings, env, location.root), isolation)
     require_isolation(report.choice)
     kind = report.choice.kind
-    plain = isolation is None or kind == "chroot" or kind == "none"
-    session = access.enter(None if plain else kind)
+    if isolation is None or kind == "chroot" or kind == "none":
+        session = access.enter()
+    else:
+        session = access.enter(kind)
     with Zygote.start(sys.executable) as zygote, access.open() as store:
         from engine.containers.engine import Engine
         from engine.network.survey import survey_network

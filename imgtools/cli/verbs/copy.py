@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgtools.cli.command import go_bool, verb
+from imgtools.cli.command import go_bool
 from imgtools.cli.options import (
     destination_options,
     format_flags,
@@ -25,6 +25,7 @@ from imgtools.cli.output import Warnings, flush, say, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess, store_flags
+from imgtools.cli.working_choice import EitherCommand
 from imgtools.errors import InvalidInput, Unsupported
 from imgtools.spec.platform import Platform
 from imgtools.task import Note, Task
@@ -57,7 +58,18 @@ def _unsupported_flags(function: Any) -> Any:
     return function
 
 
-@verb("copy", short_help="Copy an image from one place to another.")
+class _CopyCommand(EitherCommand):
+    """Copies images, and files into working containers."""
+
+    other = "working_copy:command"
+
+
+@click.command(
+    "copy",
+    cls=_CopyCommand,
+    short_help="Copy an image from one place to another.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("source", metavar="SOURCE-IMAGE")
 @click.argument("destination", metavar="DESTINATION-IMAGE")
 @go_bool("--all", "-a", help="Copy all images if SOURCE-IMAGE is an index.")
@@ -138,6 +150,9 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
     Both are named transport:reference, for example docker://busybox or oci:dir:tag. The
     bytes of manifests and layers are kept unless an option asks for a change or the
     destination needs one; every change of a digest is printed.
+
+    Where SOURCE-IMAGE is the name of a working container, files are copied into that: see
+    imgtools add --help for the arguments.
     """  # fmt: skip
     for name, flag in _NOT_YET.items():
         if kwargs.pop(name):
