@@ -42,7 +42,7 @@ class FetchOptions:
     `registry` has proxies, TLS and time-outs; its credentials are not used. `secret` gives the
     content of the secret of a name, for HTTP_AUTH_TOKEN_<host>, HTTP_AUTH_HEADER_<host>,
     GIT_AUTH_TOKEN and GIT_AUTH_HEADER (also with `.<host>`). `limit` is the most bytes of one
-    file. `memory` is a file that remembers what URLs had, "" remembers nothing.
+    file. `memory` is a directory that remembers what URLs had, "" remembers nothing.
     """
 
     registry: RegistryOptions = field(default_factory=RegistryOptions)
@@ -58,15 +58,11 @@ class ContextOptions:
 
     `scratch` is a directory where what has to be unpacked or fetched is put, each context in
     a directory of its own that goes when the context is closed. `directory` is what relative
-    names are relative to. `ignore_file` "" is the context's own; `containerfile` is the path
-    of the Containerfile whose ignore file goes first, "" for none. `use_ignore_file` false
-    reads none (a context that is only copied from by name has its own; trees of images none).
+    names are relative to. `cpp_flags` are given to cpp for Containerfiles that end in .in.
     """
 
     scratch: str
     directory: str = "."
     stdin: BinaryIO | None = None
-    ignore_file: str = ""
-    containerfile: str = ""
-    use_ignore_file: bool = True
+    cpp_flags: tuple[str, ...] = ()
     fetch: FetchOptions = field(default_factory=FetchOptions)
