@@ -36,6 +36,9 @@ _ALLOWED = re.compile(f"(?:^|_)(?:{'|'.join(sorted(_HARMLESS))})(?:_|$)", re.IGN
 def check_file(file: Containerfile) -> Iterator[Found]:
     """NoEmptyContinuation and MaintainerDeprecated."""
     for line, _ in file.notes:
+        # Notes on other things are about lines that have something in them.
+        if file.lines[line - 1].strip():
+            continue
         place = Location(file=file.name, first=line, last=line)
         yield Found("NoEmptyContinuation", "empty line in a continued instruction", None, place)
     for at in file.instructions:
