@@ -4,8 +4,8 @@ container's network is connected meanwhile."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from engine.runtime.seccomp.cache import cached
 from engine.runtime.seccomp.filter import Filter
 from engine.runtime.zygote.client import Running
 from engine.runtime.zygote.request import LaunchRequest
+from engine.storage.drivers.base import opened
 from engine.storage.options import RootMount, Snapshot
 
 
@@ -129,8 +130,21 @@ def remove_mount_points(engine: Engine, running: Running, snapshot: Snapshot) ->
     kept, unless the container has made something of them. Raises Failure, StorageError."""
     found = running.info.get("stubs") or ()
     if found:
-        with engine.store.snapshots.written(snapshot) as fd:
+        with _own_files(engine, snapshot) as fd:
             remove_stubs(fd, tuple(_stub(values) for values in found))
+
+
+@contextmanager
+def _own_files(engine: Engine, snapshot: Snapshot) -> Iterator[int]:
+    """The directory where the snapshot's own files are changed: that of an overlay which others
+    have mounted, whose directories must not be changed beneath it, is the mount."""
+    place = engine.store.snapshots.root_mount(snapshot).path
+    if not place:
+        with engine.store.snapshots.written(snapshot) as fd:
+            yield fd
+        return
+    with opened(place) as fd:
+        yield fd
 
 
 def _stub(values: list[Any]) -> Stub:

@@ -9,49 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgtools.cli.command import VerbCommand
 from imgtools.cli.output import complain
+from imgtools.cli.own_errors import OUR_FAULT, OwnErrors
 from imgtools.cli.passthrough import PassThroughCommand
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess
-from imgtools.errors import Cancelled, Error, SeveralErrors
+from imgtools.errors import Cancelled, Error
 
 if TYPE_CHECKING:
     from engine.working.registry import WorkingContainers
 
-FAILED = 125
 
-
-class WorkingCommand(VerbCommand):
+class WorkingCommand(OwnErrors):
     """A verb that exits with 125 where buildah does: for every failure of its own."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As VerbCommand."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as e:
-            complain(e.format_message())
-            raise click.exceptions.Exit(FAILED) from e
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb; the exit code."""
-        try:
-            return super().invoke(ctx)
-        except Cancelled:
-            raise
-        except Error as e:
-            return report(e)
 
 
 class WorkingProgram(WorkingCommand, PassThroughCommand):
     """A verb whose arguments end its options: what follows is left as it is."""
-
-
-def report(error: Error) -> int:
-    """Say what went wrong, one line each; the exit code."""
-    for each in error.errors if isinstance(error, SeveralErrors) else (error,):
-        complain(each.message + (f" ({each.hint})" if each.hint else ""))
-    return int(getattr(error, "code", FAILED))
 
 
 def working_verb(
@@ -96,5 +70,6 @@ def for_each(names: tuple[str, ...], act: Callable[[str], object]) -> int:
         except Cancelled:
             raise
         except Error as e:
-            code = report(e)
+            complain(e.message + (f" ({e.hint})" if e.hint else ""))
+            code = OUR_FAULT
     return code

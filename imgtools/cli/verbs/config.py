@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from imgtools.transport.registry.explain import Explanation, Place
 
 
-
 class _Config(Family):
     """Explains our own configuration; everything else is about that of a working container."""
 

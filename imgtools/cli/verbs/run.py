@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from imgtools.transport.options import RegistryOptions
 
 
-class _RunCommand(OwnErrors, PassThroughCommand):
-    """Exits as podman does where the container did not."""
+class _RunCommand(EitherCommand, OwnErrors, PassThroughCommand):
+    """Exits as podman does where the container did not; knows working containers too."""
+
+    other = "working_run:command"
 
 
 @click.command(
