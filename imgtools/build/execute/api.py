@@ -6,9 +6,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
-from imgtools.build.contexts.inputs import open_inputs
 from imgtools.build.execute.builder import Builder
 from imgtools.build.execute.environment import BuildEnvironment, BuildResult
+from imgtools.build.execute.inputs import open_inputs
 from imgtools.build.execute.sources import Contexts
 from imgtools.build.language.parser import parse
 from imgtools.build.options import BuildOptions
@@ -29,10 +29,12 @@ def build(
     options = with_epoch(options)
     with ExitStack() as undo:
         scratch = undo.enter_context(environment.store.scratch())
-        inputs = undo.enter_context(open_inputs(options, environment, scratch, task=task))
-        contexts = Contexts(options, inputs, undo)
+        inputs = open_inputs(options, environment, scratch, undo, task=task)
+        named = {context.name: context.value for context in options.contexts}
+        contexts = Contexts(named, inputs.options, undo)
+        contexts.put("", inputs.context)
         file = parse(inputs.containerfile, inputs.name)
-        builder = Builder(options, environment, file, contexts, undo, task)
+        builder = Builder(options, environment, file, contexts, scratch, undo, task)
         return builder.preview() if dry else builder.build()
 
 

@@ -61,6 +61,7 @@ class Builder:
         environment: BuildEnvironment,
         file: Containerfile,
         contexts: Contexts,
+        scratch: str,
         undo: ExitStack,
         task: Task,
     ) -> None:
@@ -71,7 +72,7 @@ class Builder:
         self._undo = undo
         self._task = task
         self._hashes = undo.enter_context(FileHashes(environment.hashes or None))
-        self._scratch = undo.enter_context(environment.store.scratch())
+        self._scratch = scratch
         oldest = None if options.cache.ttl is None else time.time() - options.cache.ttl
         cache = environment.cache or LocalCache(environment.store)
         recall = options.cache.enabled and options.layers

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import TypeVar
 
-from imgtools.build.contexts.context import Context, ContextOptions, open_context
+from imgtools.build.contexts.context import Context, open_context
+from imgtools.build.contexts.ignoring import with_ignore_file
+from imgtools.build.contexts.options import ContextOptions, FetchOptions
 from imgtools.build.execute.progress import StageRun
 from imgtools.build.planning.model import (
     ContextRef,
@@ -46,6 +48,11 @@ class Sources:
         self._undo = undo
         self._lock = threading.Lock()
         self._trees: dict[Digest | None, Tree] = {}
+
+    @property
+    def fetch(self) -> FetchOptions:
+        """How URLs and repositories are read."""
+        return self._contexts.fetch
 
     def context(self, ref: SourceRef, task: Task) -> Context | None:
         """The context that `ref` means, opened; None for what is a tree of layers."""
@@ -119,6 +126,7 @@ class Contexts:
         """`values` are those of --build-context."""
         self._values = values
         self._options = options
+        self.fetch = options.fetch
         self._undo = undo
         self._lock = threading.Lock()
         self._open: dict[str, Context] = {}
@@ -139,6 +147,6 @@ class Contexts:
                         hint="name a directory, an archive or a repository",
                     )
                 opened = open_context(self._values[name], self._options, task=task)
-                found = self._undo.enter_context(opened)
+                found = with_ignore_file(self._undo.enter_context(opened))
                 self._open[name] = found
             return found

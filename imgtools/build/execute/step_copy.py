@@ -9,12 +9,13 @@ import tempfile
 from contextlib import ExitStack
 from typing import BinaryIO
 
-from imgtools.build.contexts.fetch import fetch_git, fetch_url, remote_state
+from imgtools.build.contexts.fetch import fetch_git, fetch_url, remote_state, url_state
 from imgtools.build.copying.digests import content_digest
 from imgtools.build.copying.model import (
     CopyPlan,
     CopyRequest,
     CopySource,
+    FetchedFile,
     InlineFile,
     TreeFiles,
     WholeTree,
@@ -47,6 +48,7 @@ class _Copy:
         self._crew = context.crew
         self._plan: CopyPlan | None = None
         self._content = ""
+        self._fetched: dict[str, FetchedFile] = {}
 
     def keyed(self) -> Keyed:
         """Looked up by where sources are from, if that says it all, then by content."""
@@ -70,13 +72,21 @@ class _Copy:
 
     def _origin(self, source: CopyFrom) -> str:
         """What says of a source which content it has, without reading it; "" if nothing."""
+        scratch, fetch = self._crew.scratch, self._crew.sources.fetch
+        checksum, task = self._work.checksum, self._context.task
         if isinstance(source, UrlFrom):
-            return f"{source.url} {self._work.checksum}" if self._work.checksum else ""
+            if checksum:
+                return f"{source.url} {checksum}"
+            state, file = url_state(source.url, scratch, options=fetch, task=task)
+            if file is not None:
+                self._fetched[source.url] = file
+            return f"{source.url} {state}"
         if isinstance(source, GitFrom):
-            return remote_state(source.url, task=self._context.task)
+            state = remote_state(source.url, scratch, checksum=checksum, options=fetch, task=task)
+            return f"{source.url} {state}"
         if isinstance(source, InlineFrom):
             return ""
-        sources, task = self._crew.sources, self._context.task
+        sources = self._crew.sources
         if sources.context(source.source, task) is not None:
             return ""
         return f"{sources.chain(source.source, task)} {list(source.patterns)!r}"
@@ -133,14 +143,19 @@ class _Copy:
         if isinstance(source, InlineFrom):
             return InlineFile(name=source.document.name, content=source.document.content.encode())
         if isinstance(source, UrlFrom):
-            return fetch_url(source.url, crew.scratch, self._work.checksum, task=task)
+            if source.url in self._fetched:
+                return self._fetched[source.url]
+            return fetch_url(
+                source.url, crew.scratch, self._work.checksum, options=crew.sources.fetch, task=task
+            )
         if isinstance(source, GitFrom):
             tree = crew.sources.enter(
                 fetch_git(
                     source.url,
                     crew.scratch,
-                    keep_git_dir=bool(self._work.keep_git_dir),
+                    keep_git_dir=self._work.keep_git_dir,
                     checksum=self._work.checksum,
+                    options=crew.sources.fetch,
                     task=task,
                 )
             )
@@ -151,6 +166,7 @@ class _Copy:
             tree=crew.sources.tree(source.source, task),
             patterns=source.patterns,
             ignored=opened.ignored if opened is not None else None,
+            may_keep=opened.may_keep if opened is not None else None,
         )
 
     def execute(self) -> Made:

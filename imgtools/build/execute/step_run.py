@@ -61,7 +61,12 @@ def _shown(work: MountWork, context: StepContext) -> str:
         if opened is None:
             chain = sources.chain(work.source, context.task)
             return f"{chain} {mount.source}"
-        files = TreeFiles(tree=opened.tree, patterns=(mount.source or "/",), ignored=opened.ignored)
+        files = TreeFiles(
+            tree=opened.tree,
+            patterns=(mount.source or "/",),
+            ignored=opened.ignored,
+            may_keep=opened.may_keep,
+        )
         plan = plan_copy(
             CopyRequest(sources=(files,), destination="/", base=None, link=True), task=context.task
         )
