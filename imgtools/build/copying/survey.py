@@ -28,7 +28,7 @@ from imgtools.build.copying.model import (
     WholeTree,
 )
 from imgtools.build.copying.parents import ParentsFilter
-from imgtools.build.copying.words import nearest, parents_word, source_word
+from imgtools.build.copying.words import nearest, parents_word, source_word, unescaped
 from imgtools.build.ignore.gomatch import compile_pattern, has_wildcards
 from imgtools.build.ignore.matcher import Matcher
 from imgtools.build.tree import Tree
@@ -98,7 +98,7 @@ class _Survey:
 
     def _word(self, source: TreeFiles, text: str) -> None:
         word = source_word(text)
-        literal = "/".join(word.literal)
+        literal = self._written(source.tree, "/".join(word.literal))
         if not word.pattern:
             self._path(source, literal, text)
             return
@@ -216,6 +216,13 @@ class _Survey:
         if source.ignored is not None and source.ignored(os.fsdecode(path)):
             return False
         return wanted.includes(below) and not self._exclude.ignored(below)
+
+    def _written(self, tree: Tree, path: str) -> str:
+        """`path`, or what it is without its escapes if only that is there."""
+        other = unescaped(path)
+        if other is None or stat_of(tree, self._resolved(tree, path)) is not None:
+            return path
+        return other if stat_of(tree, self._resolved(tree, other)) is not None else path
 
     def _resolved(self, tree: Tree, path: str) -> bytes:
         return resolve(tree, os.fsencode(path), last=True)

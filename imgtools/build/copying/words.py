@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imgtools.build.ignore.gomatch import has_wildcards, literal_text
+from imgtools.errors import InvalidInput
 
 PIVOT = "/./"
 
@@ -50,9 +51,19 @@ def source_word(word: str) -> SourceWord:
     parts = clean(word)
     for index, part in enumerate(parts):
         if has_wildcards(part):
-            literal = tuple(literal_text(p) for p in parts[:index])
-            return SourceWord(literal=literal, pattern=parts[index:])
+            return SourceWord(literal=parts[:index], pattern=parts[index:])
     return SourceWord(literal=parts)
+
+
+def unescaped(path: str) -> str | None:
+    """`path` without its escapes, None if it has none. For names that are not there as they
+    are written: a backslash may be part of a name."""
+    if "\\" not in path:
+        return None
+    try:
+        return literal_text(path)
+    except InvalidInput:
+        return None
 
 
 def parents_word(word: str) -> ParentsWord:
