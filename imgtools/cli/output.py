@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import click
 
 from imgtools.blob.files import storage_error
-from imgtools.cli.text import one_line
+from imgtools.cli.text import escaped, one_line
 from imgtools.task import Event, Note, Progress
 
 
@@ -71,6 +71,17 @@ def say(text: str) -> None:
         raise
     except OSError:
         return
+
+
+def say_lines(lines: Iterable[str]) -> None:
+    """Lines on standard error as they are, but for control characters; as `say`."""
+    for line in lines:
+        try:
+            click.echo(escaped(line), err=True)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return
 
 
 def warn(text: str) -> None:

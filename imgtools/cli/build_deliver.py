@@ -1,0 +1,172 @@
+"""Finished images handed to where they are to go: names in the store, places, exports, and the
+files that say what was built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from imgtools.build.options import BuildOptions
+from imgtools.build.outputs.export import Exporter, export_names
+from imgtools.build.outputs.export_options import Export
+from imgtools.build.outputs.files import metadata, write_image_id, write_metadata
+from imgtools.build.outputs.manifests import stored_documents
+from imgtools.build.outputs.model import BuiltImage
+from imgtools.build.outputs.names import OutputNames, as_place, output_names
+from imgtools.build.outputs.outgoing import Wanted
+from imgtools.build.outputs.places import CopiedOut, Places
+from imgtools.build.outputs.squash import squashed
+from imgtools.build.protocols import SnapshotStore
+from imgtools.cli.build_log import Ready
+from imgtools.cli.build_request import ResultOptions
+from imgtools.errors import Unsupported
+from imgtools.spec.descriptor import Descriptor
+from imgtools.spec.digest import Digest
+from imgtools.spec.reference import ImageName
+from imgtools.task import Task
+from imgtools.transport.table import TRANSPORTS
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destinations:
+    """Where the images of one command line go: `local` names in the store, `places` for one
+    image or an index, `indexes` places that get an index even of one image; `keep` is whether
+    the store keeps images that have no name in it."""
+
+    local: tuple[str, ...] = ()
+    places: tuple[ImageName, ...] = ()
+    indexes: tuple[ImageName, ...] = ()
+    exports: tuple[Export, ...] = ()
+    keep: bool = True
+
+
+def destinations(result: ResultOptions) -> Destinations:
+    """What the options say; raises InvalidReference, InvalidInput, Unsupported."""
+    names = output_names(result.tags)
+    local, places = list(names.local), list(names.places)
+    pushed = list(names.local) if result.push else []
+    for export in result.outputs:
+        more = export_names(export, result.tags)
+        local += more.local
+        places += more.places
+    places += [ImageName.parse(f"docker://{name}", TRANSPORTS) for name in pushed]
+    files = tuple(export for export in result.outputs if export.kind != "image")
+    return Destinations(
+        local=tuple(dict.fromkeys(local)),
+        places=tuple(dict.fromkeys(places)),
+        indexes=_indexes(result),
+        exports=tuple(export for export in files if export.kind != "cacheonly"),
+        # As with buildah: an image that goes elsewhere by its name is not kept here as well.
+        keep=not (names.places and not names.local)
+        and not any(export.kind == "cacheonly" for export in files),
+    )
+
+
+def _indexes(result: ResultOptions) -> tuple[ImageName, ...]:
+    if not result.manifest:
+        return ()
+    place = as_place(result.manifest)
+    if place is not None:
+        return (place,)
+    names: OutputNames = output_names([result.manifest])
+    if not result.push:
+        raise Unsupported(
+            f"--manifest {result.manifest}: the store holds no indexes",
+            hint="add --push, or name a place such as oci:DIR:TAG",
+        )
+    return tuple(ImageName.parse(f"docker://{name}", TRANSPORTS) for name in names.local)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """Hands out the images of one build. `retry` runs a copy again after trouble that may
+    pass, `stdout` writes to standard output."""
+
+    store: SnapshotStore
+    places: Places
+    options: BuildOptions
+    result: ResultOptions
+    to: Destinations
+    retry: Callable[[Callable[[], CopiedOut | None]], CopiedOut | None]
+    stdout: Callable[[bytes], object]
+
+    def deliver(self, images: Sequence[BuiltImage], *, task: Task) -> list[Ready]:
+        """Hand out `images`; what is where then. Raises what storing and copying do."""
+        final = tuple(self._squashed(image, task) for image in images)
+        ready = [self._kept(image, len(final) > 1, task) for image in final]
+        wanted = Wanted(images=final, names=self.to.local)
+        tops: dict[str, CopiedOut] = {}
+        for name in self.to.places:
+            self._copy(wanted, name, tops, task)
+        for name in self.to.indexes:
+            self._copy(replace(wanted, as_index=True), name, tops, task)
+        exporter = Exporter(store=self.store, places=self.places, stdout=self.stdout)
+        for export in self.to.exports:
+            self.retry(lambda export=export: exporter.export(export, wanted, task=task))  # type: ignore[misc]
+        self._files(final, list(tops.values()))
+        return _with_places(ready, tops)
+
+    def _squashed(self, image: BuiltImage, task: Task) -> BuiltImage:
+        which = self.options.squash or ("" if self.options.layers else "new")
+        return squashed(image, which, self.store, task=task) if which else image
+
+    def _kept(self, image: BuiltImage, several: bool, task: Task) -> Ready:
+        documents = stored_documents(image, self.options.format)
+        names = () if several else self.to.local
+        if self.to.keep:
+            self.store.keep_image(documents.manifest, documents.config, names, task=task)
+        return Ready(
+            image_id=str(documents.config_descriptor.digest),
+            digest=str(documents.manifest.digest),
+            names=names,
+            platform=str(image.platform) if several else "",
+        )
+
+    def _copy(
+        self, wanted: Wanted, name: ImageName, tops: dict[str, CopiedOut], task: Task
+    ) -> None:
+        done = self.retry(lambda: self.places.copy(wanted, name, task=task))
+        assert done is not None
+        tops[str(name)] = done
+
+    def _files(self, images: Sequence[BuiltImage], copied: Sequence[CopiedOut]) -> None:
+        """--iidfile and its kin: of the one image, else of the index."""
+        result = self.result
+        config: Descriptor | None = None
+        if len(images) == 1 and not self.to.indexes:
+            documents = stored_documents(images[0], self.options.format)
+            config = documents.config_descriptor
+            top = copied[0].top if copied else documents.manifest.descriptor()
+            identity = config.digest
+        else:
+            if not copied and not any((result.id_file, result.raw_id_file, result.metadata_file)):
+                return
+            top = copied[-1].top
+            identity = top.digest
+        if result.id_file:
+            write_image_id(result.id_file, identity)
+        if result.raw_id_file:
+            write_image_id(result.raw_id_file, identity, raw=True)
+        if result.metadata_file:
+            names = (*self.to.local, *(str(place) for place in self.to.places))
+            write_metadata(result.metadata_file, metadata(top, config, names))
+
+
+def _with_places(ready: list[Ready], tops: dict[str, CopiedOut]) -> list[Ready]:
+    """The places as names: of the one image, else of the index of all."""
+    if not tops:
+        return ready
+    if len(ready) == 1:
+        first = next(iter(tops.values()))
+        names = (*ready[0].names, *tops)
+        return [replace(ready[0], names=names, digest=str(first.top.digest))]
+    by_digest: dict[Digest, list[str]] = {}
+    for name, done in tops.items():
+        by_digest.setdefault(done.top.digest, []).append(name)
+    return ready + [
+        Ready(image_id=str(digest), digest=str(digest), names=tuple(names), index=True)
+        for digest, names in by_digest.items()
+    ]

@@ -1,0 +1,212 @@
+"""One build from request to images: the engine opened, the build watched, its results handed
+to where they are to go."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from imgtools.build.masking import Mask, secret_values
+from imgtools.cli.build_deliver import Delivery, Destinations, destinations
+from imgtools.cli.build_failure import exit_code, failure_lines
+from imgtools.cli.build_log import BuildLog, open_log
+from imgtools.cli.build_request import BuildRequest
+from imgtools.cli.options import destination_options
+from imgtools.cli.output import say_lines, warn, write_bytes
+from imgtools.cli.state import Cli
+from imgtools.cli.store_options import StoreAccess
+from imgtools.errors import Cancelled, Error
+from imgtools.task import Task
+from imgtools.transport.options import RegistryOptions, SourceOptions
+from imgtools.transport.table import Transports
+
+if TYPE_CHECKING:
+    from engine.builds.host import BuildHost
+    from imgtools.build.execute.environment import BuildEnvironment
+    from imgtools.build.outputs.places import Places
+    from imgtools.build.outputs.push_ahead import PushAhead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bench:
+    """What one build is done with."""
+
+    cli: Cli
+    request: BuildRequest
+    registry: RegistryOptions
+    transports: Transports
+    host: BuildHost
+    log: BuildLog
+    mask: Mask
+    to: Destinations
+
+
+def run_build(
+    cli: Cli, access: StoreAccess, request: BuildRequest, registry: RegistryOptions
+) -> int:
+    """The exit code: 0, that of a command that failed, 125 for other errors, which are told."""
+    to = destinations(request.result)
+    mask = Mask(secret_values(request.build.secrets))
+    shown = False
+    try:
+        with _bench(cli, access, request, registry, mask, to) as bench:
+            for text in request.warnings:
+                warn(text)
+            try:
+                _carry_out(bench)
+            finally:
+                shown = bench.log.shown
+    except Cancelled:
+        raise
+    except Error as e:
+        say_lines(mask.hide_text(line) for line in failure_lines(e, output_shown=shown))
+        return exit_code(e)
+    return 0
+
+
+@contextmanager
+def _bench(
+    cli: Cli,
+    access: StoreAccess,
+    request: BuildRequest,
+    registry: RegistryOptions,
+    mask: Mask,
+    to: Destinations,
+) -> Iterator[_Bench]:
+    from engine.builds.bases import BaseOptions
+    from engine.builds.host import build_engine
+    from engine.probe.survey import probe_host
+    from imgtools.cli.engine_host import probe_options, search_path
+
+    env = dict(os.environ)
+    # Probed before the user namespace is entered: inside, other things would be true.
+    probes = probe_options(cli.settings, env, access.location.root)
+    report = probe_host(probes, request.isolation)
+    session = access.enter(_id_mode(request.isolation, report.choice.kind))
+    cache = cli.settings.cache_dir
+    with ExitStack() as undo:
+        store = undo.enter_context(access.open())
+        transports = undo.enter_context(access.transports(warn=warn))
+        host = undo.enter_context(
+            build_engine(
+                store,
+                transports,
+                report=report,
+                session=session,
+                options=BaseOptions(
+                    source=SourceOptions(registry=registry, tmpdir=cli.tmpdir),
+                    check_name=cli.check_policy,
+                    host=cli.settings.host,
+                ),
+                path=search_path(env),
+                seccomp_cache=cache and os.path.join(cache, "seccomp"),
+                warn=warn,
+            )
+        )
+        terminal = sys.stdout.isatty() and sys.stderr.isatty()
+        log = undo.enter_context(
+            open_log(
+                request.log,
+                terminal=terminal and env.get("TERM", "dumb") != "dumb",
+                colour=not env.get("NO_COLOR"),
+                stdout_taken=request.result.takes_stdout,
+            )
+        )
+        yield _Bench(
+            cli=cli, request=request, registry=registry, transports=transports, host=host,
+            log=log, mask=mask, to=to,
+        )  # fmt: skip
+
+
+def _id_mode(asked: str | None, kind: str) -> Any:
+    """The ids that an isolation which was asked for comes with; None for the most there is."""
+    return None if asked is None or kind in ("chroot", "none") else kind
+
+
+def _carry_out(bench: _Bench) -> None:
+    request = bench.request
+    task = bench.cli.task(bench.log.progress, jobs=None)
+    if request.mode == "plan":
+        _show_plan(bench, task)
+        return
+    from imgtools.build.execute.api import build
+    from imgtools.build.outputs.layer_blobs import LayerBlobs
+    from imgtools.build.outputs.push_ahead import PushAhead
+    from imgtools.cli.retrying import retrying
+
+    with LayerBlobs(bench.host.store, tmpdir=bench.cli.tmpdir) as layers:
+        places = _places(bench, layers)
+        early = () if request.build.squash or not request.build.layers else bench.to.places
+        with PushAhead(places, early, task=task) as ahead:
+            result = build(request.build, _environment(bench, ahead), task=task)
+            ahead.finish()
+        retry = {"retry_times": request.result.retry, "retry_delay": request.result.retry_delay}
+        delivery = Delivery(
+            store=bench.host.store,
+            places=places,
+            options=request.build,
+            result=request.result,
+            to=bench.to,
+            retry=retrying(bench.cli, retry),
+            stdout=write_bytes,
+        )
+        ready = delivery.deliver(result.images, task=task)
+    files = request.result.id_file or request.result.raw_id_file
+    bench.log.ready(ready, ids=not files and not request.result.takes_stdout)
+
+
+def _places(bench: _Bench, layers: Any) -> Places:
+    from imgtools.build.outputs.base_blobs import base_opener
+    from imgtools.build.outputs.places import Places
+
+    source = SourceOptions(registry=bench.registry, tmpdir=bench.cli.tmpdir)
+    return Places(
+        transports=bench.transports,
+        layers=layers,
+        form=bench.request.result.form,
+        family=bench.request.build.format,
+        options=destination_options(bench.cli, bench.registry),
+        open_base=base_opener(bench.transports, source),
+    )
+
+
+def _environment(bench: _Bench, ahead: PushAhead | None) -> BuildEnvironment:
+    from imgtools.build.execute.environment import BuildEnvironment
+    from imgtools.build.outputs.model import BuiltLayer
+    from imgtools.build.protocols import NewLayer
+
+    def made(layer: NewLayer) -> None:
+        if ahead is not None and not layer.empty:
+            built = BuiltLayer(diff_id=layer.diff_id, chain_id=layer.chain_id, size=layer.size)
+            ahead.layer(built)
+
+    cache = bench.cli.settings.cache_dir
+    return BuildEnvironment(
+        store=bench.host.store,
+        executor=lambda: bench.host.executor,
+        host=bench.cli.settings.host,
+        directory=os.getcwd(),
+        hashes=os.path.join(cache, "build-hashes") if cache else "",
+        stdin=sys.stdin.buffer,
+        report=bench.mask.report(bench.log.report),
+        layer=made,
+    )
+
+
+def _show_plan(bench: _Bench, task: Task) -> None:
+    from imgtools.build.execute.api import build
+    from imgtools.cli.build_plan import plan_json, plan_lines
+
+    environment = replace(_environment(bench, None), layer=None)
+    planned = build(bench.request.build, environment, task=task, dry=True).planned
+    if bench.request.log.progress == "json":
+        import json
+
+        write_bytes(json.dumps(plan_json(planned)).encode() + b"\n")
+        return
+    for line in plan_lines(planned):
+        write_bytes(line.encode() + b"\n")
