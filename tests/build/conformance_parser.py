@@ -63,13 +63,14 @@ def _lines(parser: Path) -> Iterator[Outcome]:
     table = body[body.index("[][]int{") : body.index("for i,")]
     expected = [(int(a), int(b)) for a, b in re.findall(r"\{(\d+), (\d+)\}", table)]
     found = [(each.line.first, each.last) for each in read(parser / "testfile-line" / "Dockerfile")]
+    whole = [found[0][0], found[-1][1]] if found else []
     for index, lines in enumerate(expected):
         actual = found[index] if index < len(found) else None
-        yield _compared(f"parser-line/{index}", str(lines), str(actual))
-    whole = (found[0][0], found[-1][1]) if found else None
-    yield _compared(
-        "parser-line/whole", str((tuple(bounds), len(expected))), str((whole, len(found)))
-    )
+        yield _compared(
+            f"parser-line/{index}",
+            f"{lines} of {len(expected)} in {bounds}",
+            f"{actual} of {len(found)} in {whole}",
+        )
 
 
 def _json(parser: Path) -> Iterator[Outcome]:

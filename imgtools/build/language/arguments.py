@@ -16,6 +16,20 @@ BLANKS = re.compile(r"[\t\v\f\r ]+")
 """What separates words where quotes mean nothing."""
 
 
+def _shell_word(escape: str) -> re.Pattern[str]:
+    e = re.escape(escape)
+    pieces = (
+        rf"[^{SPACES}'\"{e}]++",
+        r"'[^']*+(?:'|\Z)",
+        rf'"(?:[^"{e}]++|{e}.)*+(?:"|(?={e}?\Z))',
+        rf"{e}.",
+    )
+    return re.compile(rf"(?:{'|'.join(pieces)})++", re.DOTALL)
+
+
+_SHELL_WORD = {escape: _shell_word(escape) for escape in ("\\", "`")}
+
+
 def blank_separated(rest: str) -> tuple[str, ...]:
     """The words of ADD, COPY, EXPOSE, FROM and VOLUME; quotes are characters."""
     return tuple(BLANKS.split(rest)) if rest else ()
@@ -24,15 +38,7 @@ def blank_separated(rest: str) -> tuple[str, ...]:
 def shell_words(rest: str, escape: str) -> tuple[str, ...]:
     """The words of ARG, ENV and LABEL: quotes and escapes keep blanks inside a word and stay.
     A quote that is left open ends with the line; an escape at its very end is dropped."""
-    e = re.escape(escape)
-    pieces = (
-        rf"[^{SPACES}'\"{e}]++",
-        r"'[^']*+(?:'|\Z)",
-        rf'"(?:[^"{e}]++|{e}.)*+(?:"|(?={e}?\Z))',
-        rf"{e}.",
-    )
-    word = re.compile(rf"(?:{'|'.join(pieces)})++", re.DOTALL)
-    return tuple(word.findall(rest))
+    return tuple(_SHELL_WORD[escape].findall(rest))
 
 
 def pairs(rest: str, escape: str, keyword: str) -> tuple[str, ...]:

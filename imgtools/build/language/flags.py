@@ -11,6 +11,14 @@ from imgtools.build.language.errors import brief
 from imgtools.build.language.lexer import LogicalLine
 from imgtools.build.language.source import SPACE_CHARACTERS, SPACES
 
+_QUOTES = "'\""
+# What means itself, by the quote that is open and the escape character.
+_PLAIN = {
+    (quote, escape): re.compile(f"[^{quote or SPACES + _QUOTES}{re.escape(escape)}]+")
+    for quote in ("", *_QUOTES)
+    for escape in ("\\", "`")
+}
+
 
 class Kind(Enum):
     """What a flag takes: true or false, a value, or a value each time it is given."""
@@ -51,62 +59,42 @@ def take_flags(line: LogicalLine, at: int, end: int, escape: str) -> tuple[tuple
     """The flags from `at` on, and where the arguments begin; a word `--` ends them. Raises
     ContainerfileError for a quote that is not closed."""
     text, flags = line.text, list[Flag]()
-    scan = _Scanner(line, end, escape)
     while True:
         while at < end and text[at] in SPACE_CHARACTERS:
             at += 1
         if not text.startswith("--", at, end):
             return tuple(flags), at
         start = at
-        word, at = scan.word(start)
+        word, at = _word(line, start, end, escape)
         if word == "--":
             return tuple(flags), at
         flags.append(Flag(word, start))
 
 
-class _Scanner:
-    """Reads words out of a line up to `end`."""
-
-    def __init__(self, line: LogicalLine, end: int, escape: str) -> None:
-        self._line = line
-        self._end = end
-        self._escape = escape
-        e = re.escape(escape)
-        self._plain = re.compile(f"[^{SPACES}'\"{e}]+")
-        self._quoted = {quote: re.compile(f"[^{quote}{e}]+") for quote in "'\""}
-
-    def word(self, at: int) -> tuple[str, int]:
-        """The word at `at` and where it ends."""
-        text, parts = self._line.text, list[str]()
-        while at < self._end and (character := text[at]) not in SPACE_CHARACTERS:
-            if character in self._quoted:
-                at = self._quote(at, parts)
-            elif character == self._escape:
-                parts.append(text[at + 1 : min(at + 2, self._end)])
-                at = min(at + 2, self._end)
-            else:
-                at = self._run(self._plain, at, parts)
-        return "".join(parts), at
-
-    def _quote(self, at: int, parts: list[str]) -> int:
-        text, start = self._line.text, at
-        plain, quote = self._quoted[text[at]], text[at]
-        at += 1
-        while at < self._end:
-            if text[at] == quote:
-                return at + 1
-            if text[at] == self._escape:
-                parts.append(text[at + 1 : min(at + 2, self._end)])
-                at += 2
-            else:
-                at = self._run(plain, at, parts)
-        raise self._line.error("the quote is not closed", start)
-
-    def _run(self, expression: re.Pattern[str], at: int, parts: list[str]) -> int:
-        found = expression.match(self._line.text, at, self._end)
-        end = found.end() if found else at + 1
-        parts.append(self._line.text[at:end])
-        return end
+def _word(line: LogicalLine, at: int, end: int, escape: str) -> tuple[str, int]:
+    """The word at `at` and where it ends; the quote that is open inside it is `quote`."""
+    text, parts, quote, opened = line.text, list[str](), "", 0
+    while at < end:
+        character = text[at]
+        if character == quote:
+            quote = ""
+            at += 1
+        elif not quote and character in _QUOTES:
+            quote, opened = character, at
+            at += 1
+        elif character == escape:
+            parts.append(text[at + 1 : min(at + 2, end)])
+            at = min(at + 2, end)
+        elif not quote and character in SPACE_CHARACTERS:
+            break
+        else:
+            found = _PLAIN[quote, escape].match(text, at, end)
+            stop = found.end() if found else at + 1
+            parts.append(text[at:stop])
+            at = stop
+    if quote:
+        raise line.error("the quote is not closed", opened)
+    return "".join(parts), at
 
 
 def parse_flags(

@@ -14,6 +14,7 @@ from imgtools.build.language.model import Heredoc
 from imgtools.errors import InvalidInput
 
 _MARK = re.compile(r"([0-9]*)<<(-?)[\t\n\f\r ]*([^<]*)")
+_PLAIN = re.compile(r"[A-Za-z0-9_.]+")
 _TABS = re.compile(r"^\t+", re.MULTILINE)
 _MAX_DESCRIPTOR = 2**64 - 1
 
@@ -41,16 +42,19 @@ def parse_mark(word: str) -> Heredoc | None:
     found = _MARK.fullmatch(word)
     if not found or not found[3]:
         return None
-    names = expand_words(found[3], {}, keep_unset=True)
-    if len(names) != 1:
-        return None
-    raw = expand_words(found[3], {}, raw_quotes=True, keep_unset=True)
-    quotes = sum(map(raw[0].count, "'\"")) if raw else 0
+    name, expand = found[3], True
+    if not _PLAIN.fullmatch(name):
+        names = expand_words(found[3], {}, keep_unset=True)
+        if len(names) != 1:
+            return None
+        name = names[0]
+        raw = " ".join(expand_words(found[3], {}, raw_quotes=True, keep_unset=True))
+        expand = all(raw.count(quote) == name.count(quote) for quote in "'\"")
     digits = found[1].lstrip("0")
     return Heredoc(
-        name=names[0],
+        name=name,
         content="",
-        expand=quotes == sum(map(names[0].count, "'\"")),
+        expand=expand,
         strip_tabs=found[2] == "-",
         descriptor=min(int(digits[:20] or "0"), _MAX_DESCRIPTOR),
     )

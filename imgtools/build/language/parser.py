@@ -13,13 +13,17 @@ from imgtools.build.language.instructions import NO_TRIGGERS, instruction_of
 from imgtools.build.language.model import Arg, Containerfile, Directives, From, Instruction
 from imgtools.build.language.source import Source, read_source, source_of_text
 from imgtools.build.language.statements import Statement, statements
+from imgtools.errors import LimitExceeded
+
+MAX_INSTRUCTIONS = 500_000
+"""One takes about a kilobyte, and six bytes are enough to write it."""
 
 
 def parse(content: bytes, name: str) -> Containerfile:
     """A file's instructions, directives and notes; `name` is what messages call it.
 
-    Raises ContainerfileError for whatever is wrong with it, and LimitExceeded for more than
-    64 MiB.
+    Raises ContainerfileError for whatever is wrong with it, and LimitExceeded for more bytes
+    or instructions than anybody writes.
     """
     source = read_source(content, name)
     directives, start = read_directives(source)
@@ -35,6 +39,8 @@ def parse(content: bytes, name: str) -> Containerfile:
                 hint="only ARG can stand there",
             )
         instructions.append(instruction)
+        if len(instructions) > MAX_INSTRUCTIONS:
+            raise LimitExceeded(name, MAX_INSTRUCTIONS, unit="instructions")
         notes += _notes_of(statement)
     if not staged:
         raise _without_stage(source, instructions)
