@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+from imgtools.blob.files import storage_errors
 from imgtools.build.tree import Tree
 from imgtools.build.trees import Node, open_file
 
@@ -35,6 +36,7 @@ _TICK_NS = 100_000_000
 _COARSE_NS = 2_100_000_000
 """For file systems that only count seconds, or pairs of them (FAT)."""
 _SECOND_NS = 1_000_000_000
+_NUMBER = (1 << 63) - 1
 _FRESH_SECONDS = 86400
 """How old the note of a file's last use may become before it is written anew."""
 
@@ -79,7 +81,7 @@ class FileHashes:
 
         Raises InvalidInput (it is no regular file any more), NotFound, StorageError.
         """
-        stamp = (node.dev, node.ino, node.size, node.mtime_ns, node.ctime_ns)
+        stamp = _stamp(node.dev, node.ino, node.size, node.mtime_ns, node.ctime_ns)
         if not tree.identity or not self._path:
             return _hash(tree, path)[0]
         known = self._known.get(tree.identity)
@@ -88,12 +90,13 @@ class FileHashes:
         entry = known.get(path)
         if entry is not None and entry[0] == stamp:
             if entry[2] < self._now - _FRESH_SECONDS:
-                self._learned[tree.identity, path] = (stamp, entry[1], self._now)
+                self._learn(tree.identity, path, (stamp, entry[1], self._now))
             return entry[1]
         began = time.time_ns()
         digest, read = _hash(tree, path)
         if read == stamp and _settled(stamp, began):
-            known[path] = self._learned[tree.identity, path] = (stamp, digest, self._now)
+            known[path] = (stamp, digest, self._now)
+            self._learn(tree.identity, path, known[path])
         return digest
 
     def close(self) -> None:
@@ -106,15 +109,15 @@ class FileHashes:
                 (tree, name, *entry[0], entry[1], entry[2])
                 for (tree, name), entry in learned.items()
             ]
-            with self._database() as database:
-                database.execute(_SCHEMA)
-                with database:
-                    database.executemany(
-                        "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-                    )
-                    database.execute(
-                        "DELETE FROM file WHERE used < ?", (self._now - _KEPT_SECONDS,)
-                    )
+            with self._database() as database, database:
+                database.executemany(
+                    "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+                )
+                database.execute("DELETE FROM file WHERE used < ?", (self._now - _KEPT_SECONDS,))
+
+    def _learn(self, tree: str, path: bytes, entry: _Entry) -> None:
+        with self._lock:
+            self._learned[tree, path] = entry
 
     def _load(self, tree: str) -> dict[bytes, _Entry]:
         with self._lock:
@@ -144,8 +147,9 @@ class FileHashes:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version not in (0, _FORMAT):
                 raise sqlite3.DatabaseError(f"it has format {version}")
-            database.execute(f"PRAGMA user_version = {_FORMAT}")
-            database.execute(_SCHEMA)
+            if version == 0:
+                database.execute(_SCHEMA)
+                database.execute(f"PRAGMA user_version = {_FORMAT}")
             yield database
         except sqlite3.OperationalError as e:
             # Somebody else has it, or the disk is full: neither makes it worthless.
@@ -162,24 +166,25 @@ def _hash(tree: Tree, path: bytes) -> tuple[bytes, _Stamp]:
     """The digest of a file, and the stamp it had before and after; none if it had two."""
     fd = open_file(tree, path)
     try:
-        before = _stamp(os.fstat(fd))
-        hasher = hashlib.sha256()
-        while data := os.read(fd, _CHUNK):
-            hasher.update(data)
-        after = _stamp(os.fstat(fd))
+        with storage_errors(f"{os.fsdecode(path)} in {tree.name}"):
+            before = _status(fd)
+            hasher = hashlib.sha256()
+            while data := os.read(fd, _CHUNK):
+                hasher.update(data)
+            after = _status(fd)
     finally:
         os.close(fd)
     return hasher.digest(), after if before == after else (0, 0, 0, 0, 0)
 
 
-def _stamp(status: os.stat_result) -> _Stamp:
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
+def _status(fd: int) -> _Stamp:
+    found = os.fstat(fd)
+    return _stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _stamp(dev: int, ino: int, size: int, mtime: int, ctime: int) -> _Stamp:
+    """What tells versions of a file apart, in numbers that SQLite holds (63 bits)."""
+    return dev & _NUMBER, ino & _NUMBER, size, mtime, ctime
 
 
 def _settled(stamp: _Stamp, began: int) -> bool:
