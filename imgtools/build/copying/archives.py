@@ -121,10 +121,10 @@ class Unpacking:
         parent = self._layout.resolve(parts[:-1], self._root)
         target = child_of(parent, parts[-1])
         member = self._layout.look(target)
+        if member is not None and target == path:
+            return
         if member is None or member.type is EntryType.DIR:
             raise _bad_link(entry)
-        if target == path:
-            return
         placed = self._layout.placed.get(target)
         if placed is not None:
             self._put(path, placed.member, placed.source)

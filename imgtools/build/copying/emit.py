@@ -108,13 +108,13 @@ class Emitter:
         if size > SMALL:
             shown = origin.shown(member)
             self.stream(path, member, DescriptorReader(fd, shown), shown)
-            _check(fd, member, origin)
+            check_unchanged(fd, member, origin)
             return
         try:
             data = os.read(fd, size + 1)
         except OSError as e:
             raise storage_error(e, origin.shown(member)) from e
-        _check(fd, member, origin)
+        check_unchanged(fd, member, origin)
         if len(data) != size:
             raise changed(origin.shown(member))
         self.content(path, member, data)
@@ -182,7 +182,7 @@ def changed(shown: str) -> Conflict:
     )
 
 
-def _check(fd: int, member: Member, origin: TreeOrigin | HostOrigin) -> None:
+def check_unchanged(fd: int, member: Member, origin: TreeOrigin | HostOrigin) -> None:
     """Raise Conflict unless `fd` is the file that the survey saw, unchanged."""
     node = member.node
     if node is None:

@@ -10,7 +10,7 @@ import os
 
 from imgtools.blob.compression import Decompressor
 from imgtools.blob.files import storage_error
-from imgtools.blob.tar import TarReader
+from imgtools.blob.tar import BLOCK, TarReader
 from imgtools.build.tree import Tree
 from imgtools.build.trees import open_file
 from imgtools.errors import InvalidArchive, LimitExceeded, Unsupported
@@ -68,8 +68,9 @@ def is_archive_at(path: str) -> bool:
 
 
 def _is_archive(fd: int, name: str) -> bool:
-    raw = Decompressor(DescriptorReader(fd, name, PROBED))
+    # In small steps: what is wrong behind the first header is no reason not to see that.
+    raw = Decompressor(DescriptorReader(fd, name, PROBED), chunk=BLOCK)
     try:
-        return TarReader(raw, chunk=8192).next() is not None
+        return TarReader(raw, chunk=BLOCK).next() is not None
     except (InvalidArchive, LimitExceeded, Unsupported):
         return False

@@ -8,12 +8,19 @@ number of members, not with their sizes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from imgtools.blob.tar import EntryType, TarWriter
+from imgtools.blob.tar import EntryType, TarReader, TarWriter
 from imgtools.build.copying.archives import Unpacking, open_archive
 from imgtools.build.copying.below import described, tree_below
-from imgtools.build.copying.emit import Emitter, SourceFiles, changed, is_whiteout_name
+from imgtools.build.copying.emit import (
+    Emitter,
+    SourceFiles,
+    changed,
+    check_unchanged,
+    is_whiteout_name,
+)
 from imgtools.build.copying.layout import BELOW, Layout, Placed
 from imgtools.build.copying.model import (
     BytesOrigin,
@@ -143,18 +150,14 @@ class _Copy:
         root = place_root(self._layout, request)
         like = made_directory(request, unpacking=True)
         unpacking = Unpacking(self._layout, root, like, source, request.owner)
-        fd, shown = self._open_archive(found)
-        try:
-            unpacking.run(open_archive(fd, shown), task=self._task)
-        finally:
-            os.close(fd)
+        with self._archive(found) as (reader, _):
+            unpacking.run(reader, task=self._task)
 
     def _from_archive(self, found: Found, wanted: InArchive) -> None:
         """Write the files of an archive that are left, the first name of each with the data."""
-        fd, shown = self._open_archive(found)
-        try:
+        with self._archive(found) as (reader, shown):
             left = len(wanted)
-            for index, (entry, data) in enumerate(open_archive(fd, shown)):
+            for index, (entry, data) in enumerate(reader):
                 if not index % CHECK_EVERY:
                     self._task.cancel.check()
                 if index not in wanted:
@@ -169,12 +172,17 @@ class _Copy:
                 if not left:
                     return
             raise changed(shown)
+
+    @contextmanager
+    def _archive(self, found: Found) -> Iterator[tuple[TarReader, str]]:
+        """A reader of an archive, and what messages call it; what the archive was is checked
+        before and after the block."""
+        origin, member = found.origin, found.members[0]
+        assert not isinstance(origin, BytesOrigin)
+        fd = self._open(origin, member)
+        try:
+            check_unchanged(fd, member, origin)
+            yield open_archive(fd, origin.shown(member)), origin.shown(member)
+            check_unchanged(fd, member, origin)
         finally:
             os.close(fd)
-
-    def _open_archive(self, found: Found) -> tuple[int, str]:
-        """A descriptor of an archive, and what messages call it."""
-        origin = found.origin
-        assert not isinstance(origin, BytesOrigin)
-        member = found.members[0]
-        return self._open(origin, member), origin.shown(member)
