@@ -1,4 +1,5 @@
-"""What a step changed in its tree becomes a layer."""
+"""What a step changed in its tree becomes a layer: by renaming its directory where that can be,
+else by way of its tar."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from collections.abc import Callable
 
 from engine.builds.holding import Holding
 from engine.builds.incoming import apply_tar
-from engine.containers.ownership import diff_container
+from engine.containers.ownership import noted_owners
+from engine.storage.adopt import adopt_snapshot
 from engine.storage.intake import temporary_file
 from engine.storage.options import DiffOptions, Snapshot
 from engine.storage.store import Store
@@ -24,9 +26,33 @@ def commit_snapshot(
     *,
     task: Task,
 ) -> NewLayer:
-    """Make a layer of the changes of `snapshot`, in which nothing runs, and hold it. Raises
-    what `diff_container` and `apply_tar` raise."""
+    """Make a layer of the changes of `snapshot`, in which nothing runs, and hold it. What is
+    left of the snapshot is to be removed. Raises as `SnapshotStore.diff` and `apply_tar`, and
+    InvalidArchive for damaged notes of owners."""
     task.cancel.check()
+    diff = DiffOptions(
+        mtime=options.mtime,
+        mtime_clamp=options.mtime_clamp,
+        exclude=excluded(options),
+        emulated=noted_owners(store.snapshots, snapshot),
+    )
+    adopted = adopt_snapshot(
+        store.snapshots, snapshot, diff, lambda chain_id: holding.lock(chain_id, task=task)
+    )
+    if adopted is None:
+        return _through_tar(store, holding, snapshot, diff, task)
+    holding.take(adopted.layer, adopted.held)
+    return NewLayer(
+        diff_id=adopted.result.diff_id,
+        chain_id=adopted.layer.chain_id,
+        size=adopted.result.size,
+        empty=not adopted.result.entries,
+    )
+
+
+def _through_tar(
+    store: Store, holding: Holding, snapshot: Snapshot, diff: DiffOptions, task: Task
+) -> NewLayer:
     with temporary_file(store.parts.layout.tmp) as file:
 
         def write(data: bytes) -> None:
@@ -34,14 +60,7 @@ def commit_snapshot(
             with storage_errors(store.parts.layout.tmp):
                 write_all(file, data)
 
-        done = diff_container(
-            store.snapshots,
-            snapshot,
-            write,
-            DiffOptions(
-                mtime=options.mtime, mtime_clamp=options.mtime_clamp, exclude=excluded(options)
-            ),
-        )
+        done = store.snapshots.diff(snapshot, write, diff)
         file.seek(0)
         return apply_tar(
             store, holding, snapshot.chain_id, done.diff_id, file, done.size, task=task

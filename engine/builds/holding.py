@@ -34,17 +34,25 @@ class Holding(Closing):
             found = self._held.get(chain_id)
         if found is not None:
             return found[1]
-        held = self._parts.locks.shared(LAYER_LOCK, lock_key(chain_id), task=task)
+        held = self.lock(chain_id, task=task)
         layer = find_layer(self._parts, chain_id)
         if layer is None or not self._intake.is_whole(layer):
             held.close()
             return None
+        self.take(layer, held)
+        return layer
+
+    def lock(self, chain_id: Digest, *, task: Task) -> Held:
+        """The lock of a layer that is about to be made; for `take`. Raises Cancelled."""
+        return self._parts.locks.shared(LAYER_LOCK, lock_key(chain_id), task=task)
+
+    def take(self, layer: Layer, held: Held) -> None:
+        """Hold a layer that was made under its lock."""
         with self._mutex:
-            if chain_id in self._held:
+            if layer.chain_id in self._held:
                 held.close()
             else:
-                self._held[chain_id] = (held, layer)
-        return layer
+                self._held[layer.chain_id] = (held, layer)
 
     def close(self) -> None:
         """Give all locks back; safe to call twice."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from engine.builds.holding import Holding
 from engine.storage.assembly import LAYER_LOCK
 from engine.storage.intake import Intake, temporary_file
+from engine.storage.layers import chained
 from engine.storage.options import Layer
 from engine.storage.parts import lock_key
 from engine.storage.store import Store
@@ -17,7 +18,6 @@ from imgtools.blob.reader import CHUNK, BlobReader, Readable
 from imgtools.build.protocols import NewLayer
 from imgtools.errors import Conflict
 from imgtools.spec.digest import Digest
-from imgtools.spec.identity import chain_id
 from imgtools.task import Task
 from imgtools.transport.base import BlobOpener
 
@@ -36,18 +36,12 @@ def apply_tar(
 ) -> NewLayer:
     """Make the layer `diff_id` on `parent` of the uncompressed `tar` of `size` bytes, and hold
     it. What is there already is not unpacked again. Raises what `Intake.unpack` raises."""
-    identity = next_chain(parent, diff_id)
+    identity = chained(parent, diff_id)
     layer = holding.hold(identity, task=task)
     if layer is None:
         with _again(store, tar, diff_id, size) as opener:
             layer = _made(store, holding, parent, diff_id, opener, task)
     return NewLayer(diff_id=diff_id, chain_id=identity, size=size, empty=not layer.entries)
-
-
-def next_chain(parent: Digest | None, diff_id: Digest) -> Digest:
-    """The chain_id of a layer on `parent` (image-spec config.md, "Layer ChainID")."""
-    found = chain_id((parent, diff_id) if parent is not None else (diff_id,))
-    return found or diff_id
 
 
 def _made(

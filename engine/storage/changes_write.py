@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from engine.storage.changes import ChangeKind, Changes
 from engine.storage.changes_compare import DIR_FLAGS, FILE_FLAGS, Comparison, xattrs
@@ -32,20 +33,37 @@ TYPES = {
 }
 
 
+class Settling(Protocol):
+    """Is told what is written of a tree that is to become the layer itself."""
+
+    def entry(
+        self, path: bytes, entry: Entry, refused: Mapping[str, bytes], placeholder: bool
+    ) -> None:
+        """The member of `path`, which has attributes that are `refused` on the disk, and is
+        perhaps a `placeholder` of a device there."""
+        ...
+
+    def mark(self, kind: ChangeKind, path: bytes) -> None:
+        """A whiteout of `path`, or of all that was in it."""
+        ...
+
+
 def write_changes(
     comparison: Comparison,
     changes: Changes,
     upper: int,
     write: Callable[[bytes], object],
     options: DiffOptions,
+    settling: Settling | None = None,
 ) -> DiffResult:
     """Write `changes`, whose files are in the directory `upper`, through `write`.
 
-    Raises Conflict for files that change meanwhile, StorageError, and what `write` raises.
+    With `settling` the files get the times that the layer says. Raises Conflict for files that
+    change meanwhile, StorageError, and what `write` raises.
     """
     hashing = _Hashing(write, new_hasher(ALGORITHM))
     writer = TarWriter(hashing.write, subsecond=options.subsecond)
-    packer = _Packer(comparison, changes.owners, writer, upper, options)
+    packer = _Packer(comparison, changes.owners, writer, upper, options, settling)
     try:
         for change in changes.changes:
             packer.path = change.path
@@ -95,7 +113,9 @@ class _Packer:
         writer: TarWriter,
         upper: int,
         options: DiffOptions,
+        settling: Settling | None,
     ) -> None:
+        self._settling = settling
         self._comparison = comparison
         self._owners = owners
         self._writer = writer
@@ -120,6 +140,8 @@ class _Packer:
         )
         time = (self._options.mtime or 0) * SECOND
         self._writer.add(Entry(path=name, mode=0, size=0, mtime_ns=time), b"")
+        if self._settling is not None:
+            self._settling.mark(kind, path)
 
     def entry(self, path: bytes) -> None:
         """What is at `path`."""
@@ -171,6 +193,12 @@ class _Packer:
             self._writer.add(entry, data)
         except SizeMismatch as e:
             raise _changed(path) from e
+        if self._settling is not None:
+            time = entry.mtime_ns if self._options.subsecond else entry.mtime * SECOND
+            os.utime(name or b".", ns=(time, time), dir_fd=at, follow_symlinks=False)
+            placeholder = kind is not EntryType.FILE and stat.S_ISREG(st.st_mode)
+            refused = now.xattrs if fd is not None else {}
+            self._settling.entry(path, entry, refused, placeholder)
 
     def _first(self, path: bytes, st: os.stat_result) -> bytes | None:
         """The name that a file of several names was written under; None for the first."""

@@ -84,7 +84,7 @@ class LayerStore:
         is malformed or hostile, Unsupported for ids that are not mapped, StorageError, and
         what `reader` raises. Then nothing is left behind.
         """
-        chain_id = diff_id if parent is None else _chained(parent, diff_id)
+        chain_id = chained(parent, diff_id)
         if self.has(chain_id):
             return self.get(chain_id)
         below = None if parent is None else self.get(parent)
@@ -94,7 +94,7 @@ class LayerStore:
             with storage_errors(made):
                 os.mkdir(made, 0o700)
             layer = self._make(made, chain_id, below, diff_id, reader, options)
-            return self._publish(made, layer)
+            return self.publish(made, layer)
 
     def view(self, chain_id: Digest) -> RootMount:
         """How the tree of a layer is looked at; read-only. Raises NotFound, InvalidInput."""
@@ -208,6 +208,12 @@ class LayerStore:
             entries=result.entries,
             path=self.disk.layout.layer(chain_id),
         )
+        self.complete(made, layer, owners)
+        return layer
+
+    def complete(self, made: str, layer: Layer, owners: OwnerTree) -> None:
+        """Write what is to be known of a layer into the directory `made`, which has its files.
+        Raises StorageError."""
         with storage_errors(made):
             if next(owners.items(), None) is not None:
                 with open(os.path.join(made, OWNERS), "xb") as table:
@@ -216,9 +222,10 @@ class LayerStore:
                 mark.write(self.disk.boot)
             with open(os.path.join(made, META), "xb") as meta:
                 meta.write(_document(layer))
-        return layer
 
-    def _publish(self, made: str, layer: Layer) -> Layer:
+    def publish(self, made: str, layer: Layer) -> Layer:
+        """Give a complete layer its name; the one that had it already, if any. Raises
+        StorageError."""
         if not self.disk.boot:  # nothing will tell a power loss from a restart
             sync_file_system(made)
             with storage_errors(made):
@@ -271,7 +278,10 @@ def _unpack_verified(
     return result
 
 
-def _chained(parent: Digest, diff_id: Digest) -> Digest:
+def chained(parent: Digest | None, diff_id: Digest) -> Digest:
+    """The chain_id of a layer on `parent` (image-spec config.md, "Layer ChainID")."""
+    if parent is None:
+        return diff_id
     return Digest.of(f"{parent} {diff_id}".encode(), diff_id.algorithm)
 
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
-from engine.storage.changes import survey_changes
+from engine.storage.changes import Changes, survey_changes
 from engine.storage.changes_compare import Comparison, Side
 from engine.storage.changes_write import write_changes
 from engine.storage.drivers.base import opened
@@ -159,9 +159,13 @@ class SnapshotStore:
     def written(self, snapshot: Snapshot) -> AbstractContextManager[int]:
         """A descriptor, for a `with` block, of the directory on disk that has what was written
         in `snapshot`: with the flat driver the whole tree."""
+        return opened(self.own_directory(snapshot))
+
+    def own_directory(self, snapshot: Snapshot) -> str:
+        """The path of that directory."""
         driver = self.disk.driver
         name = UPPER if driver.max_stack > 1 else driver.content
-        return opened(os.path.join(snapshot.path, name))
+        return os.path.join(snapshot.path, name)
 
     def diff(
         self,
@@ -179,6 +183,15 @@ class SnapshotStore:
         options = options or DiffOptions()
         if snapshot.read_only:
             raise InvalidInput(f"snapshot {snapshot.id} is read-only and has no changes")
+        with self.written(snapshot) as upper:
+            comparison, changes = self.changes(snapshot, upper, options)
+            return write_changes(comparison, changes, upper, write, options)
+
+    def changes(
+        self, snapshot: Snapshot, upper: int, options: DiffOptions
+    ) -> tuple[Comparison, Changes]:
+        """What was changed in `snapshot`, whose own files are in the directory `upper`, and by
+        what that was told. Raises as `diff`."""
         comparison = Comparison(
             ownership=self.disk.ownership,
             owners=self.layers.owners(snapshot.chain_id),
@@ -186,15 +199,12 @@ class SnapshotStore:
             stacked=self.disk.driver.max_stack > 1,
             window=(snapshot.began_ns, snapshot.prepared_ns),
         )
-        name = UPPER if comparison.stacked else self.disk.driver.content
-        with opened(os.path.join(snapshot.path, name)) as upper:
-            lower = self._lower(snapshot)
-            try:
-                changes = survey_changes(comparison, Side(upper, lower), options.exclude)
-                return write_changes(comparison, changes, upper, write, options)
-            finally:
-                if lower is not None:
-                    os.close(lower)
+        lower = self._lower(snapshot)
+        try:
+            return comparison, survey_changes(comparison, Side(upper, lower), options.exclude)
+        finally:
+            if lower is not None:
+                os.close(lower)
 
     def _lower(self, snapshot: Snapshot) -> int | None:
         if snapshot.chain_id is None:

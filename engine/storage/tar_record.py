@@ -31,15 +31,39 @@ _SPECIAL_LIMIT = 1024 * 1024
 
 
 class Recorder:
-    """Passes a tar stream on and writes its record; reads are `source.read`'s.
+    """Passes a tar stream on and writes its record; reads are `source.read`'s."""
 
-    `size` is the bytes read so far. With `whole` all bytes are recorded, for a layer that
+    def __init__(self, source: Readable, out: BinaryIO, *, whole: bool = False) -> None:
+        """As `RecordWriter`."""
+        self._source = source
+        self._record = RecordWriter(out, whole=whole)
+
+    @property
+    def size(self) -> int:
+        """The bytes read so far."""
+        return self._record.size
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes of the source, recorded."""
+        data = self._source.read(size)
+        if data:
+            self._record.take(data)
+        return data
+
+    def finish(self) -> None:
+        """Complete the record; the source has been read to its end. Raises StorageError."""
+        self._record.finish()
+
+
+class RecordWriter:
+    """Writes the record of a tar that is handed over in pieces.
+
+    `size` is the bytes taken so far. With `whole` all bytes are recorded, for a layer that
     `comes_back` refuses.
     """
 
-    def __init__(self, source: Readable, out: BinaryIO, *, whole: bool = False) -> None:
+    def __init__(self, out: BinaryIO, *, whole: bool = False) -> None:
         """`out` is an unbuffered file; `finish` completes what is written to it."""
-        self._source = source
         self._out = out
         self._packer = zlib.compressobj(_LEVEL)
         self._raw = bytearray()
@@ -48,19 +72,16 @@ class Recorder:
         with storage_errors("layer record"):
             write_all(out, MAGIC + SIZE.pack(0))
 
-    def read(self, size: int, /) -> bytes:
-        """The next bytes of the source, recorded."""
-        data = self._source.read(size)
-        if data:
-            self.size += len(data)
-            if self._parser is None:
-                self._keep(data)
-            else:
-                self._parser.feed(data)
-        return data
+    def take(self, data: bytes) -> None:
+        """Record the next bytes. Raises StorageError."""
+        self.size += len(data)
+        if self._parser is None:
+            self._keep(data)
+        else:
+            self._parser.feed(data)
 
     def finish(self) -> None:
-        """Complete the record; the source has been read to its end. Raises StorageError."""
+        """Complete the record; all has been taken. Raises StorageError."""
         self._flush()
         self._write(HEAD.pack(END, self.size))
         with storage_errors("layer record"):
