@@ -175,7 +175,7 @@ def test_text_of_blocked_and_ambiguous_names(run_cli: RunCli, conf: Path) -> Non
         (["config", "--help"], 0, "show"),
         (["config", "show", "--help"], 0, "REFERENCE"),
         (["config"], 1, "missing command"),
-        (["config", "hide"], 1, "No such command"),
+        (["config", "hide"], 125, 'container "hide": container not known'),
         (["config", "show"], 1, "Missing argument"),
         (["config", "show", "oci:dir"], 1, "only docker:// names"),
         (["config", "show", "http://x.test/a"], 1, "unknown transport"),

@@ -58,7 +58,7 @@ def create_container(
     with ExitStack() as undo:
         use = _begin(store, image, container_id, task)
         undo.callback(use.end)
-        container = _described(store, image, name, container_id, options)
+        container = described(store, image, name, container_id, options)
         undo.callback(containers.records.remove, container_id)
         container = containers.register(container, task=task)
         undo.callback(store.snapshots.remove, container_id)
@@ -90,9 +90,11 @@ def _begin(store: Store, image: StoredImage | None, container_id: str, task: Tas
     return store.parts.uses.begin(use)
 
 
-def _described(
+def described(
     store: Store, image: StoredImage | None, name: str, container_id: str, options: CreateOptions
 ) -> WorkingContainer:
+    """What a container of `image`, called `name`, is recorded as (None: from scratch). Raises
+    InvalidManifest, BlobNotFound."""
     new = WorkingContainer(
         id=container_id,
         name=options.name,

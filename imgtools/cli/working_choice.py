@@ -17,6 +17,7 @@ import click
 from imgtools.cli.command import GoBool, VerbCommand
 from imgtools.cli.passthrough import PassThroughCommand
 from imgtools.cli.store_options import StoreAccess
+from imgtools.errors import ImageNotFound
 from imgtools.transport.table import TRANSPORTS
 
 _STORE = ("root", "runroot", "storage_driver", "storage_opt")
@@ -27,6 +28,8 @@ class EitherCommand(VerbCommand):
     that those are for."""
 
     other = ""
+    images = False
+    """Whether the other command is also for images of the store, by a name without transport."""
 
     def make_context(
         self,
@@ -37,7 +40,7 @@ class EitherCommand(VerbCommand):
     ) -> click.Context:
         """The context of this command, or of the other."""
         if first_may_be_container(self, args):
-            found = container_context(self.other, info_name, args, parent)
+            found = container_context(self.other, info_name, args, parent, images=self.images)
             if found is not None:
                 return found
         return super().make_context(info_name, args, parent, **extra)
@@ -79,16 +82,22 @@ def has_transport(word: str) -> bool:
 
 
 def container_context(
-    target: str, info_name: str | None, args: list[str], parent: click.Context | None
+    target: str,
+    info_name: str | None,
+    args: list[str],
+    parent: click.Context | None,
+    *,
+    images: bool = False,
 ) -> click.Context | None:
     """The context of the command `target`, if `args` are its and name a container that is
-    there; else None."""
+    there, or (`images`) an image of the store; else None."""
     command = loaded(target)
     assert isinstance(command, PassThroughCommand)
     word = command.first_argument(args)
-    if word is None or ":" in word or "/" in word or parent is None:
+    if word is None or parent is None or has_transport(word):
         return None
-    if not is_container(parent, command, args, word):
+    access = _access(parent, args, word)
+    if not _is_container(access, word) and not (images and _is_image(access, word)):
         return None
     return command.make_context(info_name, list(args), parent)
 
@@ -100,21 +109,23 @@ def loaded(target: str) -> click.Command:
     return command
 
 
-def is_container(
-    parent: click.Context, command: click.Command, args: Sequence[str], word: str
-) -> bool:
-    """Whether the store that the options of the command line name has a container `word`."""
+def _access(parent: click.Context, args: Sequence[str], word: str) -> StoreAccess:
+    """The store that the options of the command line name."""
     values: dict[str, Any] = {**dict.fromkeys(_STORE), "storage_opt": ()}
     for name in ("--root", "--runroot", "--storage-driver"):
         found = _given(args, name, word)
         if found:
             values[name[2:].replace("-", "_")] = found
-    access = StoreAccess(parent.obj, values)
+    return StoreAccess(parent.obj, values)
+
+
+def _is_container(access: StoreAccess, word: str) -> bool:
+    """Whether the store has a container `word`; without any it is not opened."""
     from engine.storage.layout import Layout
 
     directory = os.path.join(Layout(access.location.root).base, "working")
     try:
-        if not os.listdir(directory):
+        if ":" in word or "/" in word or not os.listdir(directory):
             return False
     except OSError:
         return False
@@ -124,6 +135,20 @@ def is_container(
         try:
             WorkingContainers(store).find(word)
         except ContainerNotKnown:
+            return False
+    return True
+
+
+def _is_image(access: StoreAccess, word: str) -> bool:
+    """Whether the store has an image `word`; one that is not there is not made."""
+    from engine.storage.layout import Layout
+
+    if not os.path.exists(Layout(access.location.root).store_file):
+        return False
+    with access.look() as store:
+        try:
+            store.find(word)
+        except ImageNotFound:
             return False
     return True
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgtools.cli.command import go_bool, verb
+from imgtools.cli.command import go_bool
 from imgtools.cli.options import registry_flags, registry_options, source_options
 from imgtools.cli.output import flush, notes, warn, write_bytes, write_lines, write_text
 from imgtools.cli.retrying import retry_flags, retrying
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess, store_flags
+from imgtools.cli.working_choice import EitherCommand
 from imgtools.errors import InvalidInput
 from imgtools.spec.reference import ImageName
 from imgtools.task import Task
@@ -30,7 +31,19 @@ if TYPE_CHECKING:
 _VIEWS = ("raw", "config", "platforms", "layers", "files", "cat", "referrers")
 
 
-@verb("inspect", short_help="Look at an image where it is.")
+class _InspectCommand(EitherCommand):
+    """Looks at images, and by a name without transport at what the store has."""
+
+    other = "working_inspect:command"
+    images = True
+
+
+@click.command(
+    "inspect",
+    cls=_InspectCommand,
+    short_help="Look at an image where it is.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("image", metavar="IMAGE-NAME")
 @go_bool("--raw", help="Print the manifest, or with --config the config, byte for byte.")
 @go_bool("--config", help="Print the config in OCI's form.")
@@ -69,6 +82,9 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
     layer has to be read to its end, before anything of it is printed. Layers in the formats
     zstd:chunked and eStargz are read by their table of contents, which the manifest vouches
     for: only the table and what is asked for is transferred.
+
+    A name without transport is that of a working container, else of an image of the store: what
+    is recorded of it is shown as buildah does, with --type container or image, and --format.
     """
     _check(kwargs)
     store = StoreAccess(cli, kwargs)
