@@ -27,6 +27,9 @@ from imgtools.blob.files import storage_error, storage_errors
 from imgtools.build.protocols import MountSource
 from imgtools.errors import NotFound, StorageError
 
+NOBODY = 65534
+"""Whom files seem to belong to whose owner is not mapped (/proc/sys/kernel/overflowuid)."""
+
 
 class Sources:
     """Opens the sources of one step's mounts, in a thread that has a mount namespace of its
@@ -64,7 +67,7 @@ class Sources:
         try:
             hidden = self._hidden(root, at, source)
             with storage_errors(_name(source)):
-                self._copy(root, at, target, hidden)
+                self._copy(root, at, target, source, hidden)
         finally:
             os.close(at)
 
@@ -154,7 +157,7 @@ class Sources:
         self, root: int, at: int, source: MountSource, hidden: frozenset[bytes], writable: bool
     ) -> int:
         """A view of the source that hides what is hidden and takes writes."""
-        if self._disk.choice.name == "overlay":
+        if self._disk.choice.name == "overlay" and not (writable and self._foreign(at)):
             try:
                 return self._overlaid(root, at, source, hidden, writable)
             except (OSError, StorageError) as e:
@@ -162,7 +165,7 @@ class Sources:
                 if isinstance(e, StorageError) and not isinstance(e.__cause__, OSError):
                     raise
         with storage_errors(_name(source)):
-            return self._copied(root, at, hidden)
+            return self._copied(root, at, source, hidden)
 
     def _overlaid(
         self, root: int, at: int, source: MountSource, hidden: frozenset[bytes], writable: bool
@@ -194,18 +197,23 @@ class Sources:
         finally:
             os.close(fd)
 
-    def _copied(self, root: int, at: int, hidden: frozenset[bytes]) -> int:
+    def _foreign(self, at: int) -> bool:
+        """Whether files are of somebody who does not exist here: not even root may write to
+        them, and to a copy it may."""
+        return not self._disk.ids.initial and os.fstat(at).st_uid == NOBODY
+
+    def _copied(self, root: int, at: int, source: MountSource, hidden: frozenset[bytes]) -> int:
         target = os.open(self.directory(), DIR_FLAGS)
         try:
             if stat.S_ISDIR(os.fstat(at).st_mode):
-                self._copy(root, at, target, hidden)
+                self._copy(root, at, target, source, hidden)
                 return mounting.clone_mount(target)
             # Copied with nothing but itself: the directory that it is in, all else left out.
             path = _below(root, at)
             parent, _, name = path.rpartition(b"/")
             above = os.open(parent or b".", DIR_FLAGS, dir_fd=root)
             try:
-                copy_tree(above, target, owner=self._owners, skip=lambda each: each != name)
+                copy_tree(above, target, owner=self._owners(source), skip=lambda each: each != name)
             finally:
                 os.close(above)
             fd = os.open(name, O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target)
@@ -216,20 +224,23 @@ class Sources:
         finally:
             os.close(target)
 
-    def _copy(self, root: int, at: int, target: int, hidden: frozenset[bytes]) -> None:
+    def _copy(
+        self, root: int, at: int, target: int, source: MountSource, hidden: frozenset[bytes]
+    ) -> None:
         prefix = _below(root, at) + b"/" if hidden and _below(root, at) else b""
         top = os.open(b".", DIR_FLAGS, dir_fd=at)
         try:
             skip: Callable[[bytes], bool] | None = None
             if hidden:
                 skip = lambda each: prefix + each in hidden  # noqa: E731
-            copy_tree(top, target, owner=self._owners, skip=skip)
+            copy_tree(top, target, owner=self._owners(source), skip=skip)
         finally:
             os.close(top)
 
-    @property
-    def _owners(self) -> bool:
-        return keeps_owners(self._disk.ownership)
+    def _owners(self, source: MountSource) -> bool:
+        """Whether a copy keeps owners: those of the host mean nothing in a user namespace."""
+        ours = not source.directory or self._disk.ids.initial
+        return keeps_owners(self._disk.ownership) and ours
 
 
 def copy_metadata_of(source: int, target: int) -> None:
