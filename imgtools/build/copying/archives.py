@@ -123,7 +123,7 @@ class Unpacking:
         member = self._layout.look(target)
         if member is not None and target == path:
             return
-        if member is None or member.type is EntryType.DIR:
+        if member is None or member.type is EntryType.DIR or target.startswith(path + b"/"):
             raise _bad_link(entry)
         placed = self._layout.placed.get(target)
         if placed is not None:

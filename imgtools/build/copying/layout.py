@@ -161,6 +161,7 @@ class Layout:
                 )
             self.removals += 1
             self._purge(path)
+            self._shows[path] = False
         elif there is not None and there.type is SYMLINK:
             self.removals += 1
         if there is None or path not in self.placed:
@@ -181,7 +182,9 @@ class Layout:
     def _touch(self, path: bytes) -> None:
         while path not in self._touched:
             self._touched.add(path)
-            path = parent_of(path)
+            above = parent_of(path)
+            self._inside.setdefault(above, []).append(path)
+            path = above
 
     def _purge(self, path: bytes) -> None:
         """Forget a directory with all below it."""
