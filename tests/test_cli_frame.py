@@ -15,7 +15,7 @@ from imgtools.cli.command import Duration, go_bool, normalise_args, verb
 from imgtools.cli.settings import Settings
 from imgtools.cli.state import Cli
 from imgtools.errors import Unsupported
-from tests.rig import RunCli
+from tests.rig import REPOSITORY, RunCli
 
 
 @verb("sample")
@@ -161,6 +161,33 @@ def test_signals_end_cleanly(run_cli: RunCli, number: int, code: int) -> None:
     assert process.returncode == code
     assert b"Traceback" not in err
     assert out == b""
+
+
+def test_a_signal_in_an_import_waits_for_its_end(tmp_path: Path) -> None:
+    """An import that is cut short may keep the lock that all imports take."""
+    (tmp_path / "slow.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\nfor n in range(999): pass\n"
+        "done = True\n"
+    )
+    script = (
+        "import sys, time\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from imgtools.cli import main\n"
+        "from imgtools.cli.settings import Settings\n"
+        "from imgtools.cli.state import Cli\n"
+        "def invoke(context):\n"
+        "    import slow\n"
+        "    print('imported', slow.done, flush=True)\n"
+        "    time.sleep(30)\n"
+        "main.app.invoke = invoke\n"
+        "cli = Cli(settings=Settings.from_environment({}))\n"
+        "sys.exit(main.run(['inspect', 'dir:x'], cli))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60,
+        cwd=REPOSITORY,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (143, "imported True\n"), done.stderr
 
 
 def test_a_closed_pipe_is_no_error_of_ours(run_cli: RunCli) -> None:

@@ -6,11 +6,13 @@ after Ctrl-C and SIGTERM.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
@@ -23,6 +25,7 @@ from imgtools.cli.settings import Settings
 from imgtools.cli.state import Cli
 from imgtools.errors import Cancelled, Error, ImageNotFound, SeveralErrors
 
+IMPORTLIB = "<frozen importlib._bootstrap>"
 _VERBS = {
     "add": "Add files, URLs and archives to a working container.",
     "build": "Build an image from a Containerfile.",
@@ -239,11 +242,27 @@ class _Stop:
         self.terminated = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Cancel the work and unwind the main thread."""
+        """Cancel the work and unwind the main thread; a little later if it is importing, which
+        would leave the lock of all imports to nobody, and other threads waiting for it."""
         self.terminated = number == signal.SIGTERM
         reason = "terminated" if self.terminated else "interrupted"
         self._cli.cancel.cancel_from_handler(reason)
-        raise KeyboardInterrupt
+        if not _importing(frame):
+            raise KeyboardInterrupt
+        _thread.start_new_thread(_signal_again, (number,))
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == IMPORTLIB:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _signal_again(number: int) -> None:
+    time.sleep(0.01)
+    os.kill(os.getpid(), number)
 
 
 def _report(error: Error) -> None:
