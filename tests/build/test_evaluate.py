@@ -117,7 +117,10 @@ def test_e27_history_says_no_proxy_that_is_not_declared() -> None:
 
 def test_e29_platform_arguments_in_from_and_only_there_without_arg() -> None:
     arm = Platform(os="linux", architecture="arm64")
-    text = "FROM --platform=$BUILDPLATFORM x:$TARGETARCH\nENV A=[$TARGETARCH]\nARG TARGETARCH\nENV B=$TARGETARCH"
+    text = (
+        "FROM --platform=$BUILDPLATFORM x:$TARGETARCH\nENV A=[$TARGETARCH]\n"
+        "ARG TARGETARCH\nENV B=$TARGETARCH"
+    )
     (plan,) = planned(text, target=arm)
     assert plan.standing.stage.platform == "linux/amd64"
     assert plan.standing.source == ImageRef(name="x:arm64")
