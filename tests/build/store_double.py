@@ -26,7 +26,7 @@ from imgtools.build.protocols import (
     Working,
 )
 from imgtools.build.tree import Tree
-from imgtools.errors import ImageNotFound, NotFound
+from imgtools.errors import DigestMismatch, ImageNotFound, NotFound
 from imgtools.spec.config import Config
 from imgtools.spec.digest import Digest
 from imgtools.spec.identity import chain_id, chain_ids
@@ -104,7 +104,11 @@ class StoreDouble:
             while data := tar.read(CHUNK):
                 hasher.update(data)
                 file.write(data)
-        assert hasher.hexdigest() == diff_id.hex, "the tar is another than its diff_id says"
+        if hasher.hexdigest() != diff_id.hex:
+            path.unlink()
+            raise DigestMismatch(
+                "layer", expected=str(diff_id), actual=f"{diff_id.algorithm}:{hasher.hexdigest()}"
+            )
         found = path.stat().st_size
         assert found == size, f"the tar has {found} bytes and not {size}"
         chain = Digest.of(f"{parent} {diff_id}".encode()) if parent is not None else diff_id

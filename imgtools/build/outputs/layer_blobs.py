@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from imgtools.blob.reader import BlobReader
+from imgtools.blob.reader import CHUNK, BlobReader
 from imgtools.build.outputs.manifests import layer_type, plain_layer
-from imgtools.build.outputs.model import BuiltLayer, Family, Form
+from imgtools.build.outputs.model import BuiltImage, BuiltLayer, Family, Form
 from imgtools.errors import BlobNotFound
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
@@ -27,6 +28,28 @@ if TYPE_CHECKING:
 
 _AT_A_TIME = 4
 """Layers that are compressed at a time; each compressor has buffers of many chunks."""
+
+
+def sized(image: BuiltImage, store: OpensLayers) -> BuiltImage:
+    """`image` with the sizes of its layers, of which a build does not know those of a base;
+    the layers have to be in `store`. Raises what opening them does."""
+    if all(layer.size for layer in image.layers):
+        return image
+    return replace(image, layers=tuple(_sized(layer, store) for layer in image.layers))
+
+
+def _sized(layer: BuiltLayer, store: OpensLayers) -> BuiltLayer:
+    # No tar is empty, not even one without members.
+    if layer.size:
+        return layer
+    with store.open_layer(layer.chain_id) as reader:
+        size = reader.size
+        if size is None:
+            size = 0
+            while data := reader.read(CHUNK):
+                size += len(data)
+        reader.abandon()
+    return replace(layer, size=size)
 
 
 class OpensLayers(Protocol):
@@ -67,7 +90,7 @@ class LayerBlobs(Closing):
         media_type = layer_type(family, compression)
         if compression == "none":
             self._know(layer.diff_id, partial(self._store.open_layer, layer.chain_id))
-            return plain_layer(layer, family)
+            return plain_layer(_sized(layer, self._store), family)
         spool = self._spool(layer, compression, form.level, task)
         written = spool.written
         self._know(written.digest, spool.open)
