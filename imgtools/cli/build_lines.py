@@ -1,20 +1,21 @@
-"""Events of a build as lines of text, one step's at a time. Pure.
+"""Events of a build as lines of text, one stage's at a time. Pure.
 
 The wording is buildah's: `STEP 2/5: ...` with the stage before it where there are several,
-`--> Using cache ID`, `--> ID`. What runs beside the step that is shown waits for its turn, so
-that lines of two commands never mix.
+`--> Using cache ID`, `--> ID`. Stages are told in the order of the file, whatever runs at the
+same time: what is later waits for its turn, so lines of two commands never mix and equal builds
+read the same. As stages need earlier ones only, what is told is never held up by what waits.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imgtools.build.events import (
     BuildEvent,
     BuildNote,
     BuildPlanned,
-    StepFailed,
     StepFinished,
     StepId,
     StepOutput,
@@ -69,35 +70,43 @@ def _note(note: BuildNote) -> Line:
     return Line(stream=2, data=data, notice=note.level != "info")
 
 
+Key = tuple[str, str]
+"""A platform and a stage."""
+
+
 @dataclass(slots=True)
-class _Waiting:
+class _Telling:
+    """What is known of a stage: lines that wait, their size, its step, whether it is over."""
+
     lines: list[Line] = field(default_factory=list)
     size: int = 0
+    title: Line | None = None
     over: bool = False
 
 
 class Lines:
     """Turns events into lines, in order; not safe to call from two threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, platforms: Sequence[str] = ()) -> None:
+        """`platforms` are those that are built, in order, where they are several."""
+        self._platforms = tuple(platforms) if len(platforms) > 1 else ("",)
         self._stages: tuple[str, ...] = ()
-        self._shown: StepId | None = None
-        self._waiting: dict[StepId, _Waiting] = {}
-        self._order: deque[StepId] = deque()
-        self._texts: dict[StepId, str] = {}
+        self._order: deque[Key] = deque()
+        self._telling: dict[Key, _Telling] = {}
 
     def take(self, event: BuildEvent) -> list[Line]:
         """What is to be written now because of `event`."""
         match event:
             case BuildPlanned():
                 self._stages = event.stages
-                notes = planned_notes(event)
-                return [_note(note) for note in notes]
+                self._order.extend((p, s) for p in self._platforms for s in event.stages)
+                return [_note(note) for note in planned_notes(event)]
             case BuildNote():
                 return [_note(event)]
             case StepStarted():
-                self._texts[event.step] = event.text
-                return self._add(event.step, [self._title(event.step, event.text)])
+                title = self._title(event.step, event.text)
+                self._known(event.step).title = title
+                return self._add(event.step, [title])
             case StepOutput():
                 line = Line(
                     stream=event.stream,
@@ -106,17 +115,16 @@ class Lines:
                 )
                 return self._add(event.step, [line])
             case StepFinished():
-                return self._add(event.step, _outcome(event)) + self._over(event.step)
-            case StepFailed():
-                return self._add(event.step, []) + self._over(event.step)
+                if event.step.number == event.step.total:
+                    self._known(event.step).over = True
+                return self._add(event.step, _outcome(event)) + self._next()
         return []
 
     def rest(self) -> list[Line]:
         """What still waits when a build ends early."""
-        lines = [line for step in self._order for line in self._waiting[step].lines]
+        lines = [line for telling in self._telling.values() for line in telling.lines]
         self._order.clear()
-        self._waiting.clear()
-        self._shown = None
+        self._telling.clear()
         return lines
 
     def _title(self, step: StepId, text: str) -> Line:
@@ -124,37 +132,33 @@ class Lines:
         title = one_line(f"{prefix}STEP {step.number}/{step.total}: {text}")
         return Line(stream=1, data=title.encode() + b"\n", platform=step.platform)
 
-    def _add(self, step: StepId, lines: list[Line]) -> list[Line]:
-        if self._shown is None or self._shown == step:
-            self._shown = step
-            return lines
-        if step not in self._waiting:
-            self._waiting[step] = _Waiting()
-            self._order.append(step)
-        waiting = self._waiting[step]
-        waiting.lines += lines
-        waiting.size += sum(len(line.data) for line in lines)
-        if waiting.size <= MOST_WAITING:
-            return []
-        # Too much to hold: it is shown in between, and the step says again which it is.
-        found, waiting.lines, waiting.size = waiting.lines, [], 0
-        waiting.lines.append(self._title(step, self._texts.get(step, "")))
-        assert self._shown is not None
-        return [*found, self._title(self._shown, self._texts.get(self._shown, ""))]
+    def _known(self, step: StepId) -> _Telling:
+        return self._telling.setdefault((step.platform, step.stage), _Telling())
 
-    def _over(self, step: StepId) -> list[Line]:
-        """Let others be shown after the end of a step, all that are over and the next."""
-        self._texts.pop(step, None)
-        if step != self._shown:
-            self._waiting[step].over = True
+    def _add(self, step: StepId, lines: list[Line]) -> list[Line]:
+        key = (step.platform, step.stage)
+        if not self._order or self._order[0] == key or key not in self._order:
+            return lines
+        telling = self._known(step)
+        telling.lines += lines
+        telling.size += sum(len(line.data) for line in lines)
+        if telling.size <= MOST_WAITING:
             return []
-        self._shown = None
+        # Too much to hold: it is told in between, and both say again which step they are at.
+        found = telling.lines
+        telling.lines, telling.size = [telling.title] if telling.title else [], 0
+        shown = self._telling.get(self._order[0])
+        return [*found, *([shown.title] if shown is not None and shown.title else [])]
+
+    def _next(self) -> list[Line]:
+        """Go on with the stages that follow those that are over."""
         lines: list[Line] = []
-        while self._order and self._shown is None:
-            following = self._order.popleft()
-            waiting = self._waiting.pop(following)
-            lines += waiting.lines
-            self._shown = None if waiting.over else following
+        while self._order and (told := self._telling.get(self._order[0])) and told.over:
+            self._order.popleft()
+            following = self._telling.get(self._order[0]) if self._order else None
+            if following is not None:
+                lines += following.lines
+                following.lines, following.size = [], 0
         return lines
 
 

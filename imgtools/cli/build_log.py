@@ -130,9 +130,9 @@ class Sink:
 class PlainLog:
     """Lines, one step's at a time."""
 
-    def __init__(self, sink: Sink, options: LogOptions) -> None:
+    def __init__(self, sink: Sink, options: LogOptions, platforms: Sequence[str] = ()) -> None:
         self._sink, self._options = sink, options
-        self._lines = Lines()
+        self._lines = Lines(platforms)
         self._lock = threading.Lock()
 
     @property
@@ -265,16 +265,24 @@ def _line(text: str) -> Line:
 
 
 def open_log(
-    options: LogOptions, *, terminal: bool, colour: bool, stdout_taken: bool = False
+    options: LogOptions,
+    *,
+    terminal: bool,
+    colour: bool,
+    stdout_taken: bool = False,
+    platforms: Sequence[str] = (),
 ) -> AbstractContextManager[BuildLog]:
     """The log that suits the options; `terminal` says that standard output and error are one
     that can move its cursor, `colour` that it has colours. Raises StorageError."""
-    return closing(_log(options, Sink(options, stdout_taken=stdout_taken), terminal, colour))
+    sink = Sink(options, stdout_taken=stdout_taken)
+    return closing(_log(options, sink, terminal, colour, platforms))
 
 
-def _log(options: LogOptions, sink: Sink, terminal: bool, colour: bool) -> BuildLog:
+def _log(
+    options: LogOptions, sink: Sink, terminal: bool, colour: bool, platforms: Sequence[str]
+) -> BuildLog:
     if options.progress == "json":
         return JsonLog(sink, options)
     if options.progress == "auto" and terminal and not options.quiet and not options.file:
         return LiveLog(Live(sys.stderr, colour=colour), sink)
-    return PlainLog(sink, options)
+    return PlainLog(sink, options, platforms)

@@ -114,6 +114,7 @@ def _bench(
                 terminal=terminal and env.get("TERM", "dumb") != "dumb",
                 colour=not env.get("NO_COLOR"),
                 stdout_taken=request.result.takes_stdout,
+                platforms=[str(platform) for platform in request.build.platforms],
             )
         )
         yield _Bench(

@@ -85,6 +85,8 @@ def test_lines_are_buildahs() -> None:
         wrote(step(2), b"cc\n"),
         wrote(step(2), b"warning", 2),
         finished(step(2), layer=LAYER),
+        started(step(3), "USER a"),
+        finished(step(3)),
         started(two, "COPY --from=builder / /"),
         finished(two, cached=True, layer=LAYER),
         started(step(2, 2, "1"), "ENV A=b"),
@@ -97,6 +99,7 @@ def test_lines_are_buildahs() -> None:
         "1 cc",
         "2 warning",
         "1 --> 0123456789ab",
+        "1 [1/2] STEP 3/3: USER a",
         "1 [2/2] STEP 1/2: COPY --from=builder / /",
         f"1 --> Using cache {LAYER[7:]}",
         "1 --> 0123456789ab",
@@ -112,30 +115,42 @@ def test_one_stage_has_no_number_and_a_platform_stands_first() -> None:
     assert told(single, started(at, "FROM a")) == ["1 [linux/arm64] STEP 1/1: FROM a"]
 
 
-def test_steps_at_the_same_time_are_told_one_after_the_other() -> None:
-    """What runs beside the step that is shown waits; several may wait, in order."""
-    a, b, c = step(2), step(2, 3, "1"), step(3, 3, "x")
+def test_stages_are_told_in_the_order_of_the_file() -> None:
+    """Whatever runs at the same time; one that is over lets the next be told at once."""
+    a, b, c = step(2, 2), step(2, 2, "1"), step(2, 2, "x")
     assert told(
         BuildPlanned(steps=3, stages=("builder", "1", "x"), isolation="", reason=""),
-        started(a, "RUN a"),
         started(b, "RUN b"),
         wrote(b, b"b1\n"),
-        wrote(a, b"a1\n"),
+        started(a, "RUN a"),
         started(c, "RUN c"),
-        finished(b),
+        finished(b, layer=LAYER),
+        wrote(a, b"a1\n"),
         wrote(c, b"c1\n"),
         finished(a),
         wrote(c, b"c2\n"),
         finished(c),
     ) == [
-        "1 [1/3] STEP 2/3: RUN a", "1 a1", "1 [2/3] STEP 2/3: RUN b", "1 b1",
-        "1 [3/3] STEP 3/3: RUN c", "1 c1", "1 c2",
+        "1 [1/3] STEP 2/2: RUN a", "1 a1", "1 [2/3] STEP 2/2: RUN b", "1 b1",
+        "1 --> 0123456789ab", "1 [3/3] STEP 2/2: RUN c", "1 c1", "1 c2",
     ]  # fmt: skip
+
+
+def test_platforms_are_told_one_after_the_other() -> None:
+    """In the order in which they were asked for."""
+    arm, amd = (step(1, 1, "0", f"linux/{arch}") for arch in ("arm64", "amd64"))
+    lines = Lines(["linux/arm64", "linux/amd64"])
+    events: list[BuildEvent] = [
+        BuildPlanned(steps=2, stages=("0",), isolation="", reason=""),
+        started(amd, "FROM a"), finished(amd), started(arm, "FROM a"), finished(arm),
+    ]  # fmt: skip
+    found = [line.data for event in events for line in lines.take(event)]
+    assert found == [b"[linux/arm64] STEP 1/1: FROM a\n", b"[linux/amd64] STEP 1/1: FROM a\n"]
 
 
 def test_a_step_with_much_output_does_not_wait_for_ever() -> None:
     """What waits is bounded; lines in between say whose they are."""
-    a, b = step(2), step(2, 3, "1")
+    a, b = step(2, 2), step(2, 2, "1")
     big = b"x" * (MOST_WAITING + 1)
     found = told(
         PLANNED, started(a, "RUN a"), started(b, "RUN b"), wrote(b, big), wrote(a, b"a1\n"),
@@ -143,8 +158,8 @@ def test_a_step_with_much_output_does_not_wait_for_ever() -> None:
     )  # fmt: skip
     titles = [line[2:] if len(line) < 99 else "big" for line in found]
     assert titles == [
-        "[1/2] STEP 2/3: RUN a", "[2/2] STEP 2/3: RUN b", "big", "[1/2] STEP 2/3: RUN a", "a1",
-        "[2/2] STEP 2/3: RUN b", "b2",
+        "[1/2] STEP 2/2: RUN a", "[2/2] STEP 2/2: RUN b", "big", "[1/2] STEP 2/2: RUN a", "a1",
+        "[2/2] STEP 2/2: RUN b", "b2",
     ]  # fmt: skip
 
 
@@ -157,7 +172,7 @@ def test_nothing_is_lost_when_a_step_fails() -> None:
     ]  # fmt: skip
 
 
-steps = st.sampled_from([step(n, 3, s) for n in (1, 2) for s in ("builder", "1")])
+steps = st.sampled_from([step(n, 2, s) for n in (1, 2) for s in ("builder", "1")])
 
 
 @given(st.lists(st.tuples(steps, st.integers(0, 2)), max_size=40))

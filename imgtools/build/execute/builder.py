@@ -200,8 +200,10 @@ class Builder:
         titles = tuple(
             run.plan.standing.stage.title for each in ready[:1] for run in each.runs.values()
         )
+        # FROM is a step too.
+        count = len(steps) + sum(len(each.runs) for each in ready)
         self._environment.report(
-            BuildPlanned(steps=len(steps), stages=titles, isolation=kind, reason=reason)
+            BuildPlanned(steps=count, stages=titles, isolation=kind, reason=reason)
         )
 
     def _finished(self, ready: _Ready) -> BuiltImage:

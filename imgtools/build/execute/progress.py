@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from imgtools.build.planning.model import StagePlan
 from imgtools.build.protocols import BaseImage
-from imgtools.errors import Error
+from imgtools.errors import Cancelled
 from imgtools.spec.digest import Digest
 from imgtools.spec.identity import chain_ids
 from imgtools.task import Task
@@ -71,12 +71,13 @@ class StageRun:
         self._done.set()
 
     def wait(self, task: Task) -> None:
-        """Until the stage is done; raises Cancelled, and Error if the stage failed."""
+        """Until the stage is done; raises Cancelled, also if the stage failed: its own error is
+        what counts."""
         with task.cancel.calls(self._done.set):
             self._done.wait()
         task.cancel.check()
         if self.error is not None:
-            raise Error(f"stage {self.plan.standing.stage.title} failed")
+            raise Cancelled(f"stage {self.plan.standing.stage.title} failed")
 
     def make_available(self, obtain_base: Callable[[BaseImage, Task], None], task: Task) -> None:
         """Have all layers up to here in the store."""

@@ -18,6 +18,7 @@ from imgtools.build.execute.progress import StageRun, StepResult
 from imgtools.build.execute.step_copy import prepare_copy
 from imgtools.build.execute.step_run import prepare_run
 from imgtools.build.execute.step_workdir import prepare_workdir
+from imgtools.build.language.errors import ContainerfileError
 from imgtools.build.planning.history import copied
 from imgtools.build.planning.model import CopyWork, RunWork, StageRef, Step, Work
 from imgtools.build.protocols import CacheRecord
@@ -41,11 +42,10 @@ class StageRunner:
         try:
             if run.below is not None:
                 run.below.wait(self._task)
-            run.begin()
-            steps = run.plan.steps
-            for number, step in enumerate(steps, 1):
+            self._begin()
+            for number, step in enumerate(run.plan.steps, 2):
                 self._task.cancel.check()
-                run.add(self._step(step, self._id(number, len(steps))))
+                run.add(self._step(step, self._id(number)))
         except BaseException as e:
             run.finish(e)
             raise
@@ -58,9 +58,8 @@ class StageRunner:
         below = run.below
         self._unknown = below is not None and below.uncertain
         run.begin()
-        steps = run.plan.steps
-        for number, step in enumerate(steps, 1):
-            at = self._id(number, len(steps))
+        for number, step in enumerate(run.plan.steps, 2):
+            at = self._id(number)
             fate, key = "config", ""
             if step.work is not None:
                 fate, key = self._fate(step, step.work, at)
@@ -95,11 +94,19 @@ class StageRunner:
         self._run.add(self._recalled(step, record))
         return "cached", keyed.keys[0]
 
-    def _id(self, number: int, total: int) -> StepId:
+    def _begin(self) -> None:
+        """FROM, which people count as the first step: what it names is known by now."""
+        at, report = self._id(1), self._crew.environment.report
+        report(StepStarted(step=at, text=self._run.plan.standing.stage.head.text))
+        began = time.monotonic()
+        self._run.begin()
+        report(StepFinished(step=at, cached=False, seconds=time.monotonic() - began))
+
+    def _id(self, number: int) -> StepId:
         return StepId(
             stage=self._run.plan.standing.stage.title,
             number=number,
-            total=total,
+            total=len(self._run.plan.steps) + 1,
             platform=str(self._crew.platform) if self._crew.several else "",
         )
 
@@ -116,10 +123,13 @@ class StageRunner:
         except Cancelled:
             raise
         except Error as e:
+            if not isinstance(e, CommandFailed | ContainerfileError):
+                place = step.instruction.location
+                e = e.with_context(f"{place.file}:{place.first}")
             code = getattr(e, "code", -1)
             tail = e.tail if isinstance(e, CommandFailed) else ()
             report(StepFailed(step=at, text=step.text, message=e.message, code=code, tail=tail))
-            raise
+            raise e
         report(
             StepFinished(
                 step=at,
