@@ -58,8 +58,9 @@ class Contents:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
     """What goes, in the order in which it does: uses and snapshots, names, images, layers
-    (children before parents), and what nothing needs any more; `kept` are records of builds.
-    `size` is the bytes of the layers' files."""
+    (children before parents), and what nothing needs any more; `kept` are records of builds,
+    `caches` the names of directories that their steps shared. `size` is the bytes of the
+    layers' files."""
 
     uses: tuple[Use, ...] = ()
     snapshots: tuple[str, ...] = ()
@@ -69,6 +70,7 @@ class Removal:
     blobs: tuple[Digest, ...] = ()
     known: tuple[Digest, ...] = ()
     kept: tuple[str, ...] = ()
+    caches: tuple[str, ...] = ()
     size: int = 0
 
     @property
@@ -76,7 +78,7 @@ class Removal:
         """Whether nothing goes."""
         return not (
             self.uses or self.snapshots or self.names or self.images or self.layers
-            or self.blobs or self.known or self.kept
+            or self.blobs or self.known or self.kept or self.caches
         )  # fmt: skip
 
 

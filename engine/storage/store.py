@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Self
 
 from engine.storage import collect as gc
@@ -207,15 +208,18 @@ class Store(Closing):
         """Remove those of `images` that nobody uses, and everything that nothing refers to:
         what killed commands left, layers without an image, snapshots without a user.
 
-        What builds remember stays, but for what was last of use before `cache_before`, in
-        seconds since the epoch (infinity: all of it).
+        What builds remember stays, and the caches of their steps, but for what was last of use
+        before `cache_before`, in seconds since the epoch (infinity: all of it).
         """
 
         def plan(contents: Contents) -> Removal:
             there = [i for i in images if i in contents.images]
             return gc.plan_prune(contents, there, cache_before=cache_before)
 
-        return collect(self.parts, plan, task=task)
+        removal = collect(self.parts, plan, task=task)
+        if cache_before is None:
+            return removal
+        return replace(removal, caches=self.cache_mounts.prune(cache_before))
 
     def rebuild(self) -> None:
         """Make the index anew from what is on disk."""
