@@ -261,6 +261,6 @@ def _host_tree(path: str) -> Iterator[Tree]:
     with storage_errors(path):
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield Tree(fd=fd, name=path)
+        yield Tree(fd=fd, name="the host" if path == "/" else path)
     finally:
         os.close(fd)

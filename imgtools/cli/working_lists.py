@@ -3,6 +3,7 @@ adding it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -44,10 +45,18 @@ def opened(
             with _list(store, place.removeprefix("list:"), transports, options) as source:
                 yield source, ""
             return
-        name = parse_name(place or f"docker://{text}")
+        name = parse_name(_absolute(place or f"docker://{text}"))
         cli.check_policy(name)
         with transports.open_source(name, options) as source:
             yield source, str(name)
+
+
+def _absolute(place: str) -> str:
+    """The place as it is called from any directory."""
+    transport, _, rest = place.partition(":")
+    if transport in ("dir", "oci", "oci-archive", "docker-archive") and rest:
+        return f"{transport}:{os.path.abspath(rest)}"
+    return place
 
 
 def _stored(store: Store, text: str) -> str:

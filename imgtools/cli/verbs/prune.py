@@ -40,10 +40,12 @@ def command(cli: Cli, /, every: bool, filters: tuple[str, ...], force: bool, **k
     if not force and sys.stdin.isatty() and not _agreed(every=every):
         return
     from engine.containers.directory import sweep
+    from engine.working.registry import WorkingContainers
 
     access = StoreAccess(cli, kwargs)
     with access.open() as store:
         sweep(store, access.location.runroot)
+        WorkingContainers(store).sweep()
         chosen = _chosen(store, filters, every=every)
         removal = store.prune(chosen, task=cli.task(notes))
     for image in removal.images:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,9 @@ from imgtools.cli.output import complain
 from imgtools.cli.passthrough import PassThroughCommand
 from imgtools.cli.state import Cli
 
+if TYPE_CHECKING:
+    from engine.storage.options import StoreLocation
+
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
@@ -29,8 +33,10 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.argument("words", nargs=-1, metavar="[COMMAND [ARG...]]")
+@click.option("--mount", "-m", "mounts", multiple=True, metavar="[VARIABLE=]CONTAINER",
+              help="Mount a working container, and name the directory in VARIABLE.")  # fmt: skip
 @click.pass_obj
-def command(cli: Cli, /, words: tuple[str, ...]) -> int:
+def command(cli: Cli, /, words: tuple[str, ...], mounts: tuple[str, ...]) -> int:
     """Run COMMAND, by default $SHELL, as root of the user namespace that images are unpacked
     in, with mounts of its own.
 
@@ -51,7 +57,26 @@ def command(cli: Cli, /, words: tuple[str, ...]) -> int:
         # So that podman, buildah and ourselves know inside whose store it is.
         env[CONFIGURED] = "done"
         env[ROOTLESS_UID], env[ROOTLESS_GID] = str(session.outer.uid), str(session.outer.gid)
+    env |= _mounted(cli, store, mounts)
     return _execute(words or (env.get("SHELL") or "/bin/sh",), env)
+
+
+def _mounted(cli: Cli, location: StoreLocation, mounts: tuple[str, ...]) -> dict[str, str]:
+    """Mount working containers in this mount namespace, with which they go again; where, by
+    variable. Raises ContainerNotKnown, StorageError."""
+    found: dict[str, str] = {}
+    if not mounts:
+        return found
+    from engine.storage.store import Store
+    from engine.working.registry import WorkingContainers
+    from engine.working.show import show
+
+    with Store.open(location) as store:
+        for text in mounts:
+            variable, sign, name = text.partition("=")
+            with WorkingContainers(store).held(name if sign else text, task=cli.task()) as held:
+                found[variable] = show(store, held)
+    return found
 
 
 def _execute(words: tuple[str, ...], env: dict[str, str]) -> int:
