@@ -22,7 +22,7 @@ _SPACES = (
 )
 
 _DIRECTORIES = Token(kind="directories")
-_ANYTHING = Token(kind="anything", expression=".*")
+_ANYTHING = Token(kind="anything")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,33 +157,47 @@ def _parts(tokens: tuple[Token, ...]) -> list[list[Token]]:
 def _expression(tokens: tuple[Token, ...]) -> str:
     """The regular expression of a pattern that is not odd: each part between two `**` is atomic,
     and so found once."""
-    first, *rest = [translate(part) for part in _parts(tokens)]
+    first, *rest = [_part_expression(part) for part in _parts(tokens)]
     if not rest:
         return first
     middle = "".join(f"(?>(?:.*?/)??{part})" for part in rest[:-1] if part)
     return f"{first}{middle}(?:.*/)?{rest[-1]}"
 
 
+def _part_expression(part: list[Token]) -> str:
+    if part and part[-1] is _ANYTHING:
+        return translate(part[:-1]) + ".*"
+    return translate(part)
+
+
 def matches_by_places(tokens: tuple[Token, ...], path: str) -> bool:
     """Whether the tokens match the whole path, found without going back: the places the match
     may have come to are the bits of a number, bit N in front of character N."""
     reached = 1
+    places = {
+        expression: _places(expression, path)
+        for expression in {"/", "[^/]", *(token.expression for token in tokens)}
+    }
     for token in tokens:
         if token.kind == "anything":
             return bool(reached)
         if token.kind == "directories":
             lowest = reached & -reached
-            slashes = _places("/", path)
-            reached |= (slashes & ~(lowest - 1)) << 1 if reached else 0
+            reached |= (places["/"] & ~(lowest - 1)) << 1 if reached else 0
         elif token.kind == "star":
-            inside = _places("[^/]", path)
+            inside = places["[^/]"]
+            # The carry of the sum runs through each name from its lowest place.
             reached |= ((reached & inside) + inside) ^ inside
         else:
-            reached = (reached & _places(token.expression, path)) << 1
+            reached = (reached & places[token.expression]) << 1
     return bool(reached >> len(path) & 1)
 
 
 def _places(expression: str, path: str) -> int:
     """The places in front of the characters that `expression` matches."""
-    found = re.compile(expression, re.DOTALL)
-    return sum(1 << index for index, character in enumerate(path) if found.match(character))
+    if not expression or not path:
+        return 0
+    digits = bytearray(b"0" * len(path))
+    for found in re.finditer(expression, path, re.DOTALL):
+        digits[-1 - found.start()] = ord("1")
+    return int(digits, 2)
