@@ -9,13 +9,14 @@ an SQLite file; without one, or with a damaged one, everything is just hashed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -109,11 +110,16 @@ class FileHashes:
                 (tree, name, *entry[0], entry[1], entry[2])
                 for (tree, name), entry in learned.items()
             ]
-            with self._database() as database, database:
-                database.executemany(
-                    "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-                )
-                database.execute("DELETE FROM file WHERE used < ?", (self._now - _KEPT_SECONDS,))
+
+            def write(database: sqlite3.Connection) -> None:
+                oldest = self._now - _KEPT_SECONDS
+                with database:
+                    database.executemany(
+                        "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+                    )
+                    database.execute("DELETE FROM file WHERE used < ?", (oldest,))
+
+            self._use(write)
 
     def _learn(self, tree: str, path: bytes, entry: _Entry) -> None:
         with self._lock:
@@ -125,41 +131,45 @@ class FileHashes:
             if known is not None:
                 return known
             known = {}
-            with self._database() as database:
-                rows = database.execute(f"SELECT {_COLUMNS} FROM file WHERE tree = ?", (tree,))
-                for path, dev, ino, size, mtime, ctime, digest, used in rows:
-                    if isinstance(digest, bytes) and len(digest) == 32:
-                        known[path] = ((dev, ino, size, mtime, ctime), digest, used)
+            self._use(functools.partial(_read, tree, known))
             self._known[tree] = known
             return known
 
-    @contextlib.contextmanager
-    def _database(self) -> Iterator[sqlite3.Connection]:
-        """The memory, open; what goes wrong with it ends the block and nothing else."""
+    def _use(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Do `work` with the memory; what goes wrong with that ends it, and nothing else."""
         path = f"{self._path}"
         try:
             os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-            database = sqlite3.connect(path, timeout=_PATIENCE)
-        except (OSError, sqlite3.Error) as e:
-            log.debug("no memory of digests at %s: %s", path, e)
-            database = sqlite3.connect(":memory:")
-        try:
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _FORMAT):
-                raise sqlite3.DatabaseError(f"it has format {version}")
-            if version == 0:
-                database.execute(_SCHEMA)
-                database.execute(f"PRAGMA user_version = {_FORMAT}")
-            yield database
-        except sqlite3.OperationalError as e:
-            # Somebody else has it, or the disk is full: neither makes it worthless.
+            with contextlib.closing(sqlite3.connect(path, timeout=_PATIENCE)) as database:
+                (version,) = database.execute("PRAGMA user_version").fetchone()
+                if version not in (0, _FORMAT):
+                    raise sqlite3.DatabaseError(f"it has format {version}")
+                if version == 0:
+                    database.execute(_SCHEMA)
+                    database.execute(f"PRAGMA user_version = {_FORMAT}")
+                work(database)
+        except (OSError, sqlite3.OperationalError) as e:
             log.debug("the memory of digests at %s is out of reach: %s", path, e)
+            # Somebody else has it, or the disk is full: neither makes it worthless. Only
+            # tables that are not as we make them do.
+            if getattr(e, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR:
+                _drop(path)
         except (sqlite3.Error, ValueError, TypeError) as e:
             log.debug("the memory of digests at %s is of no use: %s", path, e)
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-        finally:
-            database.close()
+            _drop(path)
+
+
+def _read(tree: str, known: dict[bytes, _Entry], database: sqlite3.Connection) -> None:
+    """Add what is remembered of a tree to `known`."""
+    rows = database.execute(f"SELECT {_COLUMNS} FROM file WHERE tree = ?", (tree,))
+    for path, dev, ino, size, mtime, ctime, digest, used in rows:
+        if isinstance(digest, bytes) and len(digest) == 32 and isinstance(used, int):
+            known[path] = ((dev, ino, size, mtime, ctime), digest, used)
+
+
+def _drop(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def _hash(tree: Tree, path: bytes) -> tuple[bytes, _Stamp]:
