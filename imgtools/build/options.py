@@ -106,7 +106,8 @@ class BuildOptions:
     `build_args` are names with values (None: ARG's default is kept). `jobs` is how many steps
     run at once, 0 for as many as there are processors. `squash` is "", "new" (all new layers
     into one) or "all". `platforms` empty is the host's. `proxy` are the caller's variables of
-    proxies, given to RUN but never kept. `layers` false keeps no layer per step.
+    proxies, given to RUN but never kept. `layers` false keeps no layer per step. `cpp_flags` are
+    for Containerfiles that end in .in, which cpp reads first.
     """
 
     context: str = ""
@@ -134,3 +135,4 @@ class BuildOptions:
     proxy: Mapping[str, str] = field(default_factory=dict)
     allow_insecure: bool = False
     compat_volumes: bool = False
+    cpp_flags: tuple[str, ...] = ()

@@ -13,14 +13,13 @@ from imgtools.build.outputs.export_options import Export
 from imgtools.build.outputs.files import metadata, write_image_id, write_metadata
 from imgtools.build.outputs.manifests import stored_documents
 from imgtools.build.outputs.model import BuiltImage
-from imgtools.build.outputs.names import OutputNames, as_place, output_names
+from imgtools.build.outputs.names import as_place, output_names
 from imgtools.build.outputs.outgoing import Wanted
 from imgtools.build.outputs.places import CopiedOut, Places
 from imgtools.build.outputs.squash import squashed
 from imgtools.build.protocols import SnapshotStore
 from imgtools.cli.build_log import Ready
 from imgtools.cli.build_request import ResultOptions
-from imgtools.errors import Unsupported
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.reference import ImageName
@@ -33,12 +32,14 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destinations:
     """Where the images of one command line go: `local` names in the store, `places` for one
-    image or an index, `indexes` places that get an index even of one image; `keep` is whether
-    the store keeps images that have no name in it."""
+    image or an index, `indexes` places that get an index even of one image, `lists` names of
+    indexes in the store that images are added to; `keep` is whether the store keeps images that
+    have no name in it."""
 
     local: tuple[str, ...] = ()
     places: tuple[ImageName, ...] = ()
     indexes: tuple[ImageName, ...] = ()
+    lists: tuple[str, ...] = ()
     exports: tuple[Export, ...] = ()
     keep: bool = True
 
@@ -53,37 +54,39 @@ def destinations(result: ResultOptions) -> Destinations:
         local += more.local
         places += more.places
     places += [ImageName.parse(f"docker://{name}", TRANSPORTS) for name in pushed]
+    lists, indexes = _indexes(result)
     files = tuple(export for export in result.outputs if export.kind != "image")
     return Destinations(
         local=tuple(dict.fromkeys(local)),
         places=tuple(dict.fromkeys(places)),
-        indexes=_indexes(result),
+        indexes=indexes,
+        lists=lists,
         exports=tuple(export for export in files if export.kind != "cacheonly"),
         # As with buildah: an image that goes elsewhere by its name is not kept here as well.
-        keep=not (names.places and not names.local)
+        keep=bool(lists or local or not names.places)
         and not any(export.kind == "cacheonly" for export in files),
     )
 
 
-def _indexes(result: ResultOptions) -> tuple[ImageName, ...]:
+def _indexes(result: ResultOptions) -> tuple[tuple[str, ...], tuple[ImageName, ...]]:
+    """What --manifest names: an index in the store, which goes to its registry with --push, or
+    a place."""
     if not result.manifest:
-        return ()
+        return (), ()
     place = as_place(result.manifest)
     if place is not None:
-        return (place,)
-    names: OutputNames = output_names([result.manifest])
+        return (), (place,)
+    names = output_names([result.manifest]).local
     if not result.push:
-        raise Unsupported(
-            f"--manifest {result.manifest}: the store holds no indexes",
-            hint="add --push, or name a place such as oci:DIR:TAG",
-        )
-    return tuple(ImageName.parse(f"docker://{name}", TRANSPORTS) for name in names.local)
+        return names, ()
+    return names, tuple(ImageName.parse(f"docker://{name}", TRANSPORTS) for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """Hands out the images of one build. `retry` runs a copy again after trouble that may
-    pass, `stdout` writes to standard output."""
+    pass, `stdout` writes to standard output, `add` adds an image of the store, by its id, to
+    the index of a name."""
 
     store: SnapshotStore
     places: Places
@@ -92,17 +95,21 @@ class Delivery:
     to: Destinations
     retry: Callable[[Callable[[], CopiedOut | None]], CopiedOut | None]
     stdout: Callable[[bytes], object]
+    add: Callable[[str, str], object]
 
     def deliver(self, images: Sequence[BuiltImage], *, task: Task) -> list[Ready]:
         """Hand out `images`; what is where then. Raises what storing and copying do."""
         final = tuple(self._squashed(image, task) for image in images)
         ready = [self._kept(image, len(final) > 1, task) for image in final]
+        for name in self.to.lists:
+            for each in ready:
+                self.add(name, each.image_id.rpartition(":")[2])
         wanted = Wanted(images=final, names=self.to.local)
         tops: dict[str, CopiedOut] = {}
-        for name in self.to.places:
-            self._copy(wanted, name, tops, task)
-        for name in self.to.indexes:
-            self._copy(replace(wanted, as_index=True), name, tops, task)
+        for place in self.to.places:
+            self._copy(wanted, place, tops, task)
+        for place in self.to.indexes:
+            self._copy(replace(wanted, as_index=True), place, tops, task)
         exporter = Exporter(store=self.store, places=self.places, stdout=self.stdout)
         for export in self.to.exports:
             self.retry(lambda export=export: exporter.export(export, wanted, task=task))  # type: ignore[misc]

@@ -60,6 +60,8 @@ def _source_flags() -> tuple[Decorator, ...]:
              "or oci-layout:DIR."),
         text("--ignorefile", metavar="FILE", type=click.Path(),
              help="Instead of .containerignore or .dockerignore."),
+        many("--cpp-flag", metavar="FLAG",
+             help="For cpp, which reads Containerfiles that end in .in (BUILDAH_CPPFLAGS)."),
         text("--from", "from_", metavar="IMAGE", help="Replaces what the first FROM names."),
         many("--platform", "platforms", metavar="OS/ARCH[/VARIANT]",
              help="Build for this platform (default: the host's); several with commas or "
@@ -75,7 +77,8 @@ def _source_flags() -> tuple[Decorator, ...]:
         go_bool("--pull-never", hidden=True, help="As --pull=never."),
         go_bool("--no-cache", help="Execute every step, whatever was built before."),
         many("--cache-from", metavar="REPOSITORY",
-             help="Look for steps in this repository too; several with commas or repeated."),
+             help="Look for steps in this repository, or oci:DIR, too; several with commas or "
+             "repeated."),
         many("--cache-to", metavar="REPOSITORY", help="Keep steps in this repository too."),
         click.option("--cache-ttl", type=Duration(), metavar="DURATION",
                      help="Steps that are older, such as 24h, are executed anew; 0: all."),

@@ -52,7 +52,6 @@ MEANINGLESS: Mapping[str, Odd] = MappingProxyType({
 REFUSED: Mapping[str, Odd] = MappingProxyType({
     "--cdi-config-dir": Odd(why="devices are named by their path"),
     "--cgroup-parent": Odd(why="each step has a cgroup of its own, below ours"),
-    "--cpp-flag": Odd(why="Containerfiles are not run through cpp"),
     "--cw": Odd(why="no images for confidential workloads are made"),
     "--decryption-key": Odd(why="encrypted layers cannot be read"),
     "--hooks-dir": Odd(why="hooks are not run for steps"),

@@ -4,10 +4,12 @@ command line does before and after it."""
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from imgtools.build.cache.locations import cache_locations
 from imgtools.build.options import BuildOptions, CacheOptions, ConfigEdits, Stamps
 from imgtools.build.outputs.export_options import STDOUT, Export, parse_export
 from imgtools.build.outputs.model import Compression, Form
@@ -113,6 +115,7 @@ def build_request(
         proxy=values.proxies(env) if kwargs.pop("http_proxy") else {},
         allow_insecure=_allow_insecure(values.words(kwargs.pop("allow"))),
         compat_volumes=kwargs.pop("compat_volumes"),
+        cpp_flags=kwargs.pop("cpp_flag") or tuple(shlex.split(env.get("BUILDAH_CPPFLAGS", ""))),
     )
     mode = _mode(kwargs.pop("dry_run"), kwargs.pop("check"))
     _check_together(options, result, log)
@@ -144,8 +147,12 @@ def _check_together(options: BuildOptions, result: ResultOptions, log: LogOption
         "--metadata-file": result.metadata_file,
     }
     for name, value in single.items():
-        if value and several and not result.manifest:
-            raise InvalidInput(f"{name} is for one image: with several platforms add --manifest")
+        index = result.manifest and (result.push or as_place(result.manifest) is not None)
+        if value and several and not index:
+            raise InvalidInput(
+                f"{name} is for one image, not for several platforms",
+                hint="with --manifest and --push it is for the index",
+            )
     if result.manifest and result.manifest in result.tags:
         raise InvalidInput("--tag and --manifest cannot be the same name")
     if log.split and not log.file:
@@ -257,10 +264,16 @@ def _cache(kwargs: dict[str, Any]) -> CacheOptions:
     return CacheOptions(
         # buildah's reading: nothing is younger than no time at all.
         enabled=not kwargs.pop("no_cache") and ttl != 0,
-        sources=values.repositories(kwargs.pop("cache_from"), "--cache-from"),
-        targets=values.repositories(kwargs.pop("cache_to"), "--cache-to"),
+        sources=_locations(kwargs.pop("cache_from")),
+        targets=_locations(kwargs.pop("cache_to")),
         ttl=ttl,
     )
+
+
+def _locations(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The values as they are, once it is known that they mean something."""
+    cache_locations(texts)
+    return tuple(dict.fromkeys(texts))
 
 
 def _edits(kwargs: dict[str, Any], stamps: Stamps, env: Mapping[str, str]) -> ConfigEdits:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +15,23 @@ from imgtools.cli.build_deliver import Delivery, Destinations, destinations
 from imgtools.cli.build_failure import exit_code, failure_lines
 from imgtools.cli.build_log import BuildLog, open_log
 from imgtools.cli.build_request import BuildRequest
-from imgtools.cli.options import destination_options
-from imgtools.cli.output import say_lines, warn, write_bytes
+from imgtools.cli.options import destination_options, source_options
+from imgtools.cli.output import say_lines, warn, write_bytes, write_json, write_lines
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess
 from imgtools.errors import Cancelled, Error
 from imgtools.task import Task
-from imgtools.transport.options import RegistryOptions, SourceOptions
+from imgtools.transport.options import RegistryOptions
 from imgtools.transport.table import Transports
 
 if TYPE_CHECKING:
     from engine.builds.host import BuildHost
+    from imgtools.build.cache.chain import CacheChain
     from imgtools.build.execute.environment import BuildEnvironment
+    from imgtools.build.outputs.layer_blobs import LayerBlobs
     from imgtools.build.outputs.places import Places
     from imgtools.build.outputs.push_ahead import PushAhead
+    from imgtools.build.protocols import NewLayer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,8 @@ class _Bench:
 def run_build(
     cli: Cli, access: StoreAccess, request: BuildRequest, registry: RegistryOptions
 ) -> int:
-    """The exit code: 0, that of a command that failed, 125 for other errors, which are told."""
+    """The exit code: 0, 1 for what checks found, that of a command that failed, 125 for other
+    errors, which are told."""
     to = destinations(request.result)
     mask = Mask(secret_values(request.build.secrets))
     shown = False
@@ -57,7 +61,7 @@ def run_build(
             for text in request.warnings:
                 warn(text)
             try:
-                _carry_out(bench)
+                return _carry_out(bench)
             finally:
                 shown = bench.log.shown
     except Cancelled:
@@ -65,7 +69,6 @@ def run_build(
     except Error as e:
         say_lines(mask.hide_text(line) for line in failure_lines(e, output_shown=shown))
         return exit_code(e)
-    return 0
 
 
 @contextmanager
@@ -98,7 +101,7 @@ def _bench(
                 report=report,
                 session=session,
                 options=BaseOptions(
-                    source=SourceOptions(registry=registry, tmpdir=cli.tmpdir),
+                    source=source_options(cli, registry),
                     check_name=cli.check_policy,
                     host=cli.settings.host,
                 ),
@@ -128,86 +131,146 @@ def _id_mode(asked: str | None, kind: str) -> Any:
     return None if asked is None or kind in ("chroot", "none") else kind
 
 
-def _carry_out(bench: _Bench) -> None:
-    request = bench.request
-    task = bench.cli.task(bench.log.progress, jobs=None)
-    if request.mode == "plan":
+def _carry_out(bench: _Bench) -> int:
+    task = bench.cli.task(bench.log.progress)
+    if bench.request.mode == "check":
+        from imgtools.cli.build_check import show_checks
+
+        as_json = bench.request.log.progress == "json"
+        return show_checks(bench.request.build, _environment(bench), as_json=as_json, task=task)
+    if bench.request.mode == "plan":
         _show_plan(bench, task)
-        return
+    else:
+        _build(bench, task)
+    return 0
+
+
+def _build(bench: _Bench, task: Task) -> None:
     from imgtools.build.execute.api import build
     from imgtools.build.outputs.layer_blobs import LayerBlobs
     from imgtools.build.outputs.push_ahead import PushAhead
-    from imgtools.cli.retrying import retrying
 
+    request = bench.request
     with LayerBlobs(bench.host.store, tmpdir=bench.cli.tmpdir) as layers:
         places = _places(bench, layers)
         early = () if request.build.squash or not request.build.layers else bench.to.places
-        with PushAhead(places, early, task=task) as ahead:
-            result = build(request.build, _environment(bench, ahead), task=task)
+        with _cache(bench, layers, task) as cache, PushAhead(places, early, task=task) as ahead:
+            environment = replace(_environment(bench), cache=cache, layer=_listener(ahead))
+            result = build(request.build, environment, task=task)
             ahead.finish()
-        retry = {"retry_times": request.result.retry, "retry_delay": request.result.retry_delay}
-        delivery = Delivery(
-            store=bench.host.store,
-            places=places,
-            options=request.build,
-            result=request.result,
-            to=bench.to,
-            retry=retrying(bench.cli, retry),
-            stdout=write_bytes,
-        )
-        ready = delivery.deliver(result.images, task=task)
+            if cache is not None:
+                cache.finish()
+        ready = _delivery(bench, places).deliver(result.images, task=task)
     files = request.result.id_file or request.result.raw_id_file
     bench.log.ready(ready, ids=not files and not request.result.takes_stdout)
 
 
-def _places(bench: _Bench, layers: Any) -> Places:
+def _delivery(bench: _Bench, places: Places) -> Delivery:
+    from imgtools.cli.retrying import retrying
+    from imgtools.cli.working_lists import add_committed
+
+    result = bench.request.result
+    retry = {"retry_times": result.retry, "retry_delay": result.retry_delay}
+    store = bench.host.store.store
+    return Delivery(
+        store=bench.host.store,
+        places=places,
+        options=bench.request.build,
+        result=result,
+        to=bench.to,
+        retry=retrying(bench.cli, retry),
+        stdout=write_bytes,
+        add=lambda name, image_id: add_committed(bench.cli, store, name, image_id),
+    )
+
+
+def _places(bench: _Bench, layers: LayerBlobs) -> Places:
     from imgtools.build.outputs.base_blobs import base_opener
     from imgtools.build.outputs.places import Places
 
-    source = SourceOptions(registry=bench.registry, tmpdir=bench.cli.tmpdir)
     return Places(
         transports=bench.transports,
         layers=layers,
         form=bench.request.result.form,
         family=bench.request.build.format,
         options=destination_options(bench.cli, bench.registry),
-        open_base=base_opener(bench.transports, source),
+        open_base=base_opener(bench.transports, source_options(bench.cli, bench.registry)),
     )
 
 
-def _environment(bench: _Bench, ahead: PushAhead | None) -> BuildEnvironment:
-    from imgtools.build.execute.environment import BuildEnvironment
+def _cache(
+    bench: _Bench, layers: LayerBlobs, task: Task
+) -> AbstractContextManager[CacheChain | None]:
+    """The caches in registries before the store's own memory, None where there are none."""
+    options = bench.request.build.cache
+    if not options.sources and not options.targets:
+        return nullcontext()
+    import time
+
+    from imgtools.build.cache.chain import open_chain
+
+    return open_chain(
+        options,
+        bench.host.store,
+        bench.transports,
+        layers,
+        source_options=source_options(bench.cli, bench.registry),
+        destination_options=destination_options(bench.cli, bench.registry),
+        form=bench.request.result.form,
+        now=time.time,
+        task=task,
+    )
+
+
+def _listener(ahead: PushAhead) -> Callable[[NewLayer], None]:
     from imgtools.build.outputs.model import BuiltLayer
-    from imgtools.build.protocols import NewLayer
 
     def made(layer: NewLayer) -> None:
-        if ahead is not None and not layer.empty:
-            built = BuiltLayer(diff_id=layer.diff_id, chain_id=layer.chain_id, size=layer.size)
-            ahead.layer(built)
+        built = BuiltLayer(diff_id=layer.diff_id, chain_id=layer.chain_id, size=layer.size)
+        ahead.layer(built)
+
+    return made
+
+
+def _environment(bench: _Bench) -> BuildEnvironment:
+    from imgtools.build.contexts.options import FetchOptions, GitOptions
+    from imgtools.build.execute.environment import BuildEnvironment
 
     cache = bench.cli.settings.cache_dir
+    env = dict(os.environ)
+    git = GitOptions(environment=env, ssh_socket=env.get("SSH_AUTH_SOCK", ""))
     return BuildEnvironment(
         store=bench.host.store,
         executor=lambda: bench.host.executor,
         host=bench.cli.settings.host,
         directory=os.getcwd(),
         hashes=os.path.join(cache, "build-hashes") if cache else "",
+        fetch=FetchOptions(
+            registry=bench.registry,
+            git=git,
+            memory=os.path.join(cache, "urls") if cache else "",
+        ),
         stdin=sys.stdin.buffer,
         report=bench.mask.report(bench.log.report),
-        layer=made,
     )
 
 
 def _show_plan(bench: _Bench, task: Task) -> None:
     from imgtools.build.execute.api import build
+    from imgtools.build.outputs.layer_blobs import LayerBlobs
     from imgtools.cli.build_plan import plan_json, plan_lines
 
-    environment = replace(_environment(bench, None), layer=None)
-    planned = build(bench.request.build, environment, task=task, dry=True).planned
-    if bench.request.log.progress == "json":
-        import json
-
-        write_bytes(json.dumps(plan_json(planned)).encode() + b"\n")
-        return
-    for line in plan_lines(planned):
-        write_bytes(line.encode() + b"\n")
+    # What would be sent is not asked.
+    cached = replace(bench.request.build.cache, targets=())
+    request = replace(bench.request, build=replace(bench.request.build, cache=cached))
+    bench = replace(bench, request=request)
+    with (
+        LayerBlobs(bench.host.store, tmpdir=bench.cli.tmpdir) as layers,
+        _cache(bench, layers, task) as cache,
+    ):
+        environment = replace(_environment(bench), cache=cache)
+        planned = build(request.build, environment, task=task, dry=True).planned
+    if request.log.progress == "json":
+        write_json(plan_json(planned))
+    else:
+        write_lines(plan_lines(planned))

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping, Sequence
 
 from imgtools.build.options import NamedContext, PullPolicy, SecretSource, SshSource
-from imgtools.errors import InvalidInput, StorageError, Unsupported
+from imgtools.errors import InvalidInput, StorageError
 from imgtools.spec.platform import Platform
 
 MAX_ARG_FILE = 1 << 20
@@ -235,26 +235,6 @@ def platforms(
         )
         return (one.normalised(),)
     found = [host if text == "local" else Platform.parse(text) for text in words(values)]
-    return tuple(dict.fromkeys(found))
-
-
-def repositories(values: Sequence[str], option: str) -> tuple[str, ...]:
-    """Repositories with commas or one by one; BuildKit's type=registry,ref=REPOSITORY too.
-    Raises Unsupported for caches elsewhere."""
-    found: list[str] = []
-    for text in values:
-        if "=" not in text:
-            found += words([text])
-            continue
-        given = attributes(option, text, ("type", "ref", "mode"))
-        if given.get("type") != "registry" or not given.get("ref"):
-            raise Unsupported(
-                f"{option} {text}: only caches in registries are supported",
-                hint="name a repository, such as registry/name/cache",
-            )
-        if given.get("mode", "max") != "max":
-            raise Unsupported(f"{option} {text}: all steps are kept, which is mode=max")
-        found.append(given["ref"])
     return tuple(dict.fromkeys(found))
 
 

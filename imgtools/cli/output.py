@@ -38,6 +38,13 @@ def write_lines(lines: Iterable[str]) -> None:
     flush()
 
 
+def write_json(value: object) -> None:
+    """A line of JSON; raises as `write_bytes`."""
+    import json
+
+    write_lines([json.dumps(value)])
+
+
 def flush() -> None:
     """Have everything written by now really written; raises as `write_bytes`."""
     try:

@@ -17,7 +17,7 @@ from imgtools.build.outputs.places import CopiedOut, Places
 from imgtools.cli.build_deliver import Delivery, Destinations, destinations
 from imgtools.cli.build_log import Ready
 from imgtools.cli.build_request import ResultOptions
-from imgtools.errors import RegistryError, Unsupported
+from imgtools.errors import RegistryError
 from imgtools.task import Task
 from imgtools.transport.table import Transports
 from tests.build.outputs_kit import ARM64, TO, built, new_store, tar
@@ -38,6 +38,7 @@ class Desk:
         self.store: StoreDouble = new_store(directory)
         self.image = built(self.store, LAYERS)
         self.out: list[bytes] = []
+        self.added: list[tuple[str, str]] = []
 
     def deliver(
         self,
@@ -61,6 +62,7 @@ class Desk:
                 to=destinations(result),
                 retry=retry,
                 stdout=self.out.append,
+                add=lambda name, image_id: self.added.append((name, image_id)),
             )
             return delivery.deliver(images or (self.image,), task=Task())
 
@@ -159,11 +161,14 @@ def test_a_manifest_of_one_image_is_an_index_too(desk: Desk) -> None:
     assert len(json.loads(blob.read_text())["manifests"]) == 1
 
 
-def test_the_store_holds_no_index() -> None:
-    """Which is said before anything is built."""
-    with pytest.raises(Unsupported, match="--manifest all: the store holds no indexes") as caught:
-        destinations(ResultOptions(manifest="all"))
-    assert caught.value.hint == "add --push, or name a place such as oci:DIR:TAG"
+def test_a_name_of_an_index_in_the_store_gets_the_images(desk: Desk) -> None:
+    """All of them, by their ids; they are kept, even where they go elsewhere too."""
+    other = built(desk.store, LAYERS, platform=ARM64)
+    place = f"oci:{desk.directory}/layout:1"
+    ready = desk.deliver(ResultOptions(manifest="all", tags=(place,)), desk.image, other)
+    ids = [each.image_id.removeprefix("sha256:") for each in ready if not each.index]
+    assert desk.added == [("localhost/all:latest", image_id) for image_id in ids]
+    assert set(ids) <= set(desk.store.images)
 
 
 def test_pushing_is_to_the_registries_of_names() -> None:
@@ -172,6 +177,7 @@ def test_pushing_is_to_the_registries_of_names() -> None:
     found = destinations(result)
     assert [str(name) for name in found.places] == ["oci:dir:1", "docker://h.x/a:latest"]
     assert [str(name) for name in found.indexes] == ["docker://h.x/all:latest"]
+    assert found.lists == ("h.x/all:latest",)
     assert found.local == ("h.x/a:latest",)
     registry = ResultOptions(tags=("h.x/a",), outputs=(parse_export("type=registry"),))
     assert [str(name) for name in destinations(registry).places] == ["docker://h.x/a"]

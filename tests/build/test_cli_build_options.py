@@ -68,6 +68,7 @@ BUILD: list[tuple[str, dict[str, Any]]] = [
     ("--build-context a=docker://alpine",
      {"contexts": (NamedContext(name="a", value="docker-image://alpine"),)}),
     ("--compat-volumes", {"compat_volumes": True}),
+    ("--cpp-flag -DA --cpp-flag -DB=1", {"cpp_flags": ("-DA", "-DB=1")}),
     ("--file one --file two", {"files": ("one", "two")}),
     ("-f one,two", {"files": ("one", "two")}),
     ("-f -", {"files": ("-",)}),
@@ -111,10 +112,10 @@ CACHE: list[tuple[str, dict[str, Any]]] = [
     ("--cache-ttl 90m", {"ttl": 5400.0}),
     ("--cache-ttl 0", {"ttl": 0.0, "enabled": False}),
     ("--cache-ttl=0s", {"ttl": 0.0, "enabled": False}),
-    ("--cache-from a/b,c/d --cache-from e/f", {"sources": ("a/b", "c/d", "e/f")}),
-    ("--cache-from type=registry,ref=a/b", {"sources": ("a/b",)}),
+    ("--cache-from a/b,c/d --cache-from e/f", {"sources": ("a/b,c/d", "e/f")}),
+    ("--cache-from type=registry,ref=a/b", {"sources": ("type=registry,ref=a/b",)}),
     ("--cache-to a/b", {"targets": ("a/b",)}),
-    ("--cache-to type=registry,ref=a/b,mode=max", {"targets": ("a/b",)}),
+    ("--cache-to oci:dir --cache-to oci:dir", {"targets": ("oci:dir",)}),
 ]
 STAMPS: list[tuple[str, dict[str, Any]]] = [
     ("--timestamp 0", {"timestamp": 0}),

@@ -38,7 +38,8 @@ class Context:
     is the commit that a repository was found at. `containerfile` is the path in the tree of
     what was no archive but a Containerfile. `ignored` says of a path ("a/b") whether the
     ignore file leaves it out, `may_keep` of an ignored directory whether something below may
-    be kept; both may be called from several threads, and are None without an ignore file.
+    be kept; both may be called from several threads, and are None without an ignore file, which
+    has the `patterns`.
     `epoch` is the time of all of it (a commit's, a file's on a server, the newest in an
     archive) in seconds since 1970, None where there is none.
     """
@@ -52,6 +53,7 @@ class Context:
     containerfile: str = ""
     ignored: Callable[[str], bool] | None = None
     may_keep: Callable[[str], bool] | None = None
+    patterns: tuple[str, ...] = ()
     epoch: int | None = None
 
 

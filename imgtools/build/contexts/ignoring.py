@@ -46,11 +46,12 @@ def with_ignore_file(
 
 def with_patterns(context: Context, patterns: Iterable[str]) -> Context:
     """`context` without what `patterns` leave out."""
+    patterns = tuple(patterns)
     matcher = Matcher(patterns)
     if not matcher.patterns:
         return context
     shared = _Shared(matcher)
-    return replace(context, ignored=shared.ignored, may_keep=shared.may_keep)
+    return replace(context, ignored=shared.ignored, may_keep=shared.may_keep, patterns=patterns)
 
 
 class _Shared:

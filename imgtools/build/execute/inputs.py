@@ -40,6 +40,7 @@ def open_inputs(
         scratch=scratch,
         directory=environment.directory,
         stdin=environment.stdin,
+        cpp_flags=options.cpp_flags,
         fetch=fetch_options(options, environment.fetch),
     )
     context = undo.enter_context(open_context(options.context, opening, task=task))
