@@ -60,10 +60,12 @@ def check_stage_names(stages: Sequence[Stage]) -> Iterator[Found]:
 
 def check_descriptions(file: Containerfile) -> Iterator[Found]:
     """InvalidDefinitionDescription: a comment right above a named stage or an ARG begins with
-    the name of what it describes."""
+    the name of what it describes. An empty line between them ends that, as the rule's
+    description says; BuildKit's code looks across it."""
     for at in file.instructions:
         names = _defined(at)
-        comment = at.comments[-1].strip() if at.comments else ""
+        above = file.lines[at.location.first - 2].strip() if at.location.first > 1 else ""
+        comment = at.comments[-1].strip() if at.comments and above else ""
         if names and comment and comment.partition(" ")[0] not in names:
             name = names[0] if len(names) == 1 else "<argument>"
             yield Found(
