@@ -307,11 +307,15 @@ def test_an_error_is_rendered_with_line_caret_and_hint() -> None:
     )
 
 
-def test_the_caret_of_a_long_or_wide_line_stays_below_its_place() -> None:
-    message, line, caret = render(refused(f"ENV {'漢' * 10}=a {'b=c ' * 50} d")).split("\n")[:3]
-    assert message.startswith("Containerfile:2: d has no value")
+@pytest.mark.parametrize("before", ["'x y' ", "'漢字' ", "x" * 500 + " ", "e\u0301 "])
+def test_the_caret_of_a_long_or_wide_line_stays_below_its_place(before: str) -> None:
+    _, line, caret = render(refused(f"ONBUILD {before}--")).split("\n")[:3]
     assert len(line) < 110
-    assert line.startswith("  ") and caret.strip() == "^"
+    _, line, caret = render(refused(f"RUN --mount={before}--boo={'x' * 500}")).split("\n")[:3]
+    place = line.index("--boo")
+    wide = sum(c in "漢字" for c in line) - line.count("\u0301")
+    assert caret == " " * (place + wide) + "^"
+    assert line.endswith("…")
 
 
 def test_an_error_steers_no_terminal() -> None:
