@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from imgtools.build.language.model import (
-    Add,
     Arg,
     Cmd,
     Command,
@@ -13,12 +12,10 @@ from imgtools.build.language.model import (
     Entrypoint,
     From,
     HealthCheck,
-    OnBuild,
     Run,
     Shell,
     Volume,
 )
-from imgtools.build.language.parser import parse_trigger
 from imgtools.build.language.statements import GRAMMARS
 from tests.build.language_kit import all_of, only, parsed, refusal, refused
 
@@ -169,78 +166,6 @@ def test_unknown_instruction_is_refused_with_the_one_that_was_meant(
     assert error.reason.startswith("unknown instruction: ")
     assert len(error.reason) < 120
     assert error.hint == hint
-
-
-@pytest.mark.parametrize(
-    ("text", "reason", "hint"),
-    [
-        ("COPY --chwon=a b c", "COPY has no flag --chwon", "did you mean --chown?"),
-        ("RUN --mont=a b", "RUN has no flag --mont", "did you mean --mount?"),
-        ("FROM --plattform=a b", "FROM has no flag --plattform", "did you mean --platform?"),
-        ("COPY --CHOWN=a b c", "COPY has no flag --CHOWN", "did you mean --chown?"),
-        ("COPY --link=maybe b c", "--link=maybe: expected true or false", None),
-        ("COPY --link= b c", "the flag --link has no value", None),
-        ("COPY --chown b c", "the flag --chown has no value", None),
-        ("RUN --mount x", "the flag --mount has no value", None),
-        ("COPY --from=a --from=a b c", "the flag --from is there twice", None),
-        ("COPY --link --link=false b c", "the flag --link is there twice", None),
-    ],
-)
-def test_e17_flag_that_is_wrong_is_refused(text: str, reason: str, hint: str | None) -> None:
-    error = refused(text)
-    assert (error.reason, error.hint) == (reason, hint)
-    assert error.excerpt[error.column - 1 :].startswith("--")
-
-
-@pytest.mark.parametrize(
-    "keyword", ["ARG", "CMD", "ENTRYPOINT", "ENV", "EXPOSE", "LABEL", "MAINTAINER", "ONBUILD",
-                "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"]
-)  # fmt: skip
-def test_e17_instruction_without_flags_has_none(keyword: str) -> None:
-    error = refused(f"{keyword} --boo RUN=x")
-    assert error.reason == f"{keyword} has no flag --boo"
-    assert error.hint is not None
-    assert "takes no flags" in error.hint
-
-
-def test_e17_flags_come_before_arguments() -> None:
-    instruction = only("COPY a --chown=b --link c")
-    assert isinstance(instruction, Copy)
-    assert instruction.sources == ("a", "--chown=b", "--link")
-    assert (instruction.chown, instruction.link) == ("", False)
-
-
-def test_e17_two_dashes_end_flags() -> None:
-    instruction = only("RUN --network=none -- --mount=x")
-    assert isinstance(instruction, Run)
-    assert instruction.command == shell_form("--mount=x")
-    assert only("CMD -- --help").command == shell_form("--help")  # type: ignore[attr-defined]
-
-
-def test_e17_flags_that_repeat_are_kept_in_order() -> None:
-    copy = only("COPY --exclude=a --link --exclude='b c' --parents=FALSE --exclude=d\\ e f g")
-    assert isinstance(copy, Copy)
-    assert copy.exclude == ("a", "b c", "d e")
-    assert (copy.link, copy.parents) == (True, False)
-    run = only('RUN --mount=type=cache,target=/a --mount="type=ssh" --device=a --device=b x')
-    assert isinstance(run, Run)
-    assert run.mounts == ("type=cache,target=/a", "type=ssh")
-    assert run.devices == ("a", "b")
-
-
-def test_flags_keep_variables_and_characters_beyond_ascii() -> None:
-    copy = only("COPY --from=$x --chown=ü:${g} --chmod='u=rwX,go=' a b")
-    assert isinstance(copy, Copy)
-    assert (copy.from_, copy.chown, copy.chmod) == ("$x", "ü:${g}", "u=rwX,go=")
-
-
-def test_add_has_all_its_flags() -> None:
-    add = only("ADD --keep-git-dir --unpack=false --checksum=sha256:0 --link --chown=1 a b/")
-    assert isinstance(add, Add)
-    assert (add.keep_git_dir, add.unpack, add.checksum, add.link) == (True, False, "sha256:0", True)
-    plain = only("ADD a b c")
-    assert isinstance(plain, Add)
-    assert (plain.keep_git_dir, plain.unpack, plain.sources) == (None, None, ("a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -415,60 +340,3 @@ def test_the_text_is_what_history_shows(written: str, text: str) -> None:
 def test_every_instruction_is_read_whatever_its_case() -> None:
     text = "from a\nrun x\nCmD y\neNTRYPOINT z\n"
     assert all_of(text) == ["FROM a", "RUN x", "CMD y", "ENTRYPOINT z"]
-
-
-@pytest.mark.parametrize(
-    ("inner", "reason"),
-    [
-        ("ONBUILD RUN x", "ONBUILD ONBUILD: triggers cannot be chained"),
-        ("onbuild", "ONBUILD ONBUILD: triggers cannot be chained"),
-        ("ONBUILD " * 5000 + "RUN x", "ONBUILD ONBUILD: triggers cannot be chained"),
-        ("FROM a", "FROM cannot be a trigger of ONBUILD"),
-        ("maintainer a", "MAINTAINER cannot be a trigger of ONBUILD"),
-        ("RUNN x", "unknown instruction: RUNN"),
-        ("COPY a", "COPY needs at least two arguments, sources and a destination"),
-        ("ENV a", "ENV a has no value"),
-        ("COPY --boo a b", "COPY has no flag --boo"),
-    ],
-)
-def test_e39_onbuild_refuses_chains_and_what_begins_a_stage(inner: str, reason: str) -> None:
-    assert refused(f"ONBUILD {inner}").reason == reason
-
-
-def test_e39_onbuild_has_its_trigger_and_the_instruction() -> None:
-    instruction = only("ONBUILD \\\n  copy --from=base \\\n    a b")
-    assert isinstance(instruction, OnBuild)
-    assert instruction.trigger == "copy --from=base     a b"
-    assert isinstance(instruction.inner, Copy)
-    assert (instruction.inner.from_, instruction.inner.text) == ("base", "COPY --from=base     a b")
-    assert instruction.inner.location == instruction.location
-
-
-def test_e39_trigger_of_an_image_is_parsed() -> None:
-    document = only("ONBUILD COPY <<-E /x\n\ty\n\tE")
-    assert isinstance(document, OnBuild)
-    again = parse_trigger(document.trigger, "example.com/base:1")
-    assert isinstance(again, Copy)
-    assert isinstance(document.inner, Copy)
-    assert again.heredocs == document.inner.heredocs
-    assert again.location.file == "ONBUILD of example.com/base:1"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "RUNN x",
-        "FROM a",
-        "ONBUILD RUN x",
-        "MAINTAINER x",
-        "",
-        "RUN a\nRUN b",
-        "RUN <<E\nx",
-        "\ud800",
-    ],
-)
-def test_e39_trigger_of_an_image_that_is_wrong_names_the_image(text: str) -> None:
-    from imgtools.build.language.errors import ContainerfileError
-
-    with pytest.raises(ContainerfileError, match=r"^ONBUILD of example\.com/base:1:1: "):
-        parse_trigger(text, "example.com/base:1")

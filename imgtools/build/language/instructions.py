@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from imgtools.build.language.commands import (
@@ -191,7 +192,7 @@ def _onbuild(statement: Statement, flags: Flags, common: dict[str, Any]) -> OnBu
 
 
 _Build = Callable[[Statement, Flags, dict[str, Any]], Instruction]
-_NO_FLAGS: Mapping[str, Kind] = {}
+_NO_FLAGS: Mapping[str, Kind] = MappingProxyType({})
 _INSTRUCTIONS: Mapping[str, tuple[Mapping[str, Kind], _Build]] = {
     "ADD": (ADD_FLAGS, add),
     "ARG": (_NO_FLAGS, _arg),
