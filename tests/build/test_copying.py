@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,8 @@ from imgtools.build.copying.model import (
 )
 from imgtools.build.copying.survey import plan_copy
 from imgtools.build.copying.write import write_copy
-from imgtools.errors import Conflict, Error, InvalidInput, NotFound, UnsafePath
+from imgtools.build.tree import AS_ON_DISK
+from imgtools.errors import Cancelled, Conflict, Error, InvalidInput, NotFound, UnsafePath
 from imgtools.task import Task
 from tests.build.copying_rig import NOW, Site, listing, opened
 
@@ -612,3 +615,43 @@ def test_without_a_tree_below(site: Site) -> None:
     with opened(site.context) as context:
         request = site.request(("a.txt",), "/x/", context, None)
         assert site.run(request).names == ["x/", "x/a.txt"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """A record."""
+
+    uid: int = 0
+    gid: int = 0
+    mode: int = AS_ON_DISK
+    rdev: tuple[int, int] = (0, 0)
+    xattrs: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def test_e52_what_is_recorded_beside_a_tree_counts(site: Site) -> None:
+    """Owners, modes, devices and attributes that the disk could not take."""
+    (site.context / "dir/node").touch()
+    records = {
+        b"dir/one": Said(uid=100, gid=200, mode=stat.S_IFREG | 0o4000, xattrs={"user.a": b"b"}),
+        b"dir/node": Said(uid=1, gid=2, mode=stat.S_IFCHR | 0o666, rdev=(1, 3)),
+    }
+    copied = site.copy("dir", "/d", keep_owner=True, records=records)
+    one, node = copied.entries["d/one"], copied.entries["d/node"]
+    assert (one.mode, one.xattrs, copied.owner("d/one")) == (0o4000, {"user.a": b"b"}, (100, 200))
+    assert (node.type, node.devmajor, node.devminor) == (EntryType.CHAR, 1, 3)
+    assert copied.owner("d/node") == (1, 2)
+
+
+@pytest.mark.parametrize("words", [("dir", "/d"), ("large", "/d")])
+def test_cancelled(site: Site, words: tuple[str, str]) -> None:
+    """Between files, and within a large one."""
+    (site.context / "large").write_bytes(bytes(4 << 20))
+    task = Task()
+    with opened(site.context) as context:
+        plan = plan_copy(site.request(words[:1], words[1], context, None), task=task)
+        if words[0] == "dir":
+            task.cancel.cancel()
+        with pytest.raises(Cancelled):
+            write_copy(plan, lambda data: task.cancel.cancel(), task=task)
+        with pytest.raises(Cancelled):
+            plan_copy(site.request(("dir",), "/d", context, None), task=task)

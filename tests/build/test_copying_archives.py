@@ -129,9 +129,9 @@ def test_e58_names_are_taken_below_the_destination(site: Site) -> None:
 
 @pytest.mark.parametrize("name", ["../f", "a/../../f", "/../f"])
 def test_e58_names_that_lead_out(site: Site, name: str) -> None:
-    """Are refused."""
+    """Are refused, with the name of the archive."""
     site.tar("x.tar", member(name))
-    with pytest.raises(UnsafePath):
+    with pytest.raises(UnsafePath, match=r"x\.tar in context: unsafe path"):
         site.add("x.tar", "/d/e")
 
 
@@ -161,6 +161,7 @@ def test_e58_hard_links(site: Site) -> None:
     """To members, to what is below the destination, to what was replaced since."""
     (site.base / "d").mkdir()
     (site.base / "d/there").write_text("below")
+    os.setxattr(site.base / "d/there", "user.note", b"kept")
     site.tar(
         "x.tar",
         (member("one"), b"first"),
@@ -182,6 +183,7 @@ def test_e58_hard_links(site: Site) -> None:
     }
     assert (copied.root / "d/two").samefile(copied.root / "d/four")
     assert copied.entries["d/five"].type is SYMLINK
+    assert copied.entries["d/three"].xattrs == {"user.note": b"kept"}
     assert copied.names.count("d/one") == 1
 
 

@@ -43,8 +43,8 @@ def content_digest(plan: CopyPlan, hashes: ContentHashes) -> Digest:
             # Its members keep their owners only where none was asked for.
             kind = b"archive" if plan.request.owner is None else b"owned archive"
         # Only files go into a directory under their names.
-        name = b"" if found.archive or found.is_dir else found.name
-        _add(total, kind, name, b"%d" % len(found.members))
+        called = b"" if found.archive or found.is_dir else found.name
+        _add(total, kind, called, b"%d" % len(found.members))
         numbers = {id(member): number for number, member in enumerate(found.members)}
         for member in found.members:
             first = numbers[id(member.same_as)] if member.same_as is not None else -1

@@ -19,6 +19,7 @@ from imgtools.build.copying.sniffing import DescriptorReader
 from imgtools.build.tree import Tree
 from imgtools.build.trees.beneath import open_beneath
 from imgtools.errors import Conflict, SizeMismatch
+from imgtools.task import CancelToken
 
 SECOND = 1_000_000_000
 SMALL = 256 * 1024
@@ -61,11 +62,24 @@ class SourceFiles:
         self._fd, self._tree = -1, None
 
 
+class _Interruptible:
+    """Data that can be cancelled between two reads."""
+
+    def __init__(self, data: Readable, cancel: CancelToken) -> None:
+        self._data = data
+        self._cancel = cancel
+
+    def read(self, n: int, /) -> bytes:
+        self._cancel.check()
+        return self._data.read(n)
+
+
 class Emitter:
     """Writes members through `writer`; owns no file."""
 
-    def __init__(self, writer: TarWriter, request: CopyRequest) -> None:
+    def __init__(self, writer: TarWriter, request: CopyRequest, cancel: CancelToken) -> None:
         self._writer = writer
+        self._cancel = cancel
         self._fixed = request.mtime
         self._clamp = request.mtime_clamp
         self._owners: dict[tuple[int, int, int], bytes] = {}
@@ -134,7 +148,7 @@ class Emitter:
     def stream(self, path: bytes, member: Member, data: Readable, shown: str) -> None:
         """Write a file read from `data`; raises Conflict if that is not as long as was seen."""
         try:
-            self._writer.add(self._entry(path, member), data)
+            self._writer.add(self._entry(path, member), _Interruptible(data, self._cancel))
         except SizeMismatch as e:
             raise changed(shown) from e
         self.entries += 1

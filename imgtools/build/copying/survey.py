@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 
+from imgtools.blob.files import storage_errors
 from imgtools.blob.tar import EntryType
 from imgtools.build.copying import sniffing
 from imgtools.build.copying.members import MemberMaker
@@ -92,7 +93,8 @@ class _Survey:
         self._found.append(found)
 
     def _fetched(self, source: FetchedFile) -> None:
-        size = os.stat(source.path).st_size
+        with storage_errors(source.path):
+            size = os.stat(source.path).st_size
         member = self._make.apart(FETCHED_MODE, size, source.mtime or 0)
         self._file(source.name, HostOrigin(path=source.path), member)
 

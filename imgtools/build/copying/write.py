@@ -34,6 +34,8 @@ from imgtools.build.copying.model import (
 from imgtools.build.copying.place import made_directory, place, place_root
 from imgtools.build.copying.sniffing import open_host
 from imgtools.build.tree import Tree
+from imgtools.build.trees import xattrs_of
+from imgtools.errors import InvalidInput, LimitExceeded, Unsupported
 from imgtools.task import Task
 
 CHECK_EVERY = 256
@@ -77,7 +79,7 @@ class _Copy:
         self._below = tree_below(self._base)
         self._layout = Layout(self._below)
         self._writer = TarWriter(write)
-        self._emit = Emitter(self._writer, plan.request)
+        self._emit = Emitter(self._writer, plan.request, task.cancel)
         self._files = files
         self._task = task
         self._names: dict[int, bytes] = {}
@@ -128,6 +130,7 @@ class _Copy:
         if source == BELOW:
             assert self._base is not None
             origin: TreeOrigin | BytesOrigin | HostOrigin = TreeOrigin(tree=self._base, path=b"")
+            member.xattrs = xattrs_of(self._base, member.path)
         else:
             origin = self._plan.found[source].origin
         if isinstance(origin, BytesOrigin):
@@ -175,8 +178,8 @@ class _Copy:
 
     @contextmanager
     def _archive(self, found: Found) -> Iterator[tuple[TarReader, str]]:
-        """A reader of an archive, and what messages call it; what the archive was is checked
-        before and after the block."""
+        """A reader of an archive, and what messages call it: those of the block begin with that.
+        Whether the archive is what it was is checked before and after."""
         origin, member = found.origin, found.members[0]
         assert not isinstance(origin, BytesOrigin)
         fd = self._open(origin, member)
@@ -184,5 +187,8 @@ class _Copy:
             check_unchanged(fd, member, origin)
             yield open_archive(fd, origin.shown(member)), origin.shown(member)
             check_unchanged(fd, member, origin)
+        except (InvalidInput, LimitExceeded, Unsupported) as e:
+            e.with_context(origin.shown(member))
+            raise
         finally:
             os.close(fd)
