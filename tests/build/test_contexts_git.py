@@ -333,6 +333,16 @@ def test_e60_state_of_a_repository(served: Path, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("server", ["smart", "dumb"])
+def test_e60_what_is_fetched_is_what_was_spoken_of(
+    served: Path, tmp_path: Path, server: str
+) -> None:
+    """Also where the branch has moved since: a key of one commit is not for another's files."""
+    before = revision(served, "v1")
+    with SERVERS[server](served) as base:
+        assert files(f"{base}/app.git#main", tmp_path, commit=before) == FIRST
+
+
 def test_e60_times_of_the_commit(served: Path, tmp_path: Path) -> None:
     """On demand, of links and directories too."""
     url = f"file://{served}/app.git?ref=feature/x&mtime=commit"

@@ -29,9 +29,8 @@ def fetch_url(
 ) -> FetchedFile:
     """The file at `url`, in a directory of its own below `scratch`, which the caller removes.
 
-    `checksum` ("" for none) is the digest it has to have. Raises InvalidInput (a URL without a
-    name), NotFound, Denied, RegistryError (other statuses), ConnectionFailed, DigestMismatch,
-    LimitExceeded, StorageError, Cancelled.
+    `checksum` ("" for none) is the digest it has to have. Raises InvalidInput, NotFound, Denied, RegistryError (other statuses), ConnectionFailed,
+    DigestMismatch, LimitExceeded, StorageError, Cancelled.
     """
     name = file_name(url)
     directory = _new_directory(scratch)
@@ -74,12 +73,14 @@ def fetch_git(
     *,
     keep_git_dir: bool | None = None,
     checksum: str = "",
+    commit: str = "",
     ssh_socket: str = "",
     options: FetchOptions,
     task: Task,
 ) -> Iterator[Tree]:
     """The files of the repository that `url` names, for the block: modes 0644 and 0755, owned
-    by 0:0. `keep_git_dir` None is what the URL or `options` say.
+    by 0:0. `keep_git_dir` None is what the URL or `options` say. `commit` is the one that
+    `remote_state` found, so that what is fetched is what it spoke of; "" asks again.
 
     Raises InvalidInput, NotFound, Unsupported, DigestMismatch, GitFailed, StorageError,
     Cancelled.
@@ -87,7 +88,8 @@ def fetch_git(
     source = _wanted(url, checksum, keep_git_dir)
     directory = _new_directory(scratch)
     try:
-        checkout = check_out_in(source, _with_agent(options, ssh_socket), directory, task=task)
+        agent = _with_agent(options, ssh_socket)
+        checkout = check_out_in(source, agent, directory, commit=commit, task=task)
         with storage_errors(checkout.directory):
             fd = os.open(checkout.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -108,7 +110,8 @@ def remote_state(
     task: Task,
 ) -> str:
     """What says which files `fetch_git` would give now (the commit and the directory in it), at
-    the price of at most one question to the server. Raises what `fetch_git` raises."""
+    the price of at most one question to the server; it begins with the commit and a colon.
+    Raises what `fetch_git` raises."""
     source = _wanted(url, checksum, None)
     pinned = pin_in(source, _with_agent(options, ssh_socket), scratch, task=task)
     submodules = options.git.submodules if source.submodules is None else source.submodules

@@ -29,14 +29,17 @@ class Checkout:
     time: int
 
 
-def check_out_in(source: GitSource, options: FetchOptions, scratch: str, *, task: Task) -> Checkout:
-    """Fetch into the private directory `scratch`, which the caller removes.
+def check_out_in(
+    source: GitSource, options: FetchOptions, scratch: str, *, commit: str = "", task: Task
+) -> Checkout:
+    """Fetch into the private directory `scratch`, which the caller removes; the `commit` that
+    was pinned before, or else what is meant now.
 
     Raises NotFound, Unsupported, DigestMismatch, GitFailed, StorageError, Cancelled.
     """
     directory = os.path.join(scratch, "root")
     with _git(source, options, scratch, task) as git:
-        pinned = pin(git, source)
+        pinned = Pinned(commit=commit) if commit else pin(git, source)
         time = check_out(git, source, pinned, directory, options.git)
     return Checkout(directory=_below(source, directory), commit=pinned.commit, time=time)
 

@@ -20,6 +20,8 @@ from imgtools.spec.digest import Digest
 from imgtools.task import Task
 from imgtools.transport.registry.wire.url import Origin, redact, without_user
 
+_UNNAMED = "__unnamed__"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
@@ -40,18 +42,16 @@ def shown(url: str) -> str:
 
 
 def file_name(url: str) -> str:
-    """The name of the file at `url`: the last part of its path, whatever a server says.
+    """The name of the file at `url`: the last part of its path, whatever a server says, and
+    BuildKit's stand-in where the path has none (dockerfile2llb/convert_copy.go).
 
-    Raises InvalidInput where the path has none.
+    Raises InvalidInput for a name that no file can have.
     """
-    path = urlsplit(url).path
-    name = unquote(path.rpartition("/")[2], errors="surrogateescape")
-    if not name or name in (".", "..") or "/" in name or "\0" in name:
-        raise InvalidInput(
-            f"{redact(url)}: the URL's path ends without the name of a file",
-            hint="end the destination with a name instead of a slash, or name a file",
-        )
-    return name
+    path = unquote(urlsplit(url).path, errors="surrogateescape")
+    name = path.rstrip("/").rpartition("/")[2]
+    if name == ".." or "\0" in name:
+        raise InvalidInput(f"{redact(url)}: the URL's path ends in what is no name of a file")
+    return _UNNAMED if name in ("", ".") else name
 
 
 def modified_time(header: str) -> int | None:
