@@ -29,8 +29,9 @@ def fetch_url(
 ) -> FetchedFile:
     """The file at `url`, in a directory of its own below `scratch`, which the caller removes.
 
-    `checksum` ("" for none) is the digest it has to have. Raises InvalidInput, NotFound, Denied, RegistryError (other statuses), ConnectionFailed,
-    DigestMismatch, LimitExceeded, StorageError, Cancelled.
+    `checksum` ("" for none) is the digest it has to have. Raises InvalidInput, NotFound,
+    Denied, RegistryError (other statuses), ConnectionFailed, DigestMismatch, LimitExceeded,
+    StorageError, Cancelled.
     """
     name = file_name(url)
     directory = _new_directory(scratch)

@@ -49,6 +49,8 @@ class _Copy:
         self._plan: CopyPlan | None = None
         self._content = ""
         self._fetched: dict[str, FetchedFile] = {}
+        # What was looked up by its state is fetched in that state, whatever was there since.
+        self._pinned: dict[str, str] = {}
 
     def keyed(self) -> Keyed:
         """Looked up by where sources are from, if that says it all, then by content."""
@@ -80,9 +82,11 @@ class _Copy:
             state, file = url_state(source.url, scratch, options=fetch, task=task)
             if file is not None:
                 self._fetched[source.url] = file
+            self._pinned[source.url] = state.partition(" ")[0]
             return f"{source.url} {state}"
         if isinstance(source, GitFrom):
             state = remote_state(source.url, scratch, checksum=checksum, options=fetch, task=task)
+            self._pinned[source.url] = state.partition(":")[0]
             return f"{source.url} {state}"
         if isinstance(source, InlineFrom):
             return ""
@@ -145,8 +149,9 @@ class _Copy:
         if isinstance(source, UrlFrom):
             if source.url in self._fetched:
                 return self._fetched[source.url]
+            checksum = self._work.checksum or self._pinned.get(source.url, "")
             return fetch_url(
-                source.url, crew.scratch, self._work.checksum, options=crew.sources.fetch, task=task
+                source.url, crew.scratch, checksum, options=crew.sources.fetch, task=task
             )
         if isinstance(source, GitFrom):
             tree = crew.sources.enter(
@@ -155,6 +160,7 @@ class _Copy:
                     crew.scratch,
                     keep_git_dir=self._work.keep_git_dir,
                     checksum=self._work.checksum,
+                    commit=self._pinned.get(source.url, ""),
                     options=crew.sources.fetch,
                     task=task,
                 )
