@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from imgtools.build.events import BuildEvent
+from imgtools.build.events import BuildEvent, StepStarted
 from imgtools.cli.build_frame import Picture, Shown, coloured, fitted, width
 from imgtools.cli.text import one_line
 from imgtools.task import Event, Note
@@ -39,6 +39,7 @@ class Live:
         self._lock = threading.Lock()
         self._picture = Picture(clock())
         self._drawn: list[int] = []
+        self._last = -_INTERVAL
         self._above: list[Shown] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -47,9 +48,12 @@ class Live:
             self._thread.start()
 
     def report(self, event: BuildEvent) -> None:
-        """Take an event of the build."""
+        """Take an event of the build; the first step is shown at once."""
         with self._lock:
-            self._above += self._picture.take(event, self._clock())
+            now = self._clock()
+            self._above += self._picture.take(event, now)
+            if isinstance(event, StepStarted) and now - self._last >= _INTERVAL:
+                self._draw(now)
 
     def progress(self, event: Event) -> None:
         """Take an event of a transfer."""
@@ -64,8 +68,7 @@ class Live:
     def draw(self) -> None:
         """Draw now."""
         with self._lock:
-            columns, rows = self._terminal()
-            self._write(self._picture.frame(self._clock(), rows), columns)
+            self._draw(self._clock())
 
     def close(self) -> None:
         """Take the picture away; what scrolled stays."""
@@ -85,6 +88,11 @@ class Live:
     def _tick(self) -> None:
         while not self._stop.wait(_INTERVAL):
             self.draw()
+
+    def _draw(self, now: float) -> None:
+        self._last = now
+        columns, rows = self._terminal()
+        self._write(self._picture.frame(now, rows), columns)
 
     def _write(self, frame: list[Shown], columns: int) -> None:
         """Write over the last picture: lines that scroll away, then the new picture."""

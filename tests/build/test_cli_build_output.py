@@ -293,7 +293,6 @@ def test_the_live_view_draws_over_itself_and_goes_away() -> None:
     live = Live(stream, colour=False, clock=lambda: now[0], ticking=False)
     live.report(PLANNED)
     live.report(started(step(1), "FROM a"))
-    live.draw()
     now[0] = 1.0
     live.report(finished(step(1)))
     live.progress(Note("warning", "mind\x1b the gap"))
