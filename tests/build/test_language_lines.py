@@ -175,7 +175,7 @@ def test_e10_escape_at_the_end_of_the_file_continues_nothing(end: str) -> None:
 
 
 def test_a_line_may_begin_with_its_continuation() -> None:
-    assert all_of("\\\nFROM a\nRU\\\nN x") == ["FROM a", "RUN x"]
+    assert all_of("\\\nFROM a\nRU\\\nN x\n\\\n\t USER y") == ["FROM a", "RUN x", "USER y"]
     assert refusal("FROM a\n\\\n").reason == "there is no instruction on this line"
 
 

@@ -9,12 +9,12 @@ from enum import Enum
 
 from imgtools.build.language.errors import brief
 from imgtools.build.language.lexer import LogicalLine
-from imgtools.build.language.source import SPACE_CHARACTERS, SPACES
 
+_BLANKS = "\t\n\v\f\r "
 _QUOTES = "'\""
 # What means itself, by the quote that is open and the escape character.
 _PLAIN = {
-    (quote, escape): re.compile(f"[^{quote or SPACES + _QUOTES}{re.escape(escape)}]+")
+    (quote, escape): re.compile(f"[^{quote or _BLANKS + _QUOTES}{re.escape(escape)}]+")
     for quote in ("", *_QUOTES)
     for escape in ("\\", "`")
 }
@@ -60,7 +60,7 @@ def take_flags(line: LogicalLine, at: int, end: int, escape: str) -> tuple[tuple
     ContainerfileError for a quote that is not closed."""
     text, flags = line.text, list[Flag]()
     while True:
-        while at < end and text[at] in SPACE_CHARACTERS:
+        while at < end and text[at] in _BLANKS:
             at += 1
         if not text.startswith("--", at, end):
             return tuple(flags), at
@@ -85,7 +85,7 @@ def _word(line: LogicalLine, at: int, end: int, escape: str) -> tuple[str, int]:
         elif character == escape:
             parts.append(text[at + 1 : min(at + 2, end)])
             at = min(at + 2, end)
-        elif not quote and character in SPACE_CHARACTERS:
+        elif not quote and character in _BLANKS:
             break
         else:
             found = _PLAIN[quote, escape].match(text, at, end)

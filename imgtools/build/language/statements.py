@@ -50,7 +50,7 @@ _TAKE_HEREDOCS = ("ADD", "COPY", "RUN")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """A statement: the text of `line` from `start` on (not 0 inside ONBUILD).
+    """A statement: the text of `line` from `start` on.
 
     `keyword` is in upper case, `written` as in the file; `rest` is what follows the flags, and
     `rest_at` where it begins in the line. `arguments` come from `rest`; `json` says that they
@@ -88,7 +88,8 @@ def statements(source: Source, escape: str, start: int = 0) -> Iterator[Statemen
     """The statements of a file from its line `start` (from 0) on. Raises ContainerfileError."""
     lexer = Lexer(source, escape, start)
     while (line := lexer.next_line()) is not None:
-        statement = _split(line, 0, len(line.text.rstrip(SPACE_CHARACTERS)), escape)
+        start = len(line.text) - len(line.text.lstrip(SPACE_CHARACTERS))
+        statement = _split(line, start, len(line.text.rstrip(SPACE_CHARACTERS)), escape)
         yield _with_heredocs(statement, lexer)
 
 
