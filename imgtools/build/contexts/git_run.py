@@ -27,7 +27,11 @@ _OUTPUT_LIMIT = 64 << 20
 _TAIL = 64
 """Lines of what git says that are kept."""
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND")
-_SSH = "ssh -o BatchMode=yes -o ForwardAgent=no -o ForwardX11=no -o ConnectTimeout=30"
+_SSH = (
+    "ssh -o BatchMode=yes -o ForwardAgent=no -o ForwardX11=no -o ConnectTimeout=30"
+    # A connection that is kept for others would hold our pipes open.
+    " -o ControlMaster=no -o ControlPath=none"
+)
 _SLOW_SECONDS = 120
 
 _SETTINGS = """\
@@ -110,21 +114,23 @@ class Git:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
-        assert process.stdout is not None
-        assert process.stderr is not None
         tail: deque[bytes] = deque(maxlen=_TAIL)
-        listener = threading.Thread(target=_listen, args=(process.stderr, tail), daemon=True)
-        listener.start()
-        try:
-            with process, self._task.cancel.calls(end):
+        with process, self._task.cancel.calls(end):
+            assert process.stdout is not None
+            assert process.stderr is not None
+            heard = (process.stderr, tail)
+            listener = threading.Thread(target=_listen, args=heard, daemon=True)
+            listener.start()
+            try:
                 output = process.stdout.read(_OUTPUT_LIMIT + 1)
                 if len(output) > _OUTPUT_LIMIT:
                     raise LimitExceeded(f"what git {arguments[0]} says", _OUTPUT_LIMIT)
                 code = process.wait()
-        finally:
-            if process.poll() is None:
+            except BaseException:
                 end()
-            listener.join()
+                raise
+            finally:
+                listener.join()
         self._task.cancel.check()
         if code:
             raise self._failed(arguments, b"".join(tail).decode("utf-8", "replace"))
