@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from imgtools.build.options import BuildOptions, NamedContext, SecretSource, SshSource
@@ -17,6 +18,7 @@ from imgtools.build.outputs.export_options import Export
 from imgtools.build.outputs.model import Form
 from imgtools.cli.build_refused import MEANINGLESS, REFUSED
 from imgtools.cli.build_request import BuildRequest, LogOptions, ResultOptions
+from imgtools.cli.command import global_options
 from imgtools.cli.verbs.build import command
 from imgtools.spec.platform import Platform
 from tests.build.cli_request import requests, run
@@ -333,3 +335,18 @@ def test_an_option_that_is_not_supported_is_refused(
     assert capsys.readouterr().err == f"imgtools: {name} is not supported ({odd.why})\n"
     if odd.boolean:
         assert run(directory, f"{name}=false") == 0
+
+
+def test_every_option_is_in_the_documentation() -> None:
+    """By its first name; those of all verbs and of registries have pages of their own."""
+    text = (Path(__file__).parents[2] / "docs/build.md").read_text(encoding="utf-8")
+    elsewhere = {"--username", "--password", "--registry-token", "--no-creds", "--daemon-host"}
+    elsewhere |= {option.opts[0] for option in global_options()} - {"--jobs"}
+    old = {"--pull-always", "--pull-never", "--signature-policy"}
+    names = [p.opts[0] for p in command.params if isinstance(p, click.Option)]
+    missing = [
+        name
+        for name in names
+        if name not in elsewhere | old and f"`{name}" not in text and f", {name}" not in text
+    ]
+    assert [name for name in missing if not name.startswith(("--sbom-", "--sign-"))] == []
