@@ -11,7 +11,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import codec_cases, container_cases, registry_cases, storage_cases, sync_cases
+from bench import (
+    codec_cases,
+    container_cases,
+    copying_cases,
+    registry_cases,
+    storage_cases,
+    sync_cases,
+)
 from bench.measure import Row
 from bench.report import as_json, table
 from bench.rig import Rig, rig
@@ -29,6 +36,7 @@ CASES: dict[str, Callable[[Rig, int], list[Row]]] = {
     "gzip": codec_cases.gzip,
     "unpack": storage_cases.unpack,
     "prepare": storage_cases.prepare,
+    "copy": copying_cases.copy,
     "launch": container_cases.launch,
 }
 
