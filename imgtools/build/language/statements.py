@@ -17,7 +17,7 @@ from imgtools.build.language.heredocs import marks_in
 from imgtools.build.language.jsonform import json_form
 from imgtools.build.language.lexer import Lexer, LogicalLine
 from imgtools.build.language.model import Heredoc
-from imgtools.build.language.source import SPACE_CHARACTERS, SPACES, Source
+from imgtools.build.language.source import SPACE_CHARACTERS, Source
 from imgtools.errors import InvalidInput
 
 GRAMMARS = {
@@ -44,7 +44,7 @@ GRAMMARS = {
 
 _KEYWORD = re.compile(r"[^\t\v\f\r ]*")
 _BLANKS = re.compile(r"[\t\v\f\r ]*")
-_FIRST_WORD = re.compile(rf"([^{SPACES}]*)[{SPACES}]*")
+_FIRST_WORD = re.compile(r"([^\t\n\v\f\r ]*)[\t\n\v\f\r ]*")
 _TAKE_HEREDOCS = ("ADD", "COPY", "RUN")
 
 
