@@ -129,6 +129,14 @@ def test_e62_symlinked_root_is_followed(tmp_path: Path) -> None:
         assert context.tree.identity == same.tree.identity
 
 
+def test_directory_goes_before_a_repository_of_that_name(tmp_path: Path) -> None:
+    """What is here is meant, if the name could be both."""
+    for name in ("github.com/a/b", "git@h:x"):
+        (tmp_path / name).mkdir(parents=True)
+        with open_context(name, options(tmp_path), task=Task()) as context:
+            assert (context.kind, content(context)) == (ContextKind.LOCAL, {})
+
+
 def test_e62_empty_directory_is_a_context(tmp_path: Path) -> None:
     """With nothing in it; and so is no context at all."""
     (tmp_path / "empty").mkdir()

@@ -61,6 +61,11 @@ SOURCES: list[tuple[str, GitSource]] = [
         ),
     ),
     (
+        f"https://h/x.git?fetch-by-commit&checksum={COMMIT}#v1",
+        GitSource(remote="https://h/x.git", ref="v1", checksum=COMMIT, by_commit=True),
+    ),
+    ("https://h/x.git?fetch-by-commit=false", GitSource(remote="https://h/x.git")),
+    (
         "https://us%40er:p%3Aw@h:8/x.git",
         GitSource(
             remote="https://h:8/x.git",
@@ -87,6 +92,8 @@ def test_e60_forms_of_repositories(url: str, source: GitSource) -> None:
         "https://h/x.git?submodules=maybe",
         "https://h/x.git?mtime=now",
         "https://h/x.git?checksum=xyz",
+        "https://h/x.git?fetch-by-commit=maybe",
+        "https://h/x.git?fetch-by-commit&checksum=0123456",
         "https://h/x.git#--upload-pack=evil",
         "https://h/x.git#a..b",
         "https://h/x.git#a%20b",
@@ -289,6 +296,10 @@ def test_e60_checksums(served: Path, tmp_path: Path) -> None:
         files(url, tmp_path, checksum="sha256:" + "0" * 64)
     with pytest.raises(DigestMismatch):
         files(f"file://{served}/app.git#{commit}", tmp_path, checksum="0123456")
+    moved = f"file://{served}/app.git?checksum={commit}"
+    with pytest.raises(DigestMismatch):
+        files(moved + "#main", tmp_path)
+    assert files(moved + "&fetch-by-commit#main", tmp_path) == FIRST
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,8 @@ def open_context(value: str, options: ContextOptions, *, task: Task) -> Iterator
     if kind in (ContextKind.IMAGE, ContextKind.LAYOUT):
         raise InvalidInput(f"{value} is an image, not a directory of files")
     path = os.path.join(options.directory, value)
+    if kind is ContextKind.GIT and "://" not in value and os.path.isdir(path):
+        kind = ContextKind.LOCAL
     if kind is ContextKind.LOCAL and (os.path.isdir(path) or not os.path.exists(path)):
         with _local_directory(value, path) as context:
             yield context

@@ -33,7 +33,8 @@ class GitSource:
 
     `ref` is a branch, tag or commit, "" for the remote's HEAD; `subdir` a path without slashes
     at its ends. `checksum` is what the commit has to begin with. `commit_time` gives files the
-    time of the commit. `authorization` is the value of an HTTP header that the URL's user
+    time of the commit. `by_commit` says that `checksum` is the commit that is wanted, wherever
+    `ref` is by now. `authorization` is the value of an HTTP header that the URL's user
     information makes. None: what the caller does by default.
     """
 
@@ -44,6 +45,7 @@ class GitSource:
     keep_git_dir: bool | None = None
     submodules: bool | None = None
     commit_time: bool = False
+    by_commit: bool = False
     authorization: str = field(default="", repr=False)
 
     @property
@@ -55,7 +57,7 @@ class GitSource:
     @property
     def commit(self) -> str:
         """The commit, where it is named in full; else ""."""
-        named = self.ref or self.checksum
+        named = self.checksum if self.by_commit else self.ref or self.checksum
         return named if _COMMIT.fullmatch(named) else ""
 
     @property
@@ -120,8 +122,9 @@ def _wanted(name: str, source: GitSource, query: str, fragment: str) -> GitSourc
         raise InvalidInput(f"{name}: mtime={mtime}: expected checkout or commit")
     if ref and (_UNSAFE_REF.search(ref) or ref.endswith((".lock", "/", "."))):
         raise InvalidInput(f"{name}: {ref!r} is no name of a branch, tag or commit")
-    # Where a commit is named by `ref` it is fetched by it anyway.
-    _flag(name, "fetch-by-commit", asked.pop("fetch-by-commit", None))
+    by_commit = _flag(name, "fetch-by-commit", asked.pop("fetch-by-commit", None))
+    if by_commit and not (_COMMIT.fullmatch(checksum.lower()) or _COMMIT.fullmatch(ref)):
+        raise InvalidInput(f"{name}: fetch-by-commit needs a checksum that is a whole commit")
     keep = _flag(name, "keep-git-dir", asked.pop("keep-git-dir", None))
     submodules = _flag(name, "submodules", asked.pop("submodules", None))
     if asked:
@@ -135,6 +138,7 @@ def _wanted(name: str, source: GitSource, query: str, fragment: str) -> GitSourc
         keep_git_dir=keep,
         submodules=submodules,
         commit_time=mtime == "commit",
+        by_commit=bool(by_commit and checksum),
         authorization=source.authorization,
     )
 
