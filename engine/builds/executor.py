@@ -14,6 +14,7 @@ from dataclasses import replace
 from engine.builds.settings import step_options
 from engine.builds.stepmounts import opened_mounts
 from engine.builds.store import snapshot_of
+from engine.containers.directory import sweep
 from engine.containers.engine import Engine
 from engine.containers.steps import run_step
 from engine.probe.choose import require_isolation
@@ -59,8 +60,9 @@ class BuildExecutor:
             return run_step(engine, snapshot, options, output=output, task=task)
 
     def engine(self) -> Engine:
-        """The engine, started if it is not."""
+        """The engine, started if it is not. What killed containers have left is removed then."""
         with self._mutex:
             if self._engine is None:
                 self._engine = self._start()
+                sweep(self._engine.store, self._engine.runroot)
             return self._engine

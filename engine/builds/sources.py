@@ -8,6 +8,7 @@ not work both are copies.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -129,8 +130,8 @@ class Sources:
         try:
             return open_in_root(root, os.fsencode(source.path) or b".", O_PATH)
         except OSError as e:
-            if isinstance(e, FileNotFoundError | NotADirectoryError):
-                raise NotFound(f"{_name(source)}: no such file or directory") from e
+            if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise NotFound(f"{_name(source)}: {(e.strerror or '').lower()}") from e
             raise storage_error(e, _name(source)) from e
 
     def _hidden(self, root: int, at: int, source: MountSource) -> frozenset[bytes]:

@@ -1,14 +1,17 @@
 """Run as a program in an environment of ladder_rig.py: steps of a build with every kind of mount.
 
 The argument is a JSON object: `root` and `runroot` of the store, the `image` (a tar), a `context`
-directory, `mounts` whether there are to be any. Prints what came of it as JSON.
+directory, `mounts` whether there are to be any, `script` what to run. Prints what came of it as
+JSON.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
+import tarfile
 from typing import Any
 
 from engine.builds.bases import BaseOptions
@@ -53,6 +56,12 @@ def mounts(order: dict[str, Any], base: Digest) -> tuple[StepMount, ...]:
     )
 
 
+def described(tar: bytes) -> list[list[Any]]:
+    """What a layer says of owners and modes."""
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return [[m.name, oct(m.mode), m.uid, m.gid, m.linkname] for m in archive]
+
+
 def build(host: BuildHost, order: dict[str, Any]) -> dict[str, Any]:
     """Two steps; what they wrote, and the second one's layer."""
     task, store = Task(), host.store
@@ -61,9 +70,14 @@ def build(host: BuildHost, order: dict[str, Any]) -> dict[str, Any]:
     base = chain_id(found.config.diff_ids)
     assert base is not None
     lines: list[str] = []
-    script, given = (SCRIPT, mounts(order, base)) if order["mounts"] else (PLAIN, ())
+    given = mounts(order, base) if order["mounts"] else ()
+    script = order.get("script") or (SCRIPT if given else PLAIN)
     spec = RunSpec(
-        args=("sh", "-ec", script), env=("PATH=/bin",), mounts=given, network=order["network"]
+        args=("sh", "-ec", script),
+        env=("PATH=/bin",),
+        mounts=given,
+        network=order["network"],
+        user=order.get("user", ""),
     )
     for _ in range(2):
         working = store.prepare(base, task=task)
@@ -72,7 +86,10 @@ def build(host: BuildHost, order: dict[str, Any]) -> dict[str, Any]:
         )
         made = store.commit(working, CommitOptions(mtime=1), task=task)
     isolation = host.executor.isolation
+    with store.open_layer(made.chain_id) as reader:
+        tar = reader.read()
     return {
+        "members": described(tar),
         "kind": isolation.kind,
         "reason": isolation.reason,
         "code": code,

@@ -74,6 +74,55 @@ def test_mounts_without_overlays(ladder: Ladder, where: Environment) -> None:
     assert (found.get("error"), found.get("output")) == (None, OUTPUT * 2)
 
 
+OWNERS = """
+id -u; echo >/a; chown 5:6 /a; chmod 6755 /a; mkdir -m 1777 /b; chown 1000:1000 /b; touch /b/c
+mknod /n p; chmod 666 /n; ln -s a /l; chown -h 7 /l; ln /a /h; chown 8:9 /h
+echo >/home/joe/x; chown -R 1000:7 /home/joe; rm /etc/group; echo new >/etc/group
+"""
+
+
+def test_e81_owners_with_a_single_id(ladder: Ladder) -> None:
+    """Calls succeed, and in the layer owners are those of any builder."""
+    found = {
+        where: built(ladder, where, mounts=False, script=f"({OWNERS}) 2>/dev/null")
+        for where in (rig.ROOT, rig.GRANTED, rig.UNGRANTED, rig.POD)
+    }
+    for where, each in found.items():
+        assert (each["code"], each["output"]) == (0, "0\n0\n"), (where, each)
+    assert len({each["layer"] for each in found.values()}) == 1
+
+
+PROGRAMS = """
+cat </bin/busybox >/once; chmod 711 /once; mv /once /bin/unreadable; chown 0:0 /bin/unreadable
+ln -s unreadable /bin/x; sh -c 'exec sh -c "echo $0"' ; echo a | cat | cat
+exec 3</bin/busybox; /proc/self/fd/3 true || echo no; (sh -c 'kill -9 $$' || echo killed)
+"""
+
+
+def test_e82_programs_of_every_kind(ladder: Ladder) -> None:
+    """Static ones, by pipes, forks, and signals, under emulation as without it."""
+    outputs = {
+        built(ladder, where, mounts=False, script=f"({PROGRAMS}) 2>/dev/null")["output"]
+        for where in (rig.ROOT, rig.GRANTED, rig.UNGRANTED)
+    }
+    assert len(outputs) == 1
+    assert "killed" in outputs.pop()
+
+
+def test_e83_programs_that_cannot_be_read(ladder: Ladder) -> None:
+    """Whoever may only execute them is not dumpable, and has its calls answered all the same."""
+    script = (
+        "cat /bin/busybox >/mine; chmod 4711 /mine; chown 3:4 /mine; ln -s /mine /tmp/chown;"
+        "echo >/f; chmod 711 /mine; /tmp/chown 9:9 /f; rm /tmp/chown"
+    )
+    layers = set()
+    for where in (rig.ROOT, rig.GRANTED, rig.UNGRANTED):
+        found = built(ladder, where, mounts=False, script=f"({script}) 2>/dev/null")
+        assert (found["code"], found["output"]) == (0, ""), found
+        layers.add(found["layer"])
+    assert len(layers) == 1
+
+
 def test_steps_in_a_chroot(ladder: Ladder) -> None:
     found = built(ladder, rig.DOCKER, mounts=False, network="")
     assert (found["kind"], found["code"], found["output"]) == ("chroot", 0, "0\n0\n")

@@ -94,16 +94,6 @@ CASES = {
     "K5": "kernels without what is needed for safety",
 }
 
-LATER = {
-    "F3": "comes with RUN --mount of builds; mounts of config.json name host paths by the caller",
-    "F4": "comes with cache mounts of builds",
-    "F7": "comes with build contexts",
-    "F8": "comes with build contexts",
-    "S1": "comes with secrets of builds",
-    "S2": "comes with RUN --mount=type=ssh of builds",
-}
-"""Cases of features that do not exist yet."""
-
 _STORAGE = "tests/engine/test_storage_"
 _ALSO = {
     "C6": (f"{_STORAGE}drivers.py::test_probe_says_what_does_not_work",),
