@@ -173,13 +173,8 @@ class _Packer:
             if not owner or not 0 <= mtime <= SIZE_MAX:
                 self._add(self._entry(path, EntryType.FILE, st), data)
                 continue
-            field = path.ljust(NAME_MAX, b"\0")
-            head = b"%b%b%011o\0%011o\0" % (
-                field,
-                owner,
-                size,
-                int(mtime),
-            )  # short.file_block
+            field = path.ljust(NAME_MAX, b"\0")  # short.file_block, inlined
+            head = b"%b%b%011o\0%011o\0" % (field, owner, size, int(mtime))
             block = b"%b%06o%b" % (head, (sum_of(head) & 0xFFFF) + TAIL_SUM, TAIL)
             self.entries += 1
             padding = PADDING[size % BLOCK]
