@@ -11,6 +11,7 @@ from imgtools.build.options import BuildOptions
 from imgtools.build.outputs.export import Exporter, export_names
 from imgtools.build.outputs.export_options import Export
 from imgtools.build.outputs.files import metadata, write_image_id, write_metadata
+from imgtools.build.outputs.layer_blobs import sized
 from imgtools.build.outputs.manifests import stored_documents
 from imgtools.build.outputs.model import BuiltImage
 from imgtools.build.outputs.names import as_place, output_names
@@ -99,7 +100,7 @@ class Delivery:
 
     def deliver(self, images: Sequence[BuiltImage], *, task: Task) -> list[Ready]:
         """Hand out `images`; what is where then. Raises what storing and copying do."""
-        final = tuple(self._squashed(image, task) for image in images)
+        final = tuple(sized(self._squashed(image, task), self.store) for image in images)
         ready = [self._kept(image, len(final) > 1, task) for image in final]
         for name in self.to.lists:
             for each in ready:

@@ -377,6 +377,7 @@ def test_a_layer_whose_parent_is_nowhere_cannot_be_used(
     chain.find(KEYS[1], task=caches.task)
     with pytest.raises(CacheUnusable, match="in no cache"):
         chain.obtain(made[1], task=caches.task)
+    assert chain.find(KEYS[1], task=caches.task) is None
 
 
 def test_cancelling_ends_it(caches: Caches, registry: ScriptedRegistry) -> None:

@@ -270,8 +270,8 @@ def test_layers_are_pushed_ahead_of_the_image(store: StoreDouble, places: Places
             assert registry.count("PUT", "/manifests/") == 0
         registry.forget_requests()
         done = places.copy(Wanted(images=(image,)), name, task=Task())
-        for layer in done.outgoing.images[0].layers:
-            assert registry.count(None, str(layer.digest)) == 0
+        for blob in done.outgoing.images[0].layers:
+            assert registry.count(None, str(blob.digest)) == 0
         # One upload is left, that of the config.
         assert registry.count("PUT", "/blobs/uploads/") == 1
 

@@ -116,6 +116,7 @@ class CacheChain(Closing):
         while chain is not None and not self._store.has(chain):
             known = self._known.get(chain)
             if known is None or len(todo) == _DEEPEST:
+                self._reject(record)
                 raise CacheUnusable(f"layer {chain} of a cached step is in no cache")
             todo.append(known)
             chain = known.found.record.parent
@@ -187,6 +188,15 @@ class CacheChain(Closing):
         with self._lock:
             self._known.setdefault(chain, _Known(cache=cache, found=found))
 
+    def _reject(self, record: CacheRecord) -> None:
+        """Never find `record` again where it was found."""
+        if record.chain_id is None:
+            return
+        with self._lock:
+            known = self._known.pop(record.chain_id, None)
+            if known is not None:
+                self._bad.add((known.cache.location, known.found.record.key))
+
     def _fetch(self, known: _Known, task: Task) -> None:
         record, location = known.found.record, known.cache.location
         with known.lock:
@@ -198,9 +208,7 @@ class CacheChain(Closing):
             except Cancelled:
                 raise
             except Error as e:
-                with self._lock:
-                    self._bad.add((location, record.key))
-                    self._known.pop(record.chain_id, None)
+                self._reject(record)
                 text = f"cache {location}: layer {record.diff_id} cannot be used: {e.message}"
                 self._task.warn(text)
                 raise CacheUnusable(
