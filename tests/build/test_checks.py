@@ -240,6 +240,15 @@ def test_build_arguments_have_their_values() -> None:
     assert rules("FROM --platform=$TARGETPLATFORM a", other) == ["RedundantTargetPlatform"]
 
 
+def test_build_contexts_go_before_stages_and_images() -> None:
+    """What they set is not known, and the stage whose name they have is not used."""
+    text = "FROM a AS x\nFROM x\nENV A=$NOT\nCOPY --from=x / /\n"
+    settings = CheckSettings(experimental_all=True)
+    assert rules(text, CheckOptions(settings=settings)) == ["UndefinedVar"]
+    options = CheckOptions(settings=settings, contexts=frozenset(("x",)))
+    assert rules(text, options) == ["UnusedStage"]
+
+
 def test_unused_stages_depend_on_the_target() -> None:
     """By name or by number; of a target that is not there nothing is said."""
     settings = CheckSettings(skip_all=True, experimental=frozenset(("UnusedStage",)))

@@ -82,7 +82,8 @@ class CheckOptions:
 
     `environments` has the variables of base images, by the name in FROM after expansion; in an
     image that is not there no variable is called undefined. None means that images set only
-    PATH. `contexts` are the names of additional build contexts.
+    PATH. `contexts` are the names of additional build contexts, which go before stages and
+    images; their variables are not known.
     """
 
     settings: CheckSettings = CheckSettings()

@@ -96,7 +96,7 @@ def check_unused(stages: Sequence[Stage], options: CheckOptions) -> Iterator[Fou
         index = pending.pop()
         if index not in used:
             used.add(index)
-            pending += sources_of(stages[index], stages)
+            pending += sources_of(stages[index], stages, options.contexts)
     for stage in stages:
         if stage.index not in used:
             name = f"'{stage.head.name}'" if stage.head.name else str(stage.index)

@@ -64,7 +64,7 @@ def _findings(file: Containerfile, options: CheckOptions) -> Iterator[Found]:
     except InvalidInput:
         # The build cannot get past this either, and says what is wrong with it.
         variables = {"TARGETPLATFORM": str(options.target_platform)}
-    stages = stages_of(file, variables)
+    stages = stages_of(file, variables, options.contexts)
     yield from check_stage_names(stages)
     yield from check_casing(stages)
     yield from check_unused(stages, options)

@@ -65,6 +65,8 @@ def check_scopes(
 
 
 def _base(stage: Stage, options: CheckOptions) -> _Scope:
+    if stage.base in options.contexts:
+        return _Scope({"PATH": _PATH}, known=False)
     if stage.base == "scratch" or options.environments is None:
         return _Scope({"PATH": _PATH})
     found = options.environments.get(stage.base)

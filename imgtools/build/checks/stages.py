@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from imgtools.build.checks.model import CheckOptions
@@ -72,8 +72,11 @@ def expand_or_none(word: str, variables: Mapping[str, str], escape: str) -> Expa
         return None
 
 
-def stages_of(file: Containerfile, variables: Mapping[str, str]) -> tuple[Stage, ...]:
-    """The stages of a file; `variables` are those that FROM may use."""
+def stages_of(
+    file: Containerfile, variables: Mapping[str, str], contexts: Collection[str] = ()
+) -> tuple[Stage, ...]:
+    """The stages of a file; `variables` are those that FROM may use. Build contexts with the
+    name of a stage go before it."""
     heads = [n for n, found in enumerate(file.instructions) if isinstance(found, From)]
     stages: list[Stage] = []
     for index, (start, end) in enumerate(
@@ -89,7 +92,7 @@ def stages_of(file: Containerfile, variables: Mapping[str, str]) -> tuple[Stage,
                 head=head,
                 body=file.instructions[start + 1 : end],
                 base=base,
-                parent=named_stage(base, stages),
+                parent=None if base in contexts else named_stage(base, stages),
             )
         )
     return tuple(stages)
@@ -103,8 +106,9 @@ def named_stage(name: str, stages: Sequence[Stage]) -> int | None:
     return None
 
 
-def sources_of(stage: Stage, stages: Sequence[Stage]) -> Iterator[int]:
-    """The numbers of the stages that `stage` reads from."""
+def sources_of(stage: Stage, stages: Sequence[Stage], contexts: Collection[str]) -> Iterator[int]:
+    """The numbers of the stages that `stage` reads from: not of those that one of the build
+    contexts takes the place of."""
     if stage.parent is not None:
         yield stage.parent
     earlier = stages[: stage.index]
@@ -116,6 +120,8 @@ def sources_of(stage: Stage, stages: Sequence[Stage]) -> Iterator[int]:
             fields = [mount.split(",") for mount in instruction.mounts]
             names += [f[5:] for mount in fields for f in mount if f.lower().startswith("from=")]
         for name in names:
+            if name in contexts:
+                continue
             found = named_stage(name, earlier)
             if found is not None:
                 yield found
