@@ -124,4 +124,5 @@ class Live:
             size = os.get_terminal_size(self._stream.fileno())
         except (OSError, ValueError):
             return 80, 24
-        return max(20, size.columns), max(4, size.lines)
+        # Some terminals do not know their size and say 0.
+        return max(20, size.columns or 80), max(4, size.lines or 24)

@@ -96,7 +96,6 @@ def build_request(
         contexts=values.contexts(kwargs.pop("build_context")),
         from_=kwargs.pop("from_"),
         platforms=_platforms(kwargs, host),
-        all_platforms=kwargs.pop("all_platforms"),
         pull=values.pull_policy(
             kwargs.pop("pull"), always=kwargs.pop("pull_always"), never=kwargs.pop("pull_never")
         ),
@@ -140,7 +139,7 @@ def _mode(dry_run: bool, check: bool) -> Literal["build", "plan", "check"]:
 
 def _check_together(options: BuildOptions, result: ResultOptions, log: LogOptions) -> None:
     """What may not be given together, because one file or name cannot be of several images."""
-    several = len(options.platforms) > 1 or options.all_platforms
+    several = len(options.platforms) > 1
     single = {
         "--iidfile": result.id_file,
         "--iidfile-raw": result.raw_id_file,
@@ -159,8 +158,6 @@ def _check_together(options: BuildOptions, result: ResultOptions, log: LogOption
         raise InvalidInput("--logsplit needs --logfile")
     if not options.layers and (options.cache.sources or options.cache.targets):
         raise InvalidInput("--cache-from and --cache-to need --layers")
-    if options.all_platforms and options.platforms:
-        raise InvalidInput("--all-platforms cannot be given with platforms")
     if result.push and not (result.tags or result.manifest):
         raise InvalidInput("--push needs a name: add --tag or --manifest")
     names = output_names((*result.tags, *([result.manifest] if result.manifest else ())))

@@ -16,11 +16,11 @@ from imgtools.cli.build_failure import exit_code, failure_lines
 from imgtools.cli.build_log import BuildLog, open_log
 from imgtools.cli.build_request import BuildRequest
 from imgtools.cli.options import destination_options, source_options
-from imgtools.cli.output import say_lines, warn, write_bytes, write_json, write_lines
+from imgtools.cli.output import Warnings, say_lines, write_bytes, write_json, write_lines
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess
 from imgtools.errors import Cancelled, Error
-from imgtools.task import Task
+from imgtools.task import Note, Task
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.table import Transports
 
@@ -59,7 +59,7 @@ def run_build(
     try:
         with _bench(cli, access, request, registry, mask, to) as bench:
             for text in request.warnings:
-                warn(text)
+                bench.log.progress(Note("warning", text))
             try:
                 return _carry_out(bench)
             finally:
@@ -91,9 +91,11 @@ def _bench(
     report = probe_host(probes, request.isolation)
     session = access.enter(_id_mode(request.isolation, report.choice.kind))
     cache = cli.settings.cache_dir
+    warnings = Warnings()
+    once = _once(warnings)
     with ExitStack() as undo:
         store = undo.enter_context(access.open())
-        transports = undo.enter_context(access.transports(warn=warn))
+        transports = undo.enter_context(access.transports(warn=once))
         host = undo.enter_context(
             build_engine(
                 store,
@@ -107,7 +109,7 @@ def _bench(
                 ),
                 path=search_path(env),
                 seccomp_cache=cache and os.path.join(cache, "seccomp"),
-                warn=warn,
+                warn=once,
             )
         )
         terminal = sys.stdout.isatty() and sys.stderr.isatty()
@@ -120,10 +122,23 @@ def _bench(
                 platforms=[str(platform) for platform in request.build.platforms],
             )
         )
+        undo.enter_context(warnings.shown_by(log.progress))
         yield _Bench(
             cli=cli, request=request, registry=registry, transports=transports, host=host,
             log=log, mask=mask, to=to,
         )  # fmt: skip
+
+
+def _once(warn: Callable[[str], object]) -> Callable[[str], None]:
+    """Warns of everything once: what is so for one step is so for the next."""
+    seen: set[str] = set()
+
+    def tell(text: str) -> None:
+        if text not in seen:
+            seen.add(text)
+            warn(text)
+
+    return tell
 
 
 def _id_mode(asked: str | None, kind: str) -> Any:

@@ -56,7 +56,6 @@ SHORT = {"-c": "--cpu-shares", "-D": "--disable-compression", "-f": "--file", "-
 ELSEWHERE = {"authfile", "cert-dir", "creds", "tls-verify", "help", "signature-policy"}
 
 BUILD: list[tuple[str, dict[str, Any]]] = [
-    ("--all-platforms", {"all_platforms": True}),
     ("--build-arg A=1", {"build_args": {"A": "1"}}),
     ("--build-arg A=", {"build_args": {"A": ""}}),
     ("--build-arg UNSET_ANYWHERE", {"build_args": {}}),
