@@ -13,7 +13,7 @@ import pytest
 
 from imgtools.blob.compression import Compression, compress_stream
 from imgtools.build.cache import registry as registry_module
-from imgtools.build.cache.chain import CacheChain, CacheUnusable, open_chain
+from imgtools.build.cache.chain import CacheChain, CacheUnusable, begun_anew, open_chain
 from imgtools.build.cache.documents import (
     NOTE_LIMIT,
     cache_documents,
@@ -378,6 +378,27 @@ def test_a_layer_whose_parent_is_nowhere_cannot_be_used(
     with pytest.raises(CacheUnusable, match="in no cache"):
         chain.obtain(made[1], task=caches.task)
     assert chain.find(KEYS[1], task=caches.task) is None
+
+
+def test_a_build_that_a_cache_lets_down_is_begun_anew(
+    caches: Caches, registry: ScriptedRegistry
+) -> None:
+    record = records(caches.store("elsewhere"))[0]
+    put(registry, record, packed(LAYERS[1]))
+    chain = caches.chain(caches.store("here"), sources=(f"{registry.host}/cache",))
+    tries: list[CacheRecord | None] = []
+
+    def build() -> str:
+        tries.append(chain.find(KEYS[0], task=caches.task))
+        if tries[-1] is not None:
+            chain.obtain(tries[-1], task=caches.task)
+        return "done"
+
+    assert begun_anew(build, task=caches.task) == "done"
+    assert tries == [record, None]
+    assert "begun anew" in caches.warnings[-1]
+    with pytest.raises(CacheUnusable, match="in no cache"):
+        begun_anew(lambda: chain.obtain(record, task=caches.task), task=caches.task)
 
 
 def test_cancelling_ends_it(caches: Caches, registry: ScriptedRegistry) -> None:

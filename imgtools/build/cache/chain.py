@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from imgtools.build.cache.documents import RemoteRecord
 from imgtools.build.cache.exporting import CacheExport
@@ -20,7 +21,7 @@ from imgtools.build.options import CacheOptions
 from imgtools.build.outputs.layer_blobs import LayerBlobs
 from imgtools.build.outputs.model import Form
 from imgtools.build.protocols import CacheRecord, SnapshotStore
-from imgtools.errors import Cancelled, Error, InvalidInput
+from imgtools.errors import Cancelled, Error, InvalidInput, SeveralErrors
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.task import Task, WorkerPool
@@ -28,6 +29,8 @@ from imgtools.transport.base import BlobOpener, Origin
 from imgtools.transport.closing import Closing
 from imgtools.transport.options import DestinationOptions, SourceOptions
 from imgtools.transport.table import Transports
+
+T = TypeVar("T")
 
 _DEEPEST = 4096
 """Layers below one that are fetched for it."""
@@ -51,8 +54,8 @@ class _Known:
 
 
 class CacheUnusable(Error):
-    """A layer of a step that counted as cached cannot be had; begun anew, the build executes
-    the step."""
+    """A layer of a step that counted as cached cannot be had; with `again` a build that is
+    begun anew executes the step, see `begun_anew`."""
 
 
 class CacheChain(Closing):
@@ -116,8 +119,9 @@ class CacheChain(Closing):
         while chain is not None and not self._store.has(chain):
             known = self._known.get(chain)
             if known is None or len(todo) == _DEEPEST:
-                self._reject(record)
-                raise CacheUnusable(f"layer {chain} of a cached step is in no cache")
+                error = CacheUnusable(f"layer {chain} of a cached step is in no cache")
+                error.again = self._reject(record)
+                raise error
             todo.append(known)
             chain = known.found.record.parent
         for known in reversed(todo):
@@ -188,14 +192,13 @@ class CacheChain(Closing):
         with self._lock:
             self._known.setdefault(chain, _Known(cache=cache, found=found))
 
-    def _reject(self, record: CacheRecord) -> None:
-        """Never find `record` again where it was found."""
-        if record.chain_id is None:
-            return
+    def _reject(self, record: CacheRecord) -> bool:
+        """Never find `record` again where it was found; whether it was found anywhere."""
         with self._lock:
-            known = self._known.pop(record.chain_id, None)
+            known = self._known.pop(record.chain_id, None) if record.chain_id else None
             if known is not None:
                 self._bad.add((known.cache.location, known.found.record.key))
+        return known is not None
 
     def _fetch(self, known: _Known, task: Task) -> None:
         record, location = known.found.record, known.cache.location
@@ -208,13 +211,29 @@ class CacheChain(Closing):
             except Cancelled:
                 raise
             except Error as e:
-                self._reject(record)
+                again = self._reject(record)
                 text = f"cache {location}: layer {record.diff_id} cannot be used: {e.message}"
                 self._task.warn(text)
-                raise CacheUnusable(
+                error = CacheUnusable(
                     text, hint="build without it: --no-cache, or without --cache-from"
-                ) from e
+                )
+                error.again = again
+                raise error from e
             self._store.remember(record)
+
+
+def begun_anew(build: Callable[[], T], *, task: Task) -> T:
+    """What `build` returns, which is called again whenever a cache has let it down: then that
+    step is executed, and all others are as they were. Raises what `build` does."""
+    while True:
+        try:
+            return build()
+        except Error as e:
+            errors = e.errors if isinstance(e, SeveralErrors) else (e,)
+            if not all(isinstance(x, CacheUnusable) and x.again for x in errors):
+                raise
+        task.cancel.check()
+        task.warn("the build is begun anew without what a cache could not give")
 
 
 def open_chain(
