@@ -99,7 +99,9 @@ def spool_changes(
             _append(spool.write, added, options)
         else:
             spool.write(bytes(_END))
-        spool.finish(empty=not result.entries and not added)
+        # Of a tree that began empty its root is said too, which alone is no change.
+        unsaid = 1 if snapshot.chain_id is None else 0
+        spool.finish(empty=result.entries <= unsaid and not added)
     except BaseException:
         spool.close()
         raise
@@ -115,6 +117,8 @@ def spool_whole(
     if not changes.empty or parent is None:
         with changes.open() as reader:
             chain_id = store.layers.apply(parent, changes.diff_id, reader).chain_id
+            if not reader.verified:  # the layer was there already
+                reader.abandon()
     assert chain_id is not None
     spool = SpooledLayer(temporary_file(store.parts.layout.tmp))
     try:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from imgtools.transport.options import RegistryOptions
 
 T = TypeVar("T")
-HISTORY = "BUILDAH_HISTORY"
+HISTORY, ISOLATION = "BUILDAH_HISTORY", "BUILDAH_ISOLATION"
+KINDS = ("root", "userns", "ranges", "single", "chroot", "none")
 RETRIES = 3
 _SIGNING = "signing is not part of this version; sign what was pushed with another tool"
 _CRYPT = "encrypted layers are not supported"
@@ -106,6 +107,17 @@ def pull_flags(function: Any) -> Any:
     """A decorator for verbs that may pull an image: access to registries and trying again."""
     decorators = (registry_flags(), retry_flags, refused_flags("--decryption-key", "--blob-cache"))
     return together(decorators)(function)
+
+
+def asked_isolation(isolation: str, userns: str = "") -> str:
+    """The kind of isolation that is asked for, "" for the strongest that works. Raises
+    InvalidInput for one that there is not, Unsupported."""
+    from imgtools.cli.build_host import isolation_kind
+
+    kind = isolation_kind(isolation or os.environ.get(ISOLATION, ""), userns) or ""
+    if kind and kind not in KINDS:
+        raise InvalidInput(f"unrecognized isolation type {kind!r}", hint=f"use {', '.join(KINDS)}")
+    return kind
 
 
 class Puller:

@@ -20,7 +20,13 @@ from imgtools.cli.output import notes, warn
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess, store_flags
 from imgtools.cli.working_command import working_verb
-from imgtools.cli.working_flags import history_flag, refuse, refused_flags, wants_history
+from imgtools.cli.working_flags import (
+    asked_isolation,
+    history_flag,
+    refuse,
+    refused_flags,
+    wants_history,
+)
 from imgtools.errors import InvalidInput, Unsupported
 
 if TYPE_CHECKING:
@@ -112,16 +118,16 @@ _TEXTS = ("memory", "memory_swap", "shm_size", "cpu_quota", "cpu_shares", "cpu_p
 
 
 def _changes(kwargs: dict[str, Any]) -> _Changes:
-    from imgtools.cli.build_host import host_settings, isolation_kind
+    from imgtools.cli.build_host import host_settings
 
-    isolation = kwargs.pop("isolation") or os.environ.get("BUILDAH_ISOLATION", "")
+    isolation = kwargs.pop("isolation")
     given = {name: None if name in _TEXTS else () for name in _UNCHANGED}
     given |= {"cpuset_cpus": "", "cpuset_mems": ""}  # type: ignore[dict-item]
     kwargs |= given
     found = host_settings(kwargs)
     return _Changes(
         settings={name: getattr(found, name) for name in _CHANGED},
-        isolation=isolation_kind(isolation, ""),
+        isolation=asked_isolation(isolation) or None,
     )
 
 

@@ -190,6 +190,14 @@ def _overlaid(container: WorkingContainer, path: str) -> WorkingContainer:
     return replace(container, document={**container.document, **taken, "config": merged})
 
 
+def _compression(kwargs: dict[str, Any]) -> Any:
+    """What layers are compressed with: "" for what the destination asks for."""
+    given = kwargs["compression_format"]
+    if given not in ("", "gzip", "zstd"):
+        raise InvalidInput(f"--compression-format {given}: expected gzip or zstd")
+    return given or ("" if kwargs["disable_compression"] else "gzip")
+
+
 def _write(
     cli: Cli,
     access: StoreAccess,
@@ -207,7 +215,7 @@ def _write(
     elsewhere = has_transport(target)
     copy = CopyOptions(
         accept_uncompressed=not elsewhere,
-        compression=kwargs["compression_format"] if elsewhere else "",
+        compression=_compression(kwargs) if elsewhere else "",
         compression_level=kwargs["compression_level"] if elsewhere else None,
         force_compression=bool(elsewhere and kwargs["force_compression"]),
         tmpdir=cli.tmpdir,

@@ -17,6 +17,7 @@ from imgtools.cli.store_options import StoreAccess, store_flags
 from imgtools.cli.working_command import working_verb
 from imgtools.cli.working_flags import (
     Puller,
+    asked_isolation,
     one_platform,
     pull_flags,
     refuse,
@@ -95,7 +96,7 @@ def command(cli: Cli, /, words: tuple[str, ...], **kwargs: Any) -> None:
 
 def _options(cli: Cli, kwargs: dict[str, Any]) -> CreateOptions:
     from engine.working.create import CreateOptions
-    from imgtools.cli.build_host import host_settings, isolation_kind
+    from imgtools.cli.build_host import host_settings
     from imgtools.cli.build_values import platforms
 
     if kwargs.pop("mounts"):
@@ -103,8 +104,7 @@ def _options(cli: Cli, kwargs: dict[str, Any]) -> CreateOptions:
     form = kwargs["format"] or os.environ.get("BUILDAH_FORMAT", "") or "oci"
     if form not in ("oci", "docker", "v2s2"):
         raise InvalidInput(f"--format {form}: expected oci or docker")
-    isolation = kwargs["isolation"]
-    isolation_kind(isolation, kwargs["userns"])
+    isolation = asked_isolation(kwargs["isolation"], kwargs["userns"])
     found = platforms(
         kwargs["platform"],
         os_name=kwargs["os"],
@@ -118,7 +118,7 @@ def _options(cli: Cli, kwargs: dict[str, Any]) -> CreateOptions:
         platform=kwargs["wanted"],
         settings=host_settings(kwargs),
         proxies=kwargs.pop("http_proxy"),
-        isolation=isolation_kind(isolation, kwargs["userns"]) or "",
+        isolation=isolation,
         format="oci" if form == "oci" else "docker",
     )
 
