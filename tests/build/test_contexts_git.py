@@ -433,8 +433,8 @@ def test_configuration_of_the_user_has_no_say(
     assert not evil.exists()
 
 
-def test_umask_does_not_matter(served: Path, tmp_path: Path) -> None:
-    """Modes are 0644 and 0755 under any (e54)."""
+def test_e54_umask_does_not_matter_to_a_checkout(served: Path, tmp_path: Path) -> None:
+    """Modes are 0644 and 0755 under any."""
     before = os.umask(0o077)
     try:
         assert files(f"file://{served}/app.git#v1", tmp_path) == FIRST
