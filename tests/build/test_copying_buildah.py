@@ -1,4 +1,5 @@
-"""The same COPY and ADD lines by buildah and by us: names, types, modes, owners, content.
+"""The same COPY and ADD lines by buildah and by us, and our layers unpacked by buildah: names,
+types, modes, owners, content.
 
 What buildah is known to do otherwise than BuildKit is not in the list: --chmod of directories
 that are made and in clauses, wildcards without a match, FIFOs, `.` in archives, set-id bits of
@@ -9,6 +10,7 @@ another wildcard).
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -18,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from imgtools.blob.compression import Decompressor
-from imgtools.blob.tar import Devices, EntryType, UnpackOptions, unpack_tree
+from imgtools.blob.tar import Devices, EntryType, UnpackOptions, pack_tree, unpack_tree
 from tests.build.copying_rig import Site, listing, member, tar_of
 
 LINES = """
@@ -85,15 +87,20 @@ def fill(site: Site) -> None:
     site.tar("over.tar", (member("replaced", mode=0o600), b"new"), (member("more/f"), b"f"))
 
 
+def buildah(site: Site, *words: str) -> str:
+    """Run buildah with a store of its own; what it prints."""
+    place = [f"--root={site.path}/store", f"--runroot={site.path}/run", "--storage-driver=vfs"]
+    run = subprocess.run(["buildah", *place, *words], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
 def by_buildah(site: Site) -> dict[str, str]:
     """What buildah makes of the lines."""
     (site.path / "Containerfile").write_text("\n".join(["FROM scratch", *LINES]))
-    place = [f"--root={site.path}/store", f"--runroot={site.path}/run", "--storage-driver=vfs"]
     build = ["build", "-q", "--isolation=chroot", "--layers=false", "-t", "made"]
-    build += ["-f", f"{site.path}/Containerfile", str(site.context)]
-    for words in (build, ["push", "-q", "made", f"dir:{site.path}/image"]):
-        run = subprocess.run(["buildah", *place, *words], capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
+    buildah(site, *build, "-f", f"{site.path}/Containerfile", str(site.context))
+    buildah(site, "push", "-q", "made", f"dir:{site.path}/image")
     image, root = site.path / "image", site.path / "theirs"
     root.mkdir()
     for layer in json.loads((image / "manifest.json").read_text())["layers"]:
@@ -136,3 +143,49 @@ def test_buildah_makes_the_same_tree(site: Site) -> None:
         if theirs.get(path) != ours.get(path)
     }
     assert differences == {}
+
+
+def image_of(directory: Path, *layers: bytes) -> None:
+    """An image of `layers` in the form of `dir:`."""
+    directory.mkdir()
+    kind = "application/vnd.oci.image"
+
+    def put(data: bytes, media_type: str) -> dict[str, object]:
+        digest = hashlib.sha256(data).hexdigest()
+        (directory / digest).write_bytes(data)
+        return {"mediaType": kind + media_type, "digest": f"sha256:{digest}", "size": len(data)}
+
+    found = [put(layer, ".layer.v1.tar") for layer in layers]
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in found]},
+    }
+    described = put(json.dumps(config).encode(), ".config.v1+json")
+    manifest = {"schemaVersion": 2, "mediaType": f"{kind}.manifest.v1+json"}
+    text = json.dumps({**manifest, "config": described, "layers": found})
+    (directory / "manifest.json").write_text(text)
+    (directory / "version").write_text("Directory Transport Version: 1.1\n")
+
+
+def test_buildah_makes_our_tree_of_our_layer(site: Site) -> None:
+    """With everything that gives way to something else, and directories that stay."""
+    for name in ("dir/a/b", "again/gone", "again/kept/gone", "again/file", "tmp/x", "s/t", "file"):
+        path = site.base / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("old")
+    (site.base / "tmp").chmod(0o1777)
+    (site.base / "s").chmod(0o711)
+    (site.base / "lnk").symlink_to("dir")
+    os.chown(site.base / "s", 5, 6)
+    names = ["dir", "file/x", "lnk/x", "again", "again/file", "again/kept/new", "tmp/new", "s/new"]
+    members = [(member(name), name.encode()) for name in names]
+    members[3:5] = [members[3], (member("again", EntryType.DIR), b""), members[4]]
+    members[1:1] = [(member(name, EntryType.DIR), b"") for name in ("file", "lnk")]
+    site.tar("gives.tar", *members)
+    copied = site.add("gives.tar", "/")
+    below = io.BytesIO()
+    pack_tree(str(site.base), below.write)
+    image_of(site.path / "image", below.getvalue(), copied.layer)
+    container = buildah(site, "from", "-q", f"dir:{site.path}/image")
+    assert listing(Path(buildah(site, "mount", container))) == listing(copied.root)
