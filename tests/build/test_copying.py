@@ -375,6 +375,8 @@ def test_e52_special_bits_owners_and_capabilities(site: Site) -> None:
         assert entry.xattrs == {"security.capability": capability, "user.note": b"kept"}
         assert os.getxattr(copied.root / "bin/tool", "security.capability") == capability
     assert site.copy("dir/one", "/x").owner("x") == (0, 0)
+    large = (3_000_000_000, 2_097_152)
+    assert site.copy("a.txt", "/p/x", owner=large).owner("p/x") == large
 
 
 def test_e53_what_cannot_be_read_is_said(site: Site) -> None:
@@ -601,6 +603,9 @@ def test_fetched_file(site: Site) -> None:
     assert (copied.mode("bin/tool"), copied.entries["bin/tool"].mtime) == (0o600, 777)
     epoch = FetchedFile(name="tool", path=str(path), mtime=None)
     assert site.copy_sources(epoch, destination="/t", chmod="755").entries["t"].mtime == 0
+    path.unlink()
+    with pytest.raises(NotFound, match="download"):
+        site.copy_sources(source, destination="/t")
 
 
 def test_whole_tree(site: Site) -> None:
