@@ -246,6 +246,24 @@ def test_hits_of_the_store_are_sent_where_they_are_missing(
     assert reader.find_all(KEYS[:3], task=caches.task) == made
 
 
+def test_what_came_from_one_registry_is_sent_to_another_only(
+    caches: Caches, registry: ScriptedRegistry
+) -> None:
+    made = sent(caches, f"{registry.host}/cache")
+    both = (f"{registry.host}/cache", f"{registry.host}/other")
+    chain = caches.chain(caches.store("here"), sources=both[:1], targets=both)
+    registry.forget_requests()
+    for record in chain.find_all(KEYS[:3], task=caches.task):
+        assert record is not None
+        chain.obtain(record, task=caches.task)
+        chain.remember(record, task=caches.task)
+    chain.finish()
+    assert registry.count(None, "/v2/cache/manifests") == 3
+    assert registry.count("PUT", "/v2/other/manifests") == 3
+    reader = caches.chain(caches.store("third"), sources=both[1:])
+    assert reader.find_all(KEYS[:3], task=caches.task) == made
+
+
 def test_a_registry_that_fails_is_left_alone_after_one_warning(
     caches: Caches, registry: ScriptedRegistry
 ) -> None:

@@ -85,6 +85,7 @@ class CacheChain(Closing):
         self._off: set[CacheLocation] = set()
         self._bad: set[tuple[CacheLocation, str]] = set()
         self._known: dict[Digest, _Known] = {}
+        self._found: dict[str, tuple[CacheLocation, CacheRecord]] = {}
         self._stack = ExitStack()
 
     def find(self, key: str, *, task: Task) -> CacheRecord | None:
@@ -92,8 +93,7 @@ class CacheChain(Closing):
         see `obtain`. Raises Cancelled, and what the store does."""
         record = self._store.find_cached(key)
         if record is not None and self._young(record):
-            if self._export is not None:
-                self._export.add(record, overwrite=False)
+            self._send(record, overwrite=False)
             return record
         for cache in self._sources:
             found = self._ask(cache, key, task)
@@ -145,8 +145,7 @@ class CacheChain(Closing):
         if chain is not None and not self._store.has(chain):
             return
         self._store.remember(record)
-        if self._export is not None:
-            self._export.add(record, overwrite=True)
+        self._send(record, overwrite=True)
 
     def finish(self) -> None:
         """Wait until all is in the registries, as far as it can be; raises Cancelled only."""
@@ -185,11 +184,20 @@ class CacheChain(Closing):
                 self._task.warn(f"cache {cache.location} is not used: {e.message}")
         return None
 
-    def _note(self, cache: RemoteCache, found: RemoteRecord) -> None:
-        chain = found.record.chain_id
-        if found.record.diff_id is None or chain is None:
+    def _send(self, record: CacheRecord, *, overwrite: bool) -> None:
+        if self._export is None:
             return
         with self._lock:
+            where, found = self._found.get(record.key, (None, None))
+        same = found == record
+        self._export.add(record, overwrite=overwrite and not same, has=where if same else None)
+
+    def _note(self, cache: RemoteCache, found: RemoteRecord) -> None:
+        chain = found.record.chain_id
+        with self._lock:
+            self._found[found.record.key] = (cache.location, found.record)
+            if found.record.diff_id is None or chain is None:
+                return
             self._known.setdefault(chain, _Known(cache=cache, found=found))
 
     def _reject(self, record: CacheRecord) -> bool:
@@ -220,6 +228,7 @@ class CacheChain(Closing):
                 error.again = again
                 raise error from e
             self._store.remember(record)
+            self._send(record, overwrite=False)
 
 
 def begun_anew(build: Callable[[], T], *, task: Task) -> T:

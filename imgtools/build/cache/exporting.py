@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
+from imgtools.build.cache.locations import CacheLocation
 from imgtools.build.cache.registry import RemoteCache
 from imgtools.build.outputs.layer_blobs import LayerBlobs
 from imgtools.build.outputs.model import Form
@@ -51,13 +52,18 @@ class CacheExport(Closing):
         self.written = 0
         """Records that were put."""
 
-    def add(self, record: CacheRecord, *, overwrite: bool) -> None:
-        """Send `record` soon, once; without `overwrite` only where there is none."""
+    def add(
+        self, record: CacheRecord, *, overwrite: bool, has: CacheLocation | None = None
+    ) -> None:
+        """Send `record` soon, once; without `overwrite` only where there is none, and not to
+        `has`, which has it as it is."""
         with self._lock:
             if record.key in self._seen or self._task.cancel.cancelled:
                 return
             self._seen.add(record.key)
             for target in self._targets:
+                if target.cache.location == has:
+                    continue
                 if target.thread is None:
                     target.thread = threading.Thread(
                         target=self._run, args=(target,), name="imgtools-cache", daemon=True
