@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import select
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -145,7 +146,9 @@ class _Wake:
 
     def __init__(self, task: Task) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._calls = task.cancel.calls(lambda: os.eventfd_write(self.fd, 1))
+        self._open = True
+        self._lock = threading.Lock()
+        self._calls = task.cancel.calls(self._wake)
 
     def __enter__(self) -> _Wake:
         self._calls.__enter__()
@@ -153,7 +156,15 @@ class _Wake:
 
     def __exit__(self, *_: object) -> None:
         self._calls.__exit__(None, None, None)
-        os.close(self.fd)
+        # Whoever cancels may be about to call us still.
+        with self._lock:
+            self._open = False
+            os.close(self.fd)
+
+    def _wake(self) -> None:
+        with self._lock:
+            if self._open:
+                os.eventfd_write(self.fd, 1)
 
 
 class _Lines:

@@ -17,25 +17,30 @@ def together(jobs: Sequence[Callable[[Task], None]], task: Task) -> None:
     errors: list[BaseException] = []
     lock = threading.Lock()
 
-    def run(job: Callable[[Task], None]) -> None:
+    def run(job: Callable[[Task], None], ended: threading.Event) -> None:
         try:
             job(child)
         except BaseException as e:  # noqa: BLE001 - carried to the waiting thread
             with lock:
                 errors.append(e)
             child.cancel.cancel("another step failed")
+        finally:
+            ended.set()
 
-    threads = [threading.Thread(target=run, args=(job,), daemon=True) for job in jobs]
+    # Events, because a Thread whose join was interrupted counts as ended (Python 3.11): a second
+    # join would not wait for it, and what it cleans up would be left.
+    waits: list[threading.Event] = []
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        for job in jobs:
+            ended = threading.Event()
+            threading.Thread(target=run, args=(job, ended), daemon=True).start()
+            waits.append(ended)
+        for ended in waits:
+            ended.wait()
     except BaseException:
         child.cancel.cancel("interrupted")
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
+        for ended in waits:
+            ended.wait()
         raise
     task.cancel.check()
     _raise(errors)
