@@ -101,6 +101,13 @@ class BuildStore(Closing):
             raise BlobNotFound(f"layer {chain_id} is not in the store")
         return self._intake.replay(layer)
 
+    def layer_size(self, chain_id: Digest) -> int:
+        """See SnapshotStore; raises BlobNotFound, StorageError."""
+        layer = self._holding.hold(chain_id, task=Task())
+        if layer is None:
+            raise BlobNotFound(f"layer {chain_id} is not in the store")
+        return self._intake.tar_size(layer)
+
     def prepare(self, chain_id: Digest | None, *, task: Task) -> Working:
         """See SnapshotStore; raises BlobNotFound where the layer is not here, StorageError."""
         self._sweep()

@@ -220,6 +220,10 @@ class SnapshotStore(Protocol):
         """The uncompressed tar of a layer, byte for byte as it was made."""
         ...
 
+    def layer_size(self, chain_id: Digest) -> int:
+        """The bytes of that tar; quick. Raises BlobNotFound."""
+        ...
+
     def prepare(self, chain_id: Digest | None, *, task: Task) -> Working:
         """A tree to write in."""
         ...

@@ -136,6 +136,9 @@ class StoreDouble:
         file = layer.path.open("rb")
         return BlobReader(file, layer.diff_id, layer.size, close=file.close)
 
+    def layer_size(self, chain: Digest) -> int:
+        return self.layers[chain].size
+
     def prepare(self, chain: Digest | None, *, task: Task) -> Working:
         directory = self.root / f"work-{uuid.uuid4().hex}"
         for name in ("before", "after"):

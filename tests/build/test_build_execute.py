@@ -318,6 +318,7 @@ def test_base_layers_are_obtained_when_they_are_needed_and_not_before(rig: Build
     assert rig.store.obtained == []
     rig.build("FROM b\nRUN write /x 1\n")
     assert rig.store.obtained == ["b"]
+    assert rig.result.images[0].layers[0].size == 1024, "a manifest will say it"
 
 
 def test_a_dry_run_says_what_would_be_done(rig: BuildRig) -> None:

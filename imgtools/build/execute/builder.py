@@ -38,6 +38,7 @@ from imgtools.build.planning.model import RunWork, Stage, StageRef, StageState
 from imgtools.build.planning.stages import find_target, leading_args, split_stages
 from imgtools.build.protocols import CacheRecord, Executor, NewLayer
 from imgtools.errors import Error
+from imgtools.spec.identity import chain_ids
 from imgtools.spec.platform import Platform
 from imgtools.task import Task
 
@@ -232,4 +233,7 @@ class Builder:
                 key=key, parent=None, chain_id=None, diff_id=None, created=float(created)
             )
             self._memory.remember(record, key, self._task)
-        return image_of(line, document, platform, self._options, created)
+        store = self._environment.store
+        base_ids = line.base.config.diff_ids if line.base is not None else ()
+        sizes = {chain: store.layer_size(chain) for chain in chain_ids(base_ids)}
+        return image_of(line, document, platform, self._options, created, sizes)

@@ -99,9 +99,10 @@ def image_of(
     platform: Platform,
     options: BuildOptions,
     created: int,
+    sizes: Mapping[Digest, int],
 ) -> BuiltImage:
     """The image; `created` is its own time and that of steps without one, in seconds since the
-    epoch."""
+    epoch. `sizes` are the bytes of the tars of the base's layers, by chain_id."""
     base = line.base
     base_ids = base.config.diff_ids if base is not None else ()
     history = _history(line, options, created)
@@ -114,7 +115,7 @@ def image_of(
     return BuiltImage(
         platform=platform,
         config=config,
-        layers=_layers(base_ids, line.results),
+        layers=_layers(base_ids, line.results, sizes),
         base=base,
         annotations=image_annotations(base, {}, options.edits, config.created),
     )
@@ -141,9 +142,11 @@ def _without_history(config: Config) -> Config:
     return replace(config, history=(), document=MappingProxyType(document))
 
 
-def _layers(base: Sequence[Digest], results: Sequence[StepResult]) -> tuple[BuiltLayer, ...]:
+def _layers(
+    base: Sequence[Digest], results: Sequence[StepResult], sizes: Mapping[Digest, int]
+) -> tuple[BuiltLayer, ...]:
     found = [
-        BuiltLayer(diff_id=diff_id, chain_id=chain, size=0)
+        BuiltLayer(diff_id=diff_id, chain_id=chain, size=sizes[chain])
         for diff_id, chain in zip(base, chain_ids(base), strict=True)
     ]
     for number, result in enumerate(results):
