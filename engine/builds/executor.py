@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 
+from engine.builds.lending import lent_mounts
 from engine.builds.settings import step_options
 from engine.builds.stepmounts import opened_mounts
 from engine.builds.store import snapshot_of
@@ -54,6 +55,9 @@ class BuildExecutor:
         snapshot = snapshot_of(working)
         options = step_options(spec, self._choice)
         engine = self.engine()
+        if self._choice.kind == "chroot":
+            with lent_mounts(engine, snapshot, spec.mounts, self._asking, task=task):
+                return run_step(engine, snapshot, options, output=output, task=task)
         with ExitStack() as undo:
             mounts = opened_mounts(engine, spec.mounts, undo, self._asking, task=task)
             options = replace(options, mounts=mounts)

@@ -72,6 +72,18 @@ class Sources:
         finally:
             os.close(at)
 
+    def copied(self, source: MountSource) -> str:
+        """The path of a copy of what `source` names, a directory or a file, on the store's
+        disk. Raises as `open`."""
+        root = self._root(source)
+        at = self._opened(root, source)
+        try:
+            hidden = self._hidden(root, at, source)
+            with storage_errors(_name(source)):
+                return self._copied(root, at, source, hidden)
+        finally:
+            os.close(at)
+
     def directory(self) -> str:
         """A new empty directory on the store's disk."""
         self._number += 1
@@ -166,7 +178,8 @@ class Sources:
                 if isinstance(e, StorageError) and not isinstance(e.__cause__, OSError):
                     raise
         with storage_errors(_name(source)):
-            return self._copied(root, at, source, hidden)
+            path = os.fsencode(self._copied(root, at, source, hidden))
+            return mounting.open_tree(mounting.AT_FDCWD, path, mounting.OPEN_TREE_CLONE)
 
     def _overlaid(
         self, root: int, at: int, source: MountSource, hidden: frozenset[bytes], writable: bool
@@ -203,25 +216,21 @@ class Sources:
         them, and to a copy it may."""
         return not self._disk.ids.initial and os.fstat(at).st_uid == NOBODY
 
-    def _copied(self, root: int, at: int, source: MountSource, hidden: frozenset[bytes]) -> int:
-        target = os.open(self.directory(), DIR_FLAGS)
+    def _copied(self, root: int, at: int, source: MountSource, hidden: frozenset[bytes]) -> str:
+        directory = self.directory()
+        target = os.open(directory, DIR_FLAGS)
         try:
             if stat.S_ISDIR(os.fstat(at).st_mode):
                 self._copy(root, at, target, source, hidden)
-                return mounting.clone_mount(target)
+                return directory
             # Copied with nothing but itself: the directory that it is in, all else left out.
-            path = _below(root, at)
-            parent, _, name = path.rpartition(b"/")
+            parent, _, name = _below(root, at).rpartition(b"/")
             above = os.open(parent or b".", DIR_FLAGS, dir_fd=root)
             try:
                 copy_tree(above, target, owner=self._owners(source), skip=lambda each: each != name)
             finally:
                 os.close(above)
-            fd = os.open(name, O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target)
-            try:
-                return mounting.clone_mount(fd)
-            finally:
-                os.close(fd)
+            return os.path.join(directory, os.fsdecode(name))
         finally:
             os.close(target)
 

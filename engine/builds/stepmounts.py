@@ -14,6 +14,7 @@ from functools import partial
 from typing import cast
 
 from engine.builds.agent import AgentProxy
+from engine.builds.filling import fill_cache
 from engine.builds.memory import Memory
 from engine.builds.sources import Sources
 from engine.containers.engine import Engine, RunFailed
@@ -25,7 +26,7 @@ from engine.storage.drivers.mounts import in_own_namespace
 from engine.storage.options import Ownership
 from imgtools.blob.files import storage_errors
 from imgtools.build.protocols import StepMount
-from imgtools.errors import InvalidInput, LimitExceeded, Unsupported
+from imgtools.errors import InvalidInput, LimitExceeded
 from imgtools.task import Task
 
 MAX_MOUNTS = 48
@@ -46,14 +47,9 @@ def opened_mounts(
     """The mounts in the order in which they are made: those further up first. `undo` closes and
     removes what was made for them; `asking` is held while it is asked what is ignored.
 
-    Raises InvalidInput, Unsupported, NotFound, LimitExceeded, StorageError, Cancelled."""
+    Raises InvalidInput, NotFound, LimitExceeded, StorageError, Cancelled."""
     if not mounts:
         return ()
-    if engine.choice.kind == "chroot":
-        raise Unsupported(
-            "RUN --mount: nothing can be mounted in a chroot",
-            hint="build where namespaces can be made; imgtools info says why they cannot",
-        )
     if len(mounts) > MAX_MOUNTS:
         raise LimitExceeded("the number of mounts of a RUN", MAX_MOUNTS, unit="mounts")
     ordered = sorted(mounts, key=lambda mount: mount.target.rstrip("/").count("/"))
@@ -155,18 +151,4 @@ class _Opening:
         return self._memory
 
     def _fill(self, mount: StepMount, target: int) -> None:
-        """The first content of a cache, or the owner and mode of an empty one."""
-        if mount.source is not None:
-            source = mount.source
-            in_own_namespace(lambda: self._sources.copy(source, target))
-            return
-        os.fchmod(target, 0o755 if mount.mode is None else mount.mode)
-        if not self._owners or not (mount.uid or mount.gid):
-            return
-        try:
-            os.fchown(target, mount.uid, mount.gid)
-        except OSError as e:
-            raise InvalidInput(
-                f"cache {mount.cache}: the owner {mount.uid}:{mount.gid} does not exist here",
-                hint="give this user a larger range in /etc/subuid and /etc/subgid",
-            ) from e
+        in_own_namespace(lambda: fill_cache(self._sources, mount, self._owners, target))

@@ -71,6 +71,7 @@ def build(host: BuildHost, order: dict[str, Any]) -> dict[str, Any]:
     assert base is not None
     lines: list[str] = []
     given = mounts(order, base) if order["mounts"] else ()
+    given = tuple(mount for mount in given if mount.kind not in order.get("without", ()))
     script = order.get("script") or (SCRIPT if given else PLAIN)
     spec = RunSpec(
         args=("sh", "-ec", script),

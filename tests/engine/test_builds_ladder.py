@@ -129,7 +129,26 @@ def test_steps_in_a_chroot(ladder: Ladder) -> None:
     other = built(ladder, rig.ROOT, mounts=False)
     assert found["layer"] == other["layer"]
     refused = built(ladder, rig.DOCKER, network="")
-    assert "mount" in refused["error"]
+    assert "env=" in refused["error"]
+
+
+LENT = """
+cat /context/plain /writable/plain /stage/etc/group
+echo more >>/writable/plain; ! test -e /context/hidden; echo lost >/memory/file; /bin/script
+echo cached >>/cache/file; wc -l </cache/file; echo made >/made; stat -c '%u:%g %a' /cache
+"""
+
+
+def test_mounts_in_a_chroot(ladder: Ladder) -> None:
+    """Moved into the tree and out of it again, with no trace in the layer."""
+    order = {"network": "", "script": LENT, "without": ["secret"]}
+    lent = built(ladder, rig.DOCKER, **order)
+    assert lent.get("error") is None, lent
+    text = OUTPUT.partition("secret")[0] + "script\n{}\n0:0 700\n"
+    assert lent["output"] == text.format(1) + text.format(2)
+    assert [name for name, *_ in lent["members"]] == ["made"]
+    other = built(ladder, rig.ROOT, **{**order, "network": "none"})
+    assert other["layer"] == lent["layer"]
 
 
 def test_nothing_can_be_run_in_a_restricted_pod(ladder: Ladder) -> None:
