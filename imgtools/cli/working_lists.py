@@ -33,14 +33,22 @@ def opened(
     store: Store,
     text: str,
     registry: RegistryOptions,
+    *,
+    everything: bool = False,
 ) -> Iterator[tuple[Source, str]]:
     """What people mean by `text`, open for the block, with the transport:reference of it: an
-    index or image of the store, else of a registry, or what is said by transport:reference."""
+    index or image of the store, else of a registry, or what is said by transport:reference.
+
+    With `everything`, who names a registry means the index there and not the one image of it
+    that the store may have.
+    """
     from imgtools.transport.table import parse_name
 
     options = source_options(cli, registry)
     with access.transports(warn=warn) as transports:
         place = text if has_transport(text) else _stored(store, text)
+        if everything and place.startswith("containers-storage:") and not _is_local(text):
+            place = ""
         if place.startswith("list:"):
             with _list(store, place.removeprefix("list:"), transports, options) as source:
                 yield source, ""
@@ -49,6 +57,13 @@ def opened(
         cli.check_policy(name)
         with transports.open_source(name, options) as source:
             yield source, str(name)
+
+
+def _is_local(text: str) -> bool:
+    """Whether a name says nothing of a registry."""
+    from imgtools.transport.registries.short_names import is_short
+
+    return is_short(text) or text.startswith("localhost/")
 
 
 def _absolute(place: str) -> str:

@@ -82,8 +82,8 @@ def test_rename_refuses_taken_names(shop: Scripts) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["rm nope", "umount nope", "mount nope", "rename nope x", "commit nope x", "config --cmd x nope",
-     "copy --chown 0:0 nope a b", "add nope a"],
+    ["rm nope", "umount nope", "mount nope", "rename nope x", "commit nope x",
+     "config --cmd x nope", "copy --chown 0:0 nope a b", "add nope a"],
 )  # fmt: skip
 def test_an_unknown_container_is_status_125(shop: Scripts, command: str) -> None:
     done = shop(f"t {command}")
@@ -228,8 +228,11 @@ def test_unshare_mounts_containers(shop: Scripts) -> None:
     assert lines[-1] == "x"
 
 
-@pytest.mark.parametrize("option", ["--cgroup-parent=/x", "--decryption-key=k", "--userns-uid-map=0:0:1",
-                                    "--network=ns:/x", "--pid=host"])  # fmt: skip
+@pytest.mark.parametrize(
+    "option",
+    ["--cgroup-parent=/x", "--decryption-key=k", "--userns-uid-map=0:0:1", "--network=ns:/x",
+     "--pid=host"],
+)  # fmt: skip
 def test_from_refuses_what_it_cannot_do(shop: Scripts, option: str) -> None:
     done = shop(f"t from {option} scratch")
     assert (done.returncode, shop.names()) == (125, [])

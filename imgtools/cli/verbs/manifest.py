@@ -140,8 +140,8 @@ def _added(
         known = lists.find(image).sources
     except ListNotKnown:
         known = {}
-    with opened(place.cli, place.access, store, image, place.registry) as (source, where):
-        source.top()
+    source_of = opened(place.cli, place.access, store, image, place.registry, everything=everything)
+    with source_of as (source, where):
         with lists.changing(name) as change:
             new, digest = with_image(
                 change.before, source, where, wanted=wanted, everything=everything, edit=edit,
