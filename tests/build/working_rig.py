@@ -15,6 +15,7 @@ from engine.storage.names import StorageName
 from engine.storage.options import StoreLocation
 from engine.storage.store import Store
 from engine.working.registry import WorkingContainers
+from imgtools.blob.files import TEMPORARY_PREFIX
 from imgtools.blob.tar import TarReader
 from imgtools.spec.config import Config
 from imgtools.spec.manifest import Manifest, parse
@@ -110,9 +111,10 @@ class Scripts:
             return [each.name for each in WorkingContainers(store).all()]
 
     def left(self) -> list[str]:
-        """Records and snapshots of containers in the store, and what is being made there."""
+        """Records and snapshots of containers in the store, and what is being made there; but
+        for files that a killed process was writing, which nobody reads."""
         found = []
         for name in ("working", "snapshots", "uses", "tmp"):
             directory = os.path.join(self.location.root, "imgtools", name)
             found += os.listdir(directory) if os.path.isdir(directory) else []
-        return found
+        return [name for name in found if not name.startswith(TEMPORARY_PREFIX)]

@@ -141,13 +141,12 @@ def _added(
     except ListNotKnown:
         known = {}
     source_of = opened(place.cli, place.access, store, image, place.registry, everything=everything)
-    with source_of as (source, where):
-        with lists.changing(name) as change:
-            new, digest = with_image(
-                change.before, source, where, wanted=wanted, everything=everything, edit=edit,
-                known=known,
-            )  # fmt: skip
-            change.put(new)
+    with source_of as (source, where), lists.changing(name) as change:
+        new, digest = with_image(
+            change.before, source, where, wanted=wanted, everything=everything, edit=edit,
+            known=known,
+        )  # fmt: skip
+        change.put(new)
     return new, digest
 
 
