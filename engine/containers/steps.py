@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import select
+import signal
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -41,6 +42,8 @@ CHUNK = 64 << 10
 MAX_LINE = 64 << 10
 VARIABLES = {"container": "oci"}
 STDOUT, STDERR = 1, 2
+SECONDS = 10.0
+"""How long a container that was killed may take to end."""
 
 Output = Callable[[int, bytes], object]
 """Gets 1 or 2 for standard output or error, and a line with its end; or a part of one that is
@@ -103,6 +106,7 @@ def run_step(
             running = launch(engine, planned, pipes.theirs, undo)
             pipes.release()
             with ExitStack() as served:
+                served.callback(_end, running)
                 wake = served.enter_context(_Wake(task))
                 _await_start(running, wake, task)
                 if planned.request.extras.filters:
@@ -111,6 +115,7 @@ def run_step(
                             engine.store.snapshots, snapshot, running, creator=setting.creator
                         )
                     )
+                    served.callback(_end, running)
                 code = _serve(running, pipes, output, wake, task)
             remove_mount_points(engine, running, snapshot)
         except Failure as e:
@@ -232,6 +237,18 @@ class _Pipes:
         self.release()
         for each in self.outputs:
             each.close(None)
+
+
+def _end(running: Running) -> None:
+    """Kill a container that goes on though nobody wants it any more, and wait until nothing of
+    it is left: its tree and its mounts are somebody else's then."""
+    if running.code is not None:
+        return
+    running.signal(signal.SIGKILL)
+    try:
+        running.ended(SECONDS)
+    except (Failure, OSError):
+        return  # It did not get that far.
 
 
 def _await_start(running: Running, wake: _Wake, task: Task) -> None:
