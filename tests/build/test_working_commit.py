@@ -157,8 +157,8 @@ def test_e92_docker_base_gives_oci_layers(shop: Scripts) -> None:
 
 def test_commit_to_other_places(shop: Scripts, tmp_path: Path) -> None:
     lines = shop.lines(f"""
-        t commit -q --iidfile iid changed dir:{tmp_path}/dir; cat iid; echo
-        t commit -q changed oci:{tmp_path}/layout:tag
+        t commit -q --timestamp 9 --iidfile iid changed dir:{tmp_path}/dir; cat iid; echo
+        t commit -q --timestamp 9 changed oci:{tmp_path}/layout:tag
         t inspect --raw oci:{tmp_path}/layout:tag
     """)
     assert lines[1] == f"sha256:{lines[0]}"
