@@ -30,6 +30,7 @@ from tests.engine.layer_tools import (
     directory,
     entries,
     file,
+    python,
     symlink,
     whiteout,
     working_directory,
@@ -310,3 +311,37 @@ def test_e96_killed_in_the_middle_of_a_step(tmp_path: Path, driver: str) -> None
         with build_of(path, driver) as build:
             assert build.step("test ! -e /made; echo fine").text == "fine\n"
             assert not os.path.exists(path / "store/imgtools/builds")
+
+
+FULL = """
+import sys
+from pathlib import Path
+from engine.runtime.kernel import mounting
+from imgtools.build.protocols import CacheRecord, CommitOptions
+from imgtools.errors import StorageError
+from imgtools.task import Task
+from tests.engine.builds_rig import build_of
+from tests.engine.layer_tools import file
+top = Path(sys.argv[1])
+mounting.mount(b"tmpfs", str(top).encode(), b"tmpfs", 0, b"size=24m,mode=755")
+with build_of(top, sys.argv[2]) as build:
+    fill = "head -c 100000000 /dev/zero 2>/dev/null >/big"
+    done = build.step(fill + " || echo full; rm /big; echo x >/x")
+    assert done.text == "full\\n" and done.paths == ["x"], done
+    working = build.store.prepare(build.base, task=Task())
+    build.run(working, "sh", "-c", fill + "; true")
+    try:
+        build.layer(file("more", bytes(4 << 20)))
+        raise AssertionError("it fitted")
+    except StorageError:
+        build.store.discard(working)
+    assert build.step("test ! -e /big; echo fine").text == "fine\\n"
+print("whole")
+"""
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_e96_a_full_disk(tmp_path: Path, driver: str) -> None:
+    """A step that fills it fails by itself; a layer that does not fit leaves nothing."""
+    isolated = ("unshare", "-m", "--propagation", "private")
+    assert python(FULL, str(tmp_path), driver, unshare=isolated) == "whole\n"
