@@ -16,6 +16,7 @@ import imgtools
 from imgtools.cli.main import app
 from imgtools.cli.settings import Settings
 from imgtools.cli.state import Cli
+from imgtools.cli.working_choice import EitherCommand, loaded
 from imgtools.cli.tls_details import read_tls_details
 from imgtools.sync.config import read_source_file
 from imgtools.transport.options import RegistryOptions
@@ -72,7 +73,7 @@ def test_command_line_parses(words: list[str]) -> None:
 
 def test_a_wrong_command_line_would_be_noticed() -> None:
     assert len(command_lines()) > 40
-    for words in (["copy", "--nosuch", "a", "b"], ["inspect"], ["config", "nosuch"], ["nosuch"]):
+    for words in (["copy", "--nosuch", "a", "b"], ["inspect"], ["config", "show"], ["nosuch"]):
         with pytest.raises(click.UsageError):
             parsed(words)
 
@@ -87,6 +88,7 @@ def parsed(words: list[str]) -> None:
     name = "imgtools"
     while True:
         context = command.make_context(name, list(words), parent=context, obj=cli)
+        command = context.command
         if not isinstance(command, click.Group):
             return
         # Click 8.2 has renamed what holds the name of the next command.
@@ -96,6 +98,9 @@ def parsed(words: list[str]) -> None:
         assert found is not None
         assert child is not None
         name, command = found, child
+        if isinstance(child, EitherCommand) and "$c" in words:
+            # In examples $c is a working container, which is not there when they are parsed.
+            command = loaded(child.other)
 
 
 def test_files_that_are_shown_are_read(tmp_path: Path) -> None:
