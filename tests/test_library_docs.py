@@ -16,8 +16,8 @@ import imgtools
 from imgtools.cli.main import app
 from imgtools.cli.settings import Settings
 from imgtools.cli.state import Cli
-from imgtools.cli.working_choice import EitherCommand, loaded
 from imgtools.cli.tls_details import read_tls_details
+from imgtools.cli.working_choice import EitherCommand, loaded
 from imgtools.sync.config import read_source_file
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.registries.parse import parse
