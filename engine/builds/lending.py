@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,7 @@ from engine.builds.agent import AgentProxy
 from engine.builds.filling import fill_cache
 from engine.builds.sources import Sources
 from engine.containers.engine import Engine
+from engine.emulation.births import born_at
 from engine.runtime.kernel.paths import Stub, make_directories, make_file
 from engine.runtime.rootfs.stubs import remove_stubs
 from engine.storage.drivers.base import DIR_FLAGS
@@ -120,10 +122,12 @@ class _Lender:
         name = os.path.basename(target)
         before = os.fstat(parent).st_mtime_ns
         os.rename(name, aside, src_dir_fd=parent)
-        self._undo.callback(_restore, parent, name, aside, before)
+        self._undo.callback(_restore, parent, name, aside)
         os.rename(path, name, dst_dir_fd=parent)
+        lent = _identity(parent, name)
         gone = home or os.path.join(self._sources.directory(), "gone")
-        self._undo.callback(_take, parent, name, gone, os.fstat(parent).st_mtime_ns, before)
+        after = os.fstat(parent).st_mtime_ns
+        self._undo.callback(_take, parent, name, gone, lent, before, after)
 
     def _cache(self, mount: StepMount) -> str:
         path, held = self._engine.store.cache_mounts.open(
@@ -162,18 +166,29 @@ class _Lender:
         return os.path.join(directory, "agent")
 
 
-def _take(parent: int, name: str, to: str, after: int, before: int) -> None:
-    """Move what was lent out of the tree. What a step has put in its place stays there, and the
-    directory has the times of the step then."""
-    untouched = os.fstat(parent).st_mtime_ns == after
-    os.rename(name, to, src_dir_fd=parent)
-    if untouched:
-        os.utime(parent, ns=(before, before))
+def _take(
+    parent: int, name: str, to: str, lent: tuple[int, ...] | None, before: int, after: int
+) -> None:
+    """Move what was lent out of the tree, if it is still what was lent. What a step has put in
+    its place stays there, and the directory has the times of the step then."""
+    now = os.fstat(parent).st_mtime_ns
+    if _identity(parent, name) == lent:
+        os.rename(name, to, src_dir_fd=parent)
+        os.utime(parent, ns=(before, before if now == after else now))
 
 
-def _restore(parent: int, name: str, aside: str, before: int) -> None:
-    """Move what was in the place of something lent back to it."""
-    untouched = os.fstat(parent).st_mtime_ns == before
-    os.rename(aside, name, dst_dir_fd=parent)
-    if untouched:
-        os.utime(parent, ns=(before, before))
+def _restore(parent: int, name: str, aside: str) -> None:
+    """Move what was in the place of something lent back to it, if the place is free."""
+    now = os.fstat(parent).st_mtime_ns
+    if _identity(parent, name) is None:
+        os.rename(aside, name, dst_dir_fd=parent)
+        os.utime(parent, ns=(now, now))
+
+
+def _identity(parent: int, name: str) -> tuple[int, ...] | None:
+    """What no other file has, None where there is none: a number alone may be given again."""
+    try:
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        return stat.S_IFMT(found.st_mode), found.st_dev, found.st_ino, born_at(name, parent)
+    except FileNotFoundError:
+        return None

@@ -111,7 +111,8 @@ class _Opening:
             case "cache":
                 with storage_errors(mount.target):
                     path = os.fsencode(self._caches[mount.cache])
-                    fd = mounting.open_tree(mounting.AT_FDCWD, path, mounting.OPEN_TREE_CLONE)
+                    flags = mounting.OPEN_TREE_CLONE | mounting.AT_SYMLINK_NOFOLLOW
+                    fd = mounting.open_tree(mounting.AT_FDCWD, path, flags)
                 return self._opened(mount, fd, words)
             case "secret" | "file":
                 plain = ("noexec",) if mount.kind == "secret" else ()

@@ -7,6 +7,7 @@ removed meanwhile, and who wants it alone waits.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from typing import Literal
 
@@ -53,7 +54,7 @@ class CacheMounts:
         try:
             path = os.path.join(self._directory, key)
             with storage_errors(path):
-                if not os.path.isdir(path):
+                if not _is_directory(os.path.join(path, DATA)):
                     self._make(path, name, fill)
                 os.utime(path)
             return os.path.join(path, DATA), held
@@ -108,3 +109,14 @@ class CacheMounts:
             except OSError:
                 if not os.path.isdir(path):
                     raise
+                # Somebody was quicker, or its content was taken away: a step may remove what
+                # it was lent.
+                if not os.path.lexists(os.path.join(path, DATA)):
+                    os.rename(data, os.path.join(path, DATA))
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False

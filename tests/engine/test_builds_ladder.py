@@ -151,6 +151,17 @@ def test_mounts_in_a_chroot(ladder: Ladder) -> None:
     assert other["layer"] == lent["layer"]
 
 
+TAKEN = "! test -e /cache/passwd; rm -r /cache; ln -s /etc /cache; mv /memory /kept; echo >/memory"
+
+
+def test_what_is_lent_may_be_taken_apart(ladder: Ladder) -> None:
+    """A link in the place of a cache does not become the cache, whatever it points at."""
+    order = {"network": "", "script": TAKEN, "without": ["secret", "file"]}
+    found = built(ladder, rig.DOCKER, **order)
+    assert (found.get("error"), found["output"]) == (None, "")
+    assert [name for name, *_ in found["members"]] == ["cache", "kept", "memory"]
+
+
 def test_nothing_can_be_run_in_a_restricted_pod(ladder: Ladder) -> None:
     """The store works there all the same, and the error names call, errno and remedy."""
     found = built(ladder, rig.RESTRICTED, mounts=False, network="")
