@@ -225,6 +225,27 @@ def test_prune_by_filter(stored: Rig) -> None:
     assert len(stored("images", "-n").stdout.splitlines()) == 2
 
 
+def test_prune_of_what_builds_remember(stored: Rig, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "file").write_text("content")
+    (context / "Containerfile").write_text("FROM scratch\nCOPY file /\n")
+
+    def built() -> str:
+        return stored("build", "-t", "built", str(context)).stdout
+
+    assert "Using cache" not in built()
+    stored("rmi", "localhost/built")
+    stored("prune", "--force")
+    assert "Using cache" in built(), "a build's steps outlive its image"
+    stored("rmi", "localhost/built")
+    stored("prune", "--build-cache", "--filter", "until=1h")
+    assert "Using cache" in built(), "they were used a moment ago"
+    stored("rmi", "localhost/built")
+    stored("prune", "--build-cache")
+    assert "Using cache" not in built()
+
+
 def test_other_verbs_know_the_store(stored: Rig) -> None:
     sample = images.random_image("a")
     shown = json.loads(stored("inspect", "containers-storage:a").stdout)
