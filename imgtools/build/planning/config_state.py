@@ -19,7 +19,13 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
 MAX_PORTS = 65536
 _PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/([A-Za-z]+))?")
-_SIGNAL = re.compile(r"(?:SIG)?[A-Z][A-Z0-9]*(?:[+-][0-9]+)?|[0-9]+", re.IGNORECASE)
+# The names that BuildKit and buildah know, those of Linux whatever runs the build.
+_SIGNAL = re.compile(
+    r"""(?:SIG)?(?:ABRT|ALRM|BUS|CHLD|CLD|CONT|FPE|HUP|ILL|INT|IO|IOT|KILL|PIPE|POLL|PROF|PWR|QUIT
+    |SEGV|STKFLT|STOP|SYS|TERM|TRAP|TSTP|TTIN|TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ
+    |RTMIN(?:\+(?:[1-9]|1[0-5]))?|RTMAX(?:-(?:[1-9]|1[0-4]))?)|0*[1-9][0-9]*""",
+    re.IGNORECASE | re.VERBOSE | re.ASCII,
+)
 _UNIT = {
     "ns": 1,
     "us": 1_000,
@@ -105,9 +111,7 @@ def with_shell(settings: Settings, words: Sequence[str]) -> dict[str, Any]:
 
 
 def with_user(settings: Settings, user: str) -> dict[str, Any]:
-    """USER."""
-    if not user:
-        raise InvalidInput("USER is empty")
+    """USER; a variable that is not set makes it the image's default, root, as in BuildKit."""
     return _with(settings, "User", user)
 
 
