@@ -330,6 +330,14 @@ def test_history_of_instructions() -> None:
     assert plan.end.author == "me"
 
 
+def test_variables_that_are_not_set_change_nothing() -> None:
+    (plan,) = planned("FROM x\nWORKDIR /w\nWORKDIR $A\nCOPY a $A\nUSER app\nUSER $A")
+    assert isinstance(plan.steps[2].work, CopyWork)
+    assert plan.steps[2].work.destination == "/w/"
+    assert plan.end.settings["WorkingDir"] == "/w"
+    assert "User" not in plan.end.settings
+
+
 def test_the_directory_of_workdir_belongs_to_the_user() -> None:
     (plan,) = planned("FROM x\nUSER app\nWORKDIR /w\nWORKDIR d")
     assert plan.steps[-1].work == WorkdirWork(path="/w/d", user="app")
@@ -342,9 +350,6 @@ def test_the_directory_of_workdir_belongs_to_the_user() -> None:
         ("EXPOSE nonsense", "invalid port"),
         ("STOPSIGNAL SIG TERM", "signal"),
         ("LABEL $A=b", "label"),
-        ("WORKDIR $A", "WORKDIR is empty"),
-        ("USER $A", "USER is empty"),
-        ("COPY a $A", "destination is empty"),
         ("VOLUME $A", "VOLUME"),
     ],
 )

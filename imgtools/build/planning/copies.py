@@ -142,8 +142,8 @@ def source_kind(word: str) -> str:
 
 
 def _destination(word: str, state: StageState) -> str:
-    if not word:
-        raise InvalidInput("the destination is empty")
+    # A variable that is not set is the working directory to BuildKit, which files rely on.
+    word = word or "./"
     path = config.resolved_path(state.settings, word)
     last = word.rstrip("/").rpartition("/")[2]
     into = word.endswith("/") or last in (".", "..")

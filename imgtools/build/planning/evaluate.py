@@ -128,8 +128,6 @@ def _evaluate(instruction: Instruction, state: StageState, scope: Scope) -> Step
         return _step(instruction, shown, state, copy, created_by(instruction, state, copy))
     if isinstance(instruction, Workdir):
         path = scope.expand(instruction.path, state)
-        if not path:
-            raise InvalidInput("WORKDIR is empty")
         state = replace(state, settings=config.with_workdir(state.settings, path))
         work = WorkdirWork(path=state.settings["WorkingDir"], user=state.settings.get("User") or "")
         return _step(instruction, shown, state, work, created_by(instruction, state, work))
