@@ -17,7 +17,7 @@ from typing import Any
 
 from imgtools.build.events import BuildEvent, StepFinished
 from imgtools.build.execute.api import build
-from imgtools.build.execute.environment import BuildEnvironment, BuildResult
+from imgtools.build.execute.environment import BuildEnvironment, BuildResult, StepCache
 from imgtools.build.options import BuildOptions
 from imgtools.build.outputs.model import BuiltImage
 from imgtools.build.protocols import BaseImage, Isolation, Output, RunSpec, StepMount, Working
@@ -99,6 +99,7 @@ class BuildRig:
     executor: ExecutorDouble = field(default_factory=ExecutorDouble)
     events: list[BuildEvent] = field(default_factory=list)
     result: BuildResult = field(default_factory=BuildResult)
+    cache: StepCache | None = None
 
     def __post_init__(self) -> None:
         (self.directory / "store").mkdir()
@@ -178,6 +179,7 @@ class BuildRig:
             executor=lambda: self.executor,
             host=HOST,
             directory=str(self.directory),
+            cache=self.cache,
             report=report,
         )
         self.result = build(replace(asked, **options), environment, task=task or Task(), dry=dry)

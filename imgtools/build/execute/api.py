@@ -6,6 +6,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
+from imgtools.build.cache.chain import begun_anew
 from imgtools.build.execute.builder import Builder
 from imgtools.build.execute.environment import BuildEnvironment, BuildResult
 from imgtools.build.execute.inputs import open_inputs
@@ -34,8 +35,13 @@ def build(
         contexts = Contexts(named, inputs.options, undo)
         contexts.put("", inputs.context)
         file = parse(inputs.containerfile, inputs.name)
-        builder = Builder(options, environment, file, contexts, scratch, undo, task)
-        return builder.preview() if dry else builder.build()
+
+        def attempt() -> BuildResult:
+            with ExitStack() as opened:
+                builder = Builder(options, environment, file, contexts, scratch, opened, task)
+                return builder.preview() if dry else builder.build()
+
+        return begun_anew(attempt, task=task)
 
 
 def with_epoch(options: BuildOptions) -> BuildOptions:

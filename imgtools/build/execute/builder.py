@@ -13,6 +13,7 @@ from typing import Any
 from imgtools import __version__
 from imgtools.build.contexts.hashes import FileHashes
 from imgtools.build.events import BuildNote, BuildPlanned
+from imgtools.build.execute.checking import base_images, check_options, tell_checks
 from imgtools.build.execute.crew import Crew
 from imgtools.build.execute.environment import (
     BuildEnvironment,
@@ -51,6 +52,7 @@ class _Ready:
     crew: Crew
     runs: Mapping[int, StageRun]
     target: int
+    survey: Survey
 
 
 class Builder:
@@ -111,7 +113,25 @@ class Builder:
             self._environment.report(BuildNote(level="warning", text=text))
         platforms = self._options.platforms or (self._environment.host,)
         several = len(platforms) > 1
-        return [self._ready(platform, several=several, dry=dry) for platform in platforms]
+        ready = [self._ready(platform, several=several, dry=dry) for platform in platforms]
+        self._check(ready)
+        return ready
+
+    def _check(self, ready: Sequence[_Ready]) -> None:
+        """Tell what build checks find, now that images are known and nothing is executed yet."""
+        environment = self._environment
+        patterns = self._contexts.open("", self._task).patterns
+        asked = [
+            check_options(
+                self._options,
+                patterns,
+                host=environment.host,
+                target=each.crew.platform,
+                images=base_images(each.survey),
+            )
+            for each in ready
+        ]
+        tell_checks(self._file, asked, environment.report)
 
     def _ready(self, platform: Platform, *, several: bool, dry: bool) -> _Ready:
         options, environment, file = self._options, self._environment, self._file
@@ -149,7 +169,7 @@ class Builder:
             several=several,
             dry=dry,
         )
-        return _Ready(crew=crew, runs=runs, target=target)
+        return _Ready(crew=crew, runs=runs, target=target, survey=survey)
 
     def _refused(self, error: Exception, at: Location) -> Exception:
         reason = error.message if isinstance(error, Error) else str(error)

@@ -128,7 +128,8 @@ class StageRunner:
                 e = e.with_context(f"{place.file}:{place.first}")
             code = getattr(e, "code", -1)
             tail = e.tail if isinstance(e, CommandFailed) else ()
-            report(StepFailed(step=at, text=step.text, message=e.message, code=code, tail=tail))
+            if not e.again:
+                report(StepFailed(step=at, text=step.text, message=e.message, code=code, tail=tail))
             raise e
         report(
             StepFinished(
@@ -179,8 +180,10 @@ class StageRunner:
         tried = []
         for key in keyed.each_key():
             found = self._crew.memory.find(key, self._task)
-            if found is not None:
+            # Who fills a cache may have put a layer under a key that stands on other layers.
+            if found is not None and found.parent == self._run.chain_id:
                 break
+            found = None
             tried.append(key)
         if found is not None and not self._crew.dry:
             for key in tried:
