@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from engine.builds.bases import BaseOptions
 from engine.builds.executor import BuildExecutor
 from engine.builds.store import BuildStore
+from engine.containers.directory import network_directory
 from engine.containers.engine import Engine
 from engine.ids.model import IdSession
 from engine.probe.model import Report
@@ -50,19 +51,23 @@ def build_engine(
     with ExitStack() as undo:
 
         def start() -> Engine:
+            from engine.network.shared import SharedNetworks
             from engine.network.survey import survey_network
             from engine.runtime.zygote.client import Zygote
 
             zygote = undo.enter_context(Zygote.start(sys.executable))
+            runroot = store.location.runroot
+            networks = SharedNetworks(lambda name: network_directory(runroot, name))
             return Engine(
                 store=store,
                 choice=report.choice,
                 session=session,
                 zygote=zygote,
                 network=survey_network(path, join_problem=report.probe("join-namespaces").why),
-                runroot=store.location.runroot,
+                runroot=runroot,
                 cache=seccomp_cache,
                 warn=warn,
+                networks=undo.enter_context(networks),
             )
 
         snapshots = undo.enter_context(BuildStore(store, transports, options))

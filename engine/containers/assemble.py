@@ -136,9 +136,12 @@ def _namespaces(setting: Setting) -> list[dict[str, str]]:
     kinds = ["mount", "ipc", "uts", "cgroup"]
     if setting.pid_namespace:
         kinds.append("pid")
-    if setting.network.private:
-        kinds.append("network")
-    return [{"type": kind} for kind in kinds]
+    namespaces = [{"type": kind} for kind in kinds]
+    if setting.network.namespace:
+        namespaces.append({"type": "network", "path": setting.network.namespace})
+    elif setting.network.private:
+        namespaces.append({"type": "network"})
+    return namespaces
 
 
 def _resources(options: RunOptions, setting: Setting) -> dict[str, Any]:

@@ -44,6 +44,13 @@ def container_directory(runroot: str, container_id: str) -> Iterator[str]:
         os.close(fd)
 
 
+@contextmanager
+def network_directory(runroot: str, name: str) -> Iterator[str]:
+    """A directory for the files of a network that several containers share; as theirs."""
+    with container_directory(runroot, name) as path:
+        yield os.path.join(path, NETWORK)
+
+
 def _made(path: str) -> int:
     """The new directory, locked. Before it is, somebody may take it for a dead one's."""
     while True:

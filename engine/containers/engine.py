@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from engine.ids.model import IdSession
 from engine.network.model import NetworkFacts
+from engine.network.shared import SharedNetworks
 from engine.probe.model import Choice
 from engine.runtime.errors import CommandNotExecutable, CommandNotFound, Failure
 from engine.runtime.zygote.client import Zygote
@@ -21,7 +22,8 @@ class Engine:
     """What running containers takes: the store, how containers are isolated here, whose ids
     there are, the launcher, and where things of containers that run are kept.
 
-    `cache` holds compiled seccomp profiles, None for none.
+    `cache` holds compiled seccomp profiles, None for none. `networks` are for containers that
+    follow each other; without, each has one of its own.
     """
 
     store: Store
@@ -32,6 +34,7 @@ class Engine:
     runroot: str
     cache: str | None
     warn: Callable[[str], object]
+    networks: SharedNetworks | None = None
 
 
 class RunFailed(Error):

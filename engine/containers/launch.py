@@ -69,7 +69,7 @@ def plan_launch(
         rootless=engine.session.in_user_namespace or os.geteuid() != 0,
         no_pivot=engine.choice.root_change == "move",
         no_new_keyring=chroot,
-        linked=setting.network.private,
+        linked=setting.network.private and not setting.network.namespace,
         mounts=tuple(numbers),
         extras=Extras(
             overlay=None if root.path else overlay(root),

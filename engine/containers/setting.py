@@ -12,7 +12,7 @@ from engine.containers.assemble import VARIABLES, Setting
 from engine.containers.devices import plan_devices
 from engine.containers.engine import Engine
 from engine.containers.options import ImageDefaults, RunOptions
-from engine.containers.security import plan_security, side_channels
+from engine.containers.security import SecurityPlan, plan_security, side_channels
 from engine.containers.single import told
 from engine.network.files import make_hostname, make_hosts, make_resolv_conf
 from engine.network.model import NetworkPlan
@@ -29,6 +29,7 @@ SHORT_ID = 12
 KEEP_GROUPS = "keep-groups"
 INFINITY = (1 << 64) - 1
 CAP_SYS_RESOURCE = 1 << 24
+ADMINISTRATION = frozenset(("CAP_NET_ADMIN", "CAP_SYS_ADMIN"))
 
 
 def make_setting(
@@ -51,19 +52,22 @@ def make_setting(
     single = not engine.session.many_ids
     user = _only_user(engine, wanted) if single else wanted
     uname = os.uname()
+    security = plan_security(
+        options.security,
+        user.uid,
+        uname.machine,
+        kernel_version(uname.release),
+        side_channels(),
+    )
+    if engine.networks is not None and _shares(engine, network, security):
+        network = engine.networks.joined(network)
     return Setting(
         container_id=container_id,
         hostname=hostname,
         network=network,
         user=user,
         groups=groups,
-        security=plan_security(
-            options.security,
-            user.uid,
-            uname.machine,
-            kernel_version(uname.release),
-            side_channels(),
-        ),
+        security=security,
         devices=plan_devices(
             options.devices,
             own_nodes=engine.choice.kind == "root" and not engine.session.in_user_namespace,
@@ -81,6 +85,12 @@ def make_setting(
         may_raise=not engine.session.in_user_namespace
         and bool(survey_own().permitted & CAP_SYS_RESOURCE),
     )
+
+
+def _shares(engine: Engine, network: NetworkPlan, security: SecurityPlan) -> bool:
+    """Whether nothing of this container can be left in a network namespace for the next one."""
+    rights = ADMINISTRATION & set(security.capabilities["bounding"])
+    return bool(network.helper) and engine.choice.pid_namespace and not rights
 
 
 def _user(

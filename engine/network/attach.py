@@ -45,6 +45,12 @@ class NetworkHandle:
     _life: int = -1
     _files: tuple[str, ...] = field(default=())
 
+    def works(self) -> bool:
+        """Whether the helper, if there is one, has not ended."""
+        if self._guard > 0 and os.waitpid(self._guard, os.WNOHANG)[0]:
+            self._guard = -1
+        return self._life < 0 or self._guard > 0
+
     def close(self) -> None:
         """End the helper and wait for it; again does nothing."""
         if self._life >= 0:

@@ -53,8 +53,8 @@ class NetworkPlan:
     `private` says that it has a network namespace of its own. `helper` is the command that
     connects it, without what names the namespace. `nameservers` are forwarders that the helper
     answers at; `address` the container's, where known before it starts; `host_address` the
-    one it reaches the host at. `why` says how a default was chosen, and `warning` what the user
-    should know of it.
+    one it reaches the host at. `namespace` is the path of one that is connected already, to be
+    joined. `why` says how a default was chosen, and `warning` what the user should know of it.
     """
 
     mode: Mode
@@ -64,5 +64,6 @@ class NetworkPlan:
     nameservers: tuple[str, ...] = ()
     address: str = ""
     host_address: str = ""
+    namespace: str = ""
     why: str = ""
     warning: str = ""
