@@ -254,7 +254,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
 
 def test_no_such_host(tmp_path: Path) -> None:
     done = cli(tmp_path, "inspect", "docker://no-such-host.invalid/app")
-    done.refused("no-such-host.invalid", "cannot be resolved", "check the registry's name")
+    done.refused("no-such-host.invalid", "cannot be resolved", "check the name")
 
 
 def test_http_where_https_is_expected(tmp_path: Path) -> None:

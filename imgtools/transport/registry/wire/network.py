@@ -68,13 +68,13 @@ def _explain(
     """Reason, hint, and whether trying again is pointless."""
     if isinstance(cause, socket.gaierror):
         unknown = cause.errno == socket.EAI_NONAME
-        return "the host name cannot be resolved", "check the registry's name", unknown
+        return "the host name cannot be resolved", "check the name", unknown
     if isinstance(cause, TimeoutError):
         own = cause.strerror if cause.errno is None else None
         waited = own or silence
         return f"timed out: {waited}" if waited else "timed out", None, False
     if isinstance(cause, UnicodeError):
-        return "the host name cannot be resolved", "check the registry's name", True
+        return "the host name cannot be resolved", "check the name", True
     reason = getattr(cause, "reason", None)
     if stage == "tls" and reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"):
         return "it does not speak TLS", "use --tls-verify=false for a registry on http", True
