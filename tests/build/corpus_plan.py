@@ -100,7 +100,7 @@ def plan_file(content: bytes, name: str) -> PlannedFile:
     stages = split_stages(file, arguments)
     store = StandIns()
     environment = BuildEnvironment(
-        store=cast(SnapshotStore, store), executor=_no_executor, host=HOST, directory="/"
+        store=cast("SnapshotStore", store), executor=_no_executor, host=HOST, directory="/"
     )
     errors: dict[str, Error] = {}
     steps = 0
