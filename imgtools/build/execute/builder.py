@@ -13,6 +13,7 @@ from typing import Any
 from imgtools import __version__
 from imgtools.build.contexts.hashes import FileHashes
 from imgtools.build.events import BuildNote, BuildPlanned
+from imgtools.build.execute.admitting import admitted_plan
 from imgtools.build.execute.checking import base_images, check_options, tell_checks
 from imgtools.build.execute.crew import Crew
 from imgtools.build.execute.environment import (
@@ -36,7 +37,7 @@ from imgtools.build.planning.arguments import Arguments, global_arguments, platf
 from imgtools.build.planning.evaluate import Scope, evaluate_stage, start_state, unused_arguments
 from imgtools.build.planning.keys import image_key
 from imgtools.build.planning.model import RunWork, Stage, StageRef, StageState
-from imgtools.build.planning.stages import find_target, leading_args, split_stages
+from imgtools.build.planning.stages import find_target, leading_args, split_stages, target_name
 from imgtools.build.protocols import CacheRecord, Executor, NewLayer
 from imgtools.errors import Error
 from imgtools.spec.identity import chain_ids
@@ -138,7 +139,7 @@ class Builder:
         arguments = global_arguments(
             leading_args(file),
             {name: value for name, value in options.build_args.items() if value is not None},
-            platform_arguments(environment.host, platform, options.target),
+            platform_arguments(environment.host, platform, target_name(file, options.target)),
             escape=file.directives.escape,
             refuse=self._refused,
         )
@@ -208,6 +209,7 @@ class Builder:
                 allow_insecure=self._options.allow_insecure,
             )
             plan = evaluate_stage(standing, start_state(base, env), scope)
+            plan = admitted_plan(self._options.source_policy, plan)
             runs[index] = StageRun(plan=plan, base=standing.image, below=below)
         return runs
 

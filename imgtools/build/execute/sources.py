@@ -150,3 +150,9 @@ class Contexts:
                 found = with_ignore_file(self._undo.enter_context(opened))
                 self._open[name] = found
             return found
+
+    def time_of(self, value: str, task: Task) -> int | None:
+        """The time of what is at a URL or in a repository, which is opened for nothing else;
+        raises what opening raises."""
+        with open_context(value, self._options, task=task) as context:
+            return context.epoch

@@ -16,6 +16,8 @@ from imgtools.build.language.source import SPACE_CHARACTERS, Source
 NAMES = ("syntax", "escape", "check")
 FRONTENDS = ("docker/dockerfile", "docker/dockerfile-upstream")
 """The repositories of the language that we speak."""
+BUILT_IN = "dockerfile.v0"
+"""What BUILDKIT_SYNTAX names to have the frontend that comes with the builder."""
 
 _BLANKS = "\t\n\f\r "
 _DIRECTIVE = re.compile(rf"([a-zA-Z][a-zA-Z0-9]*)[{_BLANKS}]*=")

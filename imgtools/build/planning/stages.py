@@ -92,6 +92,12 @@ def refused(
     return ContainerfileError(reason, at.location, excerpt=excerpt, hint=hint)
 
 
+def target_name(file: Containerfile, target: str) -> str:
+    """What TARGETSTAGE says: --target as given, else the name of the last stage, "" for none."""
+    heads = [instruction for instruction in file.instructions if isinstance(instruction, From)]
+    return target or heads[-1].name
+
+
 def find_target(stages: Sequence[Stage], target: str) -> int:
     """The stage that --target means, by name in any case or by number; "" is the last. Raises
     NotFound with names that are close."""

@@ -98,7 +98,9 @@ HEREDOCS = {
         "RUN <<EOF\n# no\necho a \\\n b >/o\nEOF", "a b"
     ),
     "terminator with a blank is text": ("COPY <<EOF /o\nEOF \n EOF\nEOF", "EOF \n EOF"),
-    "instruction-like lines are text": (F + "COPY <<EOF /o\nFROM x\n# c\n\nRUN y\nEOF", "FROM x\n# c\n\nRUN y"),
+    "instruction-like lines are text": (
+        F + "COPY <<EOF /o\nFROM x\n# c\n\nRUN y\nEOF", "FROM x\n# c\n\nRUN y"
+    ),
     "<<< is none": ("RUN echo 'cat <<<a' >/o", "cat <<<a"),
     "COPY expands": ("ARG A=1\nCOPY <<EOF /o\n$A ${A:-2} ${B:-3} \\$A\nEOF", "1 1 3 $A"),
     "COPY <<'EOF' does not": ("ARG A=1\nCOPY <<'EOF' /o\n$A \\$A\nEOF", "$A \\$A"),
