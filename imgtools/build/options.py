@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from imgtools.build.protocols import HostSettings
+from imgtools.build.source_policy import SourcePolicy
 from imgtools.spec.platform import Platform
 
 PullPolicy = Literal["always", "missing", "newer", "never"]
@@ -107,7 +108,8 @@ class BuildOptions:
     run at once, 0 for as many as there are processors. `squash` is "", "new" (all new layers
     into one) or "all". `platforms` empty is the host's. `proxy` are the caller's variables of
     proxies, given to RUN but never kept. `layers` false keeps no layer per step. `cpp_flags` are
-    for Containerfiles that end in .in, which cpp reads first.
+    for Containerfiles that end in .in, which cpp reads first. `source_policy` decides which
+    images and URLs are used.
     """
 
     context: str = ""
@@ -136,3 +138,4 @@ class BuildOptions:
     allow_insecure: bool = False
     compat_volumes: bool = False
     cpp_flags: tuple[str, ...] = ()
+    source_policy: SourcePolicy | None = None

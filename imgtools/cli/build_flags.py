@@ -63,6 +63,8 @@ def _source_flags() -> tuple[Decorator, ...]:
         many("--cpp-flag", metavar="FLAG",
              help="For cpp, which reads Containerfiles that end in .in (BUILDAH_CPPFLAGS)."),
         text("--from", "from_", metavar="IMAGE", help="Replaces what the first FROM names."),
+        text("--source-policy-file", metavar="FILE", type=click.Path(),
+             help="Rules, as BuildKit has them, about which images and URLs are used."),
         many("--platform", "platforms", metavar="OS/ARCH[/VARIANT]",
              help="Build for this platform (default: the host's); several with commas or "
              "repeated."),

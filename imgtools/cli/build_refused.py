@@ -74,7 +74,6 @@ REFUSED: Mapping[str, Odd] = MappingProxyType({
     "--sign-by-sigstore": Odd(why=_SIGNING),
     "--sign-by-sigstore-private-key": Odd(why=_SIGNING),
     "--sign-passphrase-file": Odd(why=_SIGNING),
-    "--source-policy-file": Odd(why="what may be used is said by policy.json; see --policy"),
     "--stdin": Odd(why="steps read nothing, so that they give the same each time", boolean=True),
     "--userns-uid-map": Odd(why=_IDS),
     "--userns-gid-map": Odd(why=_IDS),

@@ -114,6 +114,7 @@ def build_request(
         proxy=values.proxies(env) if kwargs.pop("http_proxy") else {},
         allow_insecure=_allow_insecure(values.words(kwargs.pop("allow"))),
         compat_volumes=kwargs.pop("compat_volumes"),
+        source_policy=values.source_policy(kwargs.pop("source_policy_file"), env),
         cpp_flags=kwargs.pop("cpp_flag") or tuple(shlex.split(env.get("BUILDAH_CPPFLAGS", ""))),
     )
     mode = _mode(kwargs.pop("dry_run"), kwargs.pop("check"))

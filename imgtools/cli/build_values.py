@@ -12,6 +12,7 @@ import stat
 from collections.abc import Mapping, Sequence
 
 from imgtools.build.options import NamedContext, PullPolicy, SecretSource, SshSource
+from imgtools.build.source_policy import SourcePolicy, parse_policy
 from imgtools.errors import InvalidInput, StorageError
 from imgtools.spec.platform import Platform
 
@@ -244,3 +245,10 @@ def seconds(text: str, option: str) -> int:
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 12:
         raise InvalidInput(f"{option} {text!r}: expected whole seconds since 1970")
     return int(text)
+
+
+def source_policy(path: str, env: Mapping[str, str]) -> SourcePolicy | None:
+    """The policy of a file, that of --source-policy-file or of buildx's variable; None without.
+    Raises StorageError, InvalidInput."""
+    path = path or env.get("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "")
+    return parse_policy(read_text(path, "--source-policy-file"), path) if path else None

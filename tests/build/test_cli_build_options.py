@@ -6,6 +6,7 @@ That an option works is shown by what it changes in what is asked for.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from imgtools.build.options import BuildOptions, NamedContext, SecretSource, SshSource
 from imgtools.build.outputs.export_options import Export
 from imgtools.build.outputs.model import Form
+from imgtools.build.source_policy import Rule, SourcePolicy
 from imgtools.cli.build_refused import MEANINGLESS, REFUSED
 from imgtools.cli.build_request import BuildRequest, LogOptions, ResultOptions
 from imgtools.cli.command import global_options
@@ -25,6 +27,7 @@ from tests.build.cli_request import requests, run
 
 VARIABLES = (
     "BUILDAH_FORMAT", "BUILDAH_ISOLATION", "BUILDAH_LAYERS", "SOURCE_DATE_EPOCH",
+    "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY",
     "BUILDKIT_PROGRESS", "SSH_AUTH_SOCK", "http_proxy", "https_proxy", "no_proxy", "ftp_proxy",
     "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "FTP_PROXY", "ALL_PROXY",
 )  # fmt: skip
@@ -75,6 +78,8 @@ BUILD: list[tuple[str, dict[str, Any]]] = [
     ("-f -", {"files": ("-",)}),
     ("--format docker", {"format": "docker"}),
     ("--from alpine", {"from_": "alpine"}),
+    ("--source-policy-file policy",
+     {"source_policy": SourcePolicy(rules=(Rule(action="DENY", identifier="*"),))}),
     ("--http-proxy=false", {"proxy": {}}),
     ("--ignorefile ign", {"ignore_file": "ign"}),
     ("--jobs 3", {"jobs": 3}),
@@ -229,6 +234,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "args").write_text("# a comment\n\nFROM_FILE=a=b\nX=1\n")
     (tmp_path / "secret").write_text("a secret")
+    rules = [{"action": "DENY", "selector": {"identifier": "*"}}]
+    (tmp_path / "policy").write_text(json.dumps({"rules": rules}))
     return tmp_path
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from imgtools.build.contexts.classify import ContextKind, classify
+from imgtools.build.execute.admitting import admitted_image
 from imgtools.build.execute.environment import BuildEnvironment
 from imgtools.build.language.model import Containerfile, Instruction, OnBuild
 from imgtools.build.language.parser import parse_trigger
@@ -134,6 +135,7 @@ class Surveyor:
         name = ref.name if isinstance(ref, ImageRef) else ""
         if isinstance(ref, ContextRef):
             name = image_of(self._contexts[ref.name])
+        name = admitted_image(self._options.source_policy, name)
         return self._environment.store.look_up(name, platform, self._options.pull, task=self._task)
 
 
