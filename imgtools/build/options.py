@@ -105,9 +105,9 @@ class BuildOptions:
     are Containerfiles (relative to the context, or to the current directory where that has
     one), `-` for standard input; empty: Containerfile, then Dockerfile, in the context.
     `build_args` are names with values (None: ARG's default is kept). `jobs` is how many steps
-    run at once, 0 for as many as there are processors. `squash` is "", "new" (all new layers
-    into one) or "all". `platforms` empty is the host's. `proxy` are the caller's variables of
-    proxies, given to RUN but never kept. `layers` false keeps no layer per step. `cpp_flags` are
+    run at once, 0 for as many as there are processors, but at least 4. `squash` is "", "new" (all
+    new layers into one) or "all". `platforms` empty is the host's. `proxy` are the caller's
+    variables of proxies, given to RUN but never kept. `layers` false keeps no layer per step. `cpp_flags` are
     for Containerfiles that end in .in, which cpp reads first. `source_policy` decides which
     images and URLs are used.
     """

@@ -84,7 +84,7 @@ def _source_flags() -> tuple[Decorator, ...]:
         click.option("--cache-ttl", type=Duration(), metavar="DURATION",
                      help="Steps that are older, such as 24h, are executed anew; 0: all."),
         click.option("--jobs", type=click.IntRange(0, 1024), default=0, metavar="N",
-                     help="Steps at a time (default: one for each processor)."),
+                     help="Steps at a time (default: one for each processor, at least 4)."),
         go_bool("--skip-unused-stages", default=True,
                 help="Leave out stages that the target does not need (default true)."),
         many("--secret", metavar="id=ID[,src=FILE|env=NAME]",

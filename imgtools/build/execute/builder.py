@@ -44,6 +44,9 @@ from imgtools.spec.identity import chain_ids
 from imgtools.spec.platform import Platform
 from imgtools.task import Task
 
+LEAST_JOBS = 4
+"""Steps at a time where there are fewer processors: many only wait for a network."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ready:
@@ -81,7 +84,8 @@ class Builder:
         cache = environment.cache or LocalCache(environment.store)
         recall = options.cache.enabled and options.layers
         self._memory = Memory(cache, recall=recall, oldest=oldest)
-        self._slots = threading.BoundedSemaphore(options.jobs or os.cpu_count() or 1)
+        jobs = options.jobs or max(LEAST_JOBS, os.cpu_count() or 1)
+        self._slots = threading.BoundedSemaphore(jobs)
         self._lock = threading.Lock()
         self._executor: Executor | None = None
 
