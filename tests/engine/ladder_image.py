@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import encodings
 import io
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -101,9 +104,22 @@ def busybox() -> bytes:
     return _layer({"bin/busybox": path}, links, kept)
 
 
-def layer() -> bytes:
-    """The only layer of the image with the programs."""
-    return _layer(_programs(), LINKS, FILES)
+def layer(*more: str) -> bytes:
+    """The only layer of the image with the programs, `more` of this machine's among them."""
+    return _layer(_programs(more), LINKS, FILES)
+
+
+def layer_with_python(*more: str) -> bytes:
+    """The same, and an interpreter of Python with as much of its library as lets it start."""
+    library = os.path.dirname(encodings.__file__)
+    files = dict(FILES)
+    for name in ("__init__.py", "aliases.py", "utf_8.py", "latin_1.py"):
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        content = Path(library, name).read_bytes()
+        files[f"usr/lib/python{version}/encodings/{name}"] = (content, 0o644, 0, 0)
+    interpreter = os.path.realpath(sys.executable)
+    links = {**LINKS, "usr/bin/python": os.path.basename(interpreter)}
+    return _layer(_programs((*more, interpreter)), links, files)
 
 
 def _layer(
@@ -143,13 +159,13 @@ def _layer(
     return buffer.getvalue()
 
 
-def _programs() -> dict[str, str]:
+def _programs(more: Sequence[str]) -> dict[str, str]:
     """The programs and what they are linked with: this machine's files, by their place."""
     found = {}
-    for name in PROGRAMS.split():
+    for name in (*PROGRAMS.split(), *more):
         path = shutil.which(name, path=PATH)
         assert path is not None, f"{name} is not installed"
-        found[f"usr/bin/{name}"] = os.path.realpath(path)
+        found[f"usr/bin/{os.path.basename(name)}"] = os.path.realpath(path)
     listed = subprocess.run(
         ["ldd", *found.values()], capture_output=True, text=True, check=False
     ).stdout
