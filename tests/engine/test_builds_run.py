@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -38,6 +39,8 @@ from tests.engine.layer_tools import (
 from tests.engine.run_rig import wait_until
 
 TASK = Task()
+ALIEN = 164
+"""EM_HEXAGON, of which there is no Linux userland that a test's host could emulate."""
 
 
 @pytest.fixture(name="build", params=DRIVERS, scope="module")
@@ -345,3 +348,18 @@ def test_e96_a_full_disk(tmp_path: Path, driver: str) -> None:
     """A step that fills it fails by itself; a layer that does not fit leaves nothing."""
     isolated = ("unshare", "-m", "--propagation", "private")
     assert python(FULL, str(tmp_path), driver, unshare=isolated) == "whole\n"
+
+
+def test_e93_a_program_of_another_architecture_is_refused_by_name(build: Build) -> None:
+    header = struct.pack("<HHIQQQIHHHHHH", 2, ALIEN, 1, 0x400078, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, 0x400000, 0x400000, 136, 136, 0x1000)
+    program = b"\x7fELF\x02\x01\x01" + bytes(9) + header + segment + bytes(16)
+    layer = build.layer(file("bin/foreign", program, mode=0o755))
+    working = build.store.prepare(layer, task=TASK)
+    try:
+        with pytest.raises(Error, match=r"foreign.*exec format error") as caught:
+            build.run(working, "foreign", "argument")
+    finally:
+        build.store.discard(working)
+    assert getattr(caught.value, "code", None) == 126
+    assert "another architecture" in (caught.value.hint or "")

@@ -20,6 +20,8 @@ from imgtools.build.planning.model import (
 from imgtools.errors import InvalidInput, NotFound
 
 SCRATCH = "scratch"
+_RESERVED = (SCRATCH, "context")
+"""Names that a named context cannot take: BuildKit never looks for one there."""
 
 
 def leading_args(file: Containerfile) -> tuple[Arg, ...]:
@@ -121,7 +123,7 @@ def base_of(stage: Stage, stages: Sequence[Stage], contexts: Collection[str]) ->
 
     A context that has the stage's own name takes the place of the whole stage.
     """
-    if stage.name and stage.name in contexts:
+    if stage.name in contexts and stage.name not in _RESERVED:
         return ContextRef(name=stage.name)
     named = _context(stage.base, contexts)
     if named is not None:
@@ -164,6 +166,8 @@ def _earlier(word: str, index: int, own: int) -> StageRef:
 
 def _context(word: str, contexts: Collection[str]) -> ContextRef | None:
     """The context that a name means; names of images match with their tag or without."""
+    if word.lower() in _RESERVED:
+        return None
     for name in (word, word.lower(), *_image_names(word)):
         if name in contexts:
             return ContextRef(name=name)
