@@ -136,7 +136,7 @@ def _build(
     failed = _failed_step(out)
     step = str(failed.get("text") or "")
     tail = "".join(failed.get("tail") or ())
-    kind = "built" if not process.returncode else _kind(step, failed.get("code"), tail + text)
+    kind = "built" if not process.returncode else _kind(step, failed.get("code"), tail, text)
     return Outcome(kind=kind, text=tail + text, step=step, context=str(context), seconds=seconds)
 
 
@@ -148,19 +148,17 @@ def _failed_step(out: bytes) -> dict[str, object]:
     return {}
 
 
-def _kind(step: str, code: object, text: str) -> str:
+def _kind(step: str, code: object, tail: str, text: str) -> str:
     if "Traceback (most recent call last)" in text:
         return "error"
-    if code is not None and code not in (125,):
+    if code is not None and code != 125:
         if code in (126, 127):
             return "needs a program"
-        if _NETWORK.search(text):
+        if _NETWORK.search(tail):
             return "needs the network"
-        return "needs a program" if _PROGRAM.search(text) else "command failed"
+        return "needs a program" if _PROGRAM.search(tail) else "command failed"
     if not step:
         return "refused"
     if _NETWORK.search(text):
         return "needs the network"
-    if " is not in " in text:
-        return "needs a file"
-    return "error"
+    return "needs a file" if " is not in " in text else "error"

@@ -30,7 +30,7 @@ HOST = Platform(os="linux", architecture="amd64")
 CONFIG = "application/vnd.oci.image.config.v1+json"
 STAND_IN = "stand-in"
 """The value of arguments in front of FROM that have no default."""
-VARIABLES = ("PATH=/usr/local/bin:/usr/bin:/bin", "APP_UID=1654", "NB_UID=1000")
+VARIABLES = ("PATH=/usr/local/bin:/usr/bin:/bin", "APP_UID=1654", "NB_UID=1000", "NB_GID=100")
 """What images that many files build on have in their environment."""
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
