@@ -71,7 +71,8 @@ class CacheOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigEdits:
-    """What the command line changes in the finished config. Names end up as given."""
+    """What the command line changes in the finished config. Names end up as given;
+    `identity_label` None is for images whose time is not fixed."""
 
     labels: tuple[tuple[str, str], ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
@@ -81,7 +82,7 @@ class ConfigEdits:
     unset_annotations: tuple[str, ...] = ()
     inherit_labels: bool = True
     inherit_annotations: bool = True
-    identity_label: bool = True
+    identity_label: bool | None = None
     created_annotation: bool = False
     omit_history: bool = False
     os_version: str = ""
@@ -107,9 +108,10 @@ class BuildOptions:
     `build_args` are names with values (None: ARG's default is kept). `jobs` is how many steps
     run at once, 0 for as many as there are processors, but at least 4. `squash` is "", "new" (all
     new layers into one) or "all". `platforms` empty is the host's. `proxy` are the caller's
-    variables of proxies, given to RUN but never kept. `layers` false keeps no layer per step. `cpp_flags` are
-    for Containerfiles that end in .in, which cpp reads first. `source_policy` decides which
-    images and URLs are used.
+    variables of proxies, given to RUN but never kept. `layers` false keeps no layer per step.
+    `cpp_flags` are for Containerfiles that end in .in, which cpp reads first. `source_policy`
+    decides which images and URLs are used. `save_stages` makes an image of every stage that is
+    built, and `stage_labels` says in each which stage it is.
     """
 
     context: str = ""
@@ -139,3 +141,5 @@ class BuildOptions:
     compat_volumes: bool = False
     cpp_flags: tuple[str, ...] = ()
     source_policy: SourcePolicy | None = None
+    save_stages: bool = False
+    stage_labels: bool = False

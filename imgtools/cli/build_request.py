@@ -275,7 +275,6 @@ def _locations(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _edits(kwargs: dict[str, Any], stamps: Stamps, env: Mapping[str, str]) -> ConfigEdits:
-    identity = kwargs.pop("identity_label")
     return ConfigEdits(
         labels=values.pairs(kwargs.pop("label"), "--label"),
         annotations=values.pairs(kwargs.pop("annotation"), "--annotation"),
@@ -285,8 +284,7 @@ def _edits(kwargs: dict[str, Any], stamps: Stamps, env: Mapping[str, str]) -> Co
         unset_annotations=values.words(kwargs.pop("unsetannotation")),
         inherit_labels=kwargs.pop("inherit_labels"),
         inherit_annotations=kwargs.pop("inherit_annotations"),
-        # With a fixed time images are meant to be equal whatever made them.
-        identity_label=stamps.created is None if identity is None else identity,
+        identity_label=kwargs.pop("identity_label"),
         created_annotation=kwargs.pop("created_annotation"),
         omit_history=kwargs.pop("omit_history"),
         os_version=kwargs.pop("os_version"),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from imgtools.build.contexts.options import FetchOptions
 from imgtools.build.events import BuildEvent, StepFinished
 from imgtools.build.execute.api import build
 from imgtools.build.execute.environment import BuildEnvironment, BuildResult, StepCache
@@ -100,6 +101,7 @@ class BuildRig:
     events: list[BuildEvent] = field(default_factory=list)
     result: BuildResult = field(default_factory=BuildResult)
     cache: StepCache | None = None
+    fetch: FetchOptions = field(default_factory=FetchOptions)
 
     def __post_init__(self) -> None:
         (self.directory / "store").mkdir()
@@ -180,6 +182,7 @@ class BuildRig:
             host=HOST,
             directory=str(self.directory),
             cache=self.cache,
+            fetch=self.fetch,
             report=report,
         )
         self.result = build(replace(asked, **options), environment, task=task or Task(), dry=dry)

@@ -130,7 +130,6 @@ def test_buildahs_other_names_of_the_verb(
         ("BUILDAH_LAYERS", "", "build.layers", True),
         ("BUILDAH_ISOLATION", "chroot", "isolation", "chroot"),
         ("SOURCE_DATE_EPOCH", "7", "build.stamps.source_date_epoch", 7),
-        ("SOURCE_DATE_EPOCH", "7", "build.edits.identity_label", False),
         ("SOURCE_DATE_EPOCH", "", "build.stamps.source_date_epoch", None),
         ("BUILDKIT_PROGRESS", "plain", "log.progress", "plain"),
         ("HTTP_PROXY", "http://p", "build.proxy", {"HTTP_PROXY": "http://p"}),

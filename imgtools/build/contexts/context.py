@@ -35,11 +35,11 @@ class Context:
     """A context that is open: its `tree`, and `directory`, the same as a path of the host.
 
     `name` is what messages call it. `remote` says that it is not of this machine. `revision`
-    is the commit that a repository was found at. `containerfile` is the path in the tree of
-    what was no archive but a Containerfile. `ignored` says of a path ("a/b") whether the
-    ignore file leaves it out, `may_keep` of an ignored directory whether something below may
-    be kept; both may be called from several threads, and are None without an ignore file, which
-    has the `patterns`.
+    is the commit that a repository was found at, or the digest of what a URL had.
+    `containerfile` is the path in the tree of what was no archive but a Containerfile.
+    `ignored` says of a path ("a/b") whether the ignore file leaves it out, `may_keep` of an
+    ignored directory whether something below may be kept; both may be called from several
+    threads, and are None without an ignore file, which has the `patterns`.
     `epoch` is the time of all of it (a commit's, a file's on a server, the newest in an
     archive) in seconds since 1970, None where there is none.
     """
@@ -194,7 +194,7 @@ def _from_url(url: str, fetch: FetchOptions, scratch: str, task: Task) -> _Made:
     with storage_errors(path):
         os.unlink(path)
     epoch = fetched.mtime if fetched.mtime is not None else made.epoch
-    return replace(made, remote=True, epoch=epoch)
+    return replace(made, remote=True, revision=str(fetched.digest or ""), epoch=epoch)
 
 
 def _from_stream(

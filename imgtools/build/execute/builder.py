@@ -7,10 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from imgtools import __version__
 from imgtools.build.contexts.hashes import FileHashes
 from imgtools.build.events import BuildNote, BuildPlanned
 from imgtools.build.execute.admitting import admitted_plan
@@ -22,7 +21,7 @@ from imgtools.build.execute.environment import (
     LocalCache,
     PlannedStep,
 )
-from imgtools.build.execute.finish import document_of, image_of, lineage
+from imgtools.build.execute.imaging import finished_build, merged_results
 from imgtools.build.execute.memory import Memory
 from imgtools.build.execute.progress import StageRun
 from imgtools.build.execute.sources import Contexts, Sources
@@ -32,15 +31,12 @@ from imgtools.build.execute.together import together
 from imgtools.build.language.errors import ContainerfileError
 from imgtools.build.language.model import Containerfile, Location
 from imgtools.build.options import BuildOptions
-from imgtools.build.outputs.model import BuiltImage
 from imgtools.build.planning.arguments import Arguments, global_arguments, platform_arguments
 from imgtools.build.planning.evaluate import Scope, evaluate_stage, start_state, unused_arguments
-from imgtools.build.planning.keys import image_key
 from imgtools.build.planning.model import RunWork, Stage, StageRef, StageState
 from imgtools.build.planning.stages import find_target, leading_args, split_stages, target_name
-from imgtools.build.protocols import CacheRecord, Executor, NewLayer
+from imgtools.build.protocols import Executor, NewLayer
 from imgtools.errors import Error
-from imgtools.spec.identity import chain_ids
 from imgtools.spec.platform import Platform
 from imgtools.task import Task
 
@@ -88,6 +84,7 @@ class Builder:
         self._slots = threading.BoundedSemaphore(jobs)
         self._lock = threading.Lock()
         self._executor: Executor | None = None
+        self._started = time.time()
 
     def build(self) -> BuildResult:
         """Carry everything out; the images."""
@@ -95,7 +92,12 @@ class Builder:
         self._announce(ready)
         jobs = [job for each in ready for job in self._jobs(each)]
         together(jobs, self._task)
-        return BuildResult(images=tuple(self._finished(each) for each in ready))
+        return merged_results(
+            finished_build(
+                each.crew, each.survey, each.target, self._file, self._started, task=self._task
+            )
+            for each in ready
+        )
 
     def preview(self) -> BuildResult:
         """What would be done."""
@@ -232,34 +234,3 @@ class Builder:
         self._environment.report(
             BuildPlanned(steps=count, stages=titles, isolation=kind, reason=reason)
         )
-
-    def _finished(self, ready: _Ready) -> BuiltImage:
-        """The image of the target stage. An image that was made before, of the same steps and
-        with the same config, keeps the times that it got then."""
-        crew, run = ready.crew, ready.runs[ready.target]
-        run.make_available(crew.sources.obtain_image, self._task)
-        line = lineage(run)
-        edits = self._options.edits
-        if self._options.stamps.created is not None:
-            edits = replace(edits, identity_label=False)
-        platform = run.plan.standing.platform
-        document = document_of(line, platform, edits, __version__)
-        created = crew.created()
-        texts = tuple(
-            f"{result.created_by} {result.layer or ''} {int(result.created)}"
-            for result in line.results
-        )
-        base = str(line.base.manifest.digest) if line.base is not None else "scratch"
-        key = image_key({**document, "base": base}, texts)
-        before = self._memory.find(key, self._task)
-        if before is not None and self._options.stamps.created is None:
-            created = int(before.created)
-        else:
-            record = CacheRecord(
-                key=key, parent=None, chain_id=None, diff_id=None, created=float(created)
-            )
-            self._memory.remember(record, key, self._task)
-        store = self._environment.store
-        base_ids = line.base.config.diff_ids if line.base is not None else ()
-        sizes = {chain: store.layer_size(chain) for chain in chain_ids(base_ids)}
-        return image_of(line, document, platform, self._options, created, sizes)

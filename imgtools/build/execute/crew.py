@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from imgtools.build.copying.digests import ContentHashes
 from imgtools.build.events import StepId
 from imgtools.build.execute.environment import BuildEnvironment
+from imgtools.build.execute.materials import Materials
 from imgtools.build.execute.memory import Memory
 from imgtools.build.execute.progress import StageRun
 from imgtools.build.execute.sources import Sources
@@ -23,8 +24,8 @@ from imgtools.task import Task
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crew:
     """`slots` bounds how many steps are executed at once. `layer_made` hears of new layers
-    with the index of their stage. `several` is whether several platforms are built, `dry`
-    whether nothing is to be executed."""
+    with the index of their stage. `materials` are told of what is fetched. `several` is whether
+    several platforms are built, `dry` whether nothing is to be executed."""
 
     options: BuildOptions
     environment: BuildEnvironment
@@ -35,6 +36,7 @@ class Crew:
     slots: threading.BoundedSemaphore
     executor: Callable[[], Executor]
     scratch: str
+    materials: Materials = field(default_factory=Materials)
     layer_made: Callable[[int, NewLayer], None] | None = None
     several: bool = False
     dry: bool = False

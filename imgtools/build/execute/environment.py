@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 from imgtools.build.contexts.options import FetchOptions
 from imgtools.build.events import Report, ignore
 from imgtools.build.outputs.model import BuiltImage
+from imgtools.build.outputs.provenance import BuildFacts
 from imgtools.build.protocols import CacheRecord, Executor, NewLayer, SnapshotStore
 from imgtools.spec.platform import Platform
 from imgtools.task import Task
@@ -84,9 +85,12 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
-    """The images of a build, one per platform, in the order that was asked for; `planned` is
-    filled by a dry run instead."""
+    """The images of a build, one per platform, in the order that was asked for, and what is
+    known of how each was built; `stages` are images of other stages, if they are to be saved.
+    `planned` is filled by a dry run instead."""
 
     images: tuple[BuiltImage, ...] = ()
+    facts: tuple[BuildFacts, ...] = ()
+    stages: tuple[BuiltImage, ...] = ()
     planned: tuple[PlannedStep, ...] = field(default_factory=tuple)
     warnings: tuple[str, ...] = ()

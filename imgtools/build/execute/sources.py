@@ -54,6 +54,10 @@ class Sources:
         """How URLs and repositories are read."""
         return self._contexts.fetch
 
+    def named_contexts(self) -> Mapping[str, Context]:
+        """The contexts that were used, by what they are named by; not the main one."""
+        return self._contexts.opened()
+
     def context(self, ref: SourceRef, task: Task) -> Context | None:
         """The context that `ref` means, opened; None for what is a tree of layers."""
         if not isinstance(ref, ContextRef) or self._image(ref) is not None:
@@ -150,6 +154,11 @@ class Contexts:
                 found = with_ignore_file(self._undo.enter_context(opened))
                 self._open[name] = found
             return found
+
+    def opened(self) -> Mapping[str, Context]:
+        """Those that are open, by what they are named by; not the main one."""
+        with self._lock:
+            return {self._values[name]: found for name, found in self._open.items() if name}
 
     def time_of(self, value: str, task: Task) -> int | None:
         """The time of what is at a URL or in a repository, which is opened for nothing else;

@@ -78,15 +78,18 @@ class _Copy:
         checksum, task = self._work.checksum, self._context.task
         if isinstance(source, UrlFrom):
             if checksum:
+                self._crew.materials.url(source.url, checksum)
                 return f"{source.url} {checksum}"
             state, file = url_state(source.url, scratch, options=fetch, task=task)
             if file is not None:
                 self._fetched[source.url] = file
             self._pinned[source.url] = state.partition(" ")[0]
+            self._crew.materials.url(source.url, self._pinned[source.url])
             return f"{source.url} {state}"
         if isinstance(source, GitFrom):
             state = remote_state(source.url, scratch, checksum=checksum, options=fetch, task=task)
             self._pinned[source.url] = state.partition(":")[0]
+            self._crew.materials.commit(source.url, self._pinned[source.url])
             return f"{source.url} {state}"
         if isinstance(source, InlineFrom):
             return ""
