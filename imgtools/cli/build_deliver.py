@@ -3,14 +3,23 @@ files that say what was built."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from imgtools.build.execute.environment import BuildResult
 from imgtools.build.options import BuildOptions
+from imgtools.build.outputs.attest import image_purl
+from imgtools.build.outputs.attesting import (
+    document_of,
+    metadata_entries,
+    package_urls,
+    predicates_of,
+    tree_files,
+)
 from imgtools.build.outputs.export import Exporter, export_names
 from imgtools.build.outputs.export_options import Export
-from imgtools.build.outputs.files import metadata, write_image_id, write_metadata
+from imgtools.build.outputs.files import metadata, write_image_id, write_json_file
 from imgtools.build.outputs.layer_blobs import sized
 from imgtools.build.outputs.manifests import stored_documents
 from imgtools.build.outputs.model import BuiltImage
@@ -85,7 +94,8 @@ def _indexes(result: ResultOptions) -> tuple[tuple[str, ...], tuple[ImageName, .
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """Hands out the images of one build. `retry` runs a copy again after trouble that may
+    """Hands out the images of one build. `result` says what is asked for, `to` where things go;
+    `version` is ours. `retry` runs a copy again after trouble that may
     pass, `stdout` writes to standard output, `add` adds an image of the store, by its id, to
     the index of a name."""
 
@@ -97,25 +107,64 @@ class Delivery:
     retry: Callable[[Callable[[], CopiedOut | None]], CopiedOut | None]
     stdout: Callable[[bytes], object]
     add: Callable[[str, str], object]
+    version: str = ""
 
-    def deliver(self, images: Sequence[BuiltImage], *, task: Task) -> list[Ready]:
-        """Hand out `images`; what is where then. Raises what storing and copying do."""
-        final = tuple(sized(self._squashed(image, task), self.store) for image in images)
+    def deliver(self, built: BuildResult, *, task: Task) -> list[Ready]:
+        """Hand out the images; what is where then. Raises what storing, scanning and copying
+        do."""
+        final = tuple(sized(self._squashed(image, task), self.store) for image in built.images)
+        for stage in built.stages:
+            documents = stored_documents(stage, self.options.format)
+            self.store.keep_image(documents.manifest, documents.config, (), task=task)
         ready = [self._kept(image, len(final) > 1, task) for image in final]
         for name in self.to.lists:
             for each in ready:
                 self.add(name, each.image_id.rpartition(":")[2])
-        wanted = Wanted(images=final, names=self.to.local)
+        wanted = self._wanted(final, built, task)
         tops: dict[str, CopiedOut] = {}
         for place in self.to.places:
             self._copy(wanted, place, tops, task)
         for place in self.to.indexes:
             self._copy(replace(wanted, as_index=True), place, tops, task)
-        exporter = Exporter(store=self.store, places=self.places, stdout=self.stdout)
+        exporter = Exporter(
+            store=self.store, places=self.places, stdout=self.stdout, extra=self._files_of(wanted)
+        )
         for export in self.to.exports:
             self.retry(lambda export=export: exporter.export(export, wanted, task=task))  # type: ignore[misc]
-        self._files(final, list(tops.values()))
+        self._files(wanted, list(tops.values()))
         return _with_places(ready, tops)
+
+    def _wanted(self, images: tuple[BuiltImage, ...], built: BuildResult, task: Task) -> Wanted:
+        """The images with what is to be said of them."""
+        attest, names = self.result.attest, self._names()
+        said = predicates_of(
+            images, built.facts, attest, self.store,
+            names=names, version=self.version, task=task,
+        )  # fmt: skip
+        goes = self.to.places or self.to.indexes or self.to.exports
+        if said and not (goes or self.result.metadata_file or attest.sbom_file):
+            task.warn(
+                "attestations are kept with images in registries and layouts; the store has none"
+            )
+        return Wanted(images=images, names=self.to.local, predicates=said, style=attest.style)
+
+    def _names(self) -> tuple[str, ...]:
+        """What the images are called wherever they go."""
+        references = (name.rest.removeprefix("//") for name in (*self.to.places, *self.to.indexes)
+                      if name.transport == "docker")  # fmt: skip
+        return tuple(dict.fromkeys((*self.to.local, *references)))
+
+    def _files_of(self, wanted: Wanted) -> tuple[Mapping[str, bytes], ...]:
+        """What trees that are exported get besides the image's files."""
+        return tuple(
+            tree_files(
+                said,
+                self.result.attest,
+                [purl for name in self._names() if (purl := image_purl(name, image.platform))],
+                stored_documents(image, self.options.format).manifest.digest,
+            )
+            for image, said in zip(wanted.images, wanted.predicates, strict=False)
+        )
 
     def _squashed(self, image: BuiltImage, task: Task) -> BuiltImage:
         which = self.options.squash or ("" if self.options.layers else "new")
@@ -136,13 +185,20 @@ class Delivery:
     def _copy(
         self, wanted: Wanted, name: ImageName, tops: dict[str, CopiedOut], task: Task
     ) -> None:
+        if name.transport == "docker":
+            # An attestation's subject is called what the image is called there.
+            wanted = replace(wanted, names=(name.rest.removeprefix("//"),))
         done = self.retry(lambda: self.places.copy(wanted, name, task=task))
         assert done is not None
         tops[str(name)] = done
 
-    def _files(self, images: Sequence[BuiltImage], copied: Sequence[CopiedOut]) -> None:
+    def _files(self, wanted: Wanted, copied: Sequence[CopiedOut]) -> None:
         """--iidfile and its kin: of the one image, else of the index."""
-        result = self.result
+        result, images = self.result, wanted.images
+        if result.attest.sbom_file:
+            write_json_file(result.attest.sbom_file, document_of(wanted.predicates[0]))
+        if result.attest.purl_file:
+            write_json_file(result.attest.purl_file, package_urls(wanted.predicates[0]))
         config: Descriptor | None = None
         if len(images) == 1 and not self.to.indexes:
             documents = stored_documents(images[0], self.options.format)
@@ -160,7 +216,8 @@ class Delivery:
             write_image_id(result.raw_id_file, identity, raw=True)
         if result.metadata_file:
             names = (*self.to.local, *(str(place) for place in self.to.places))
-            write_metadata(result.metadata_file, metadata(top, config, names))
+            more = metadata_entries(images, wanted.predicates)
+            write_json_file(result.metadata_file, metadata(top, config, names, more))
 
 
 def _with_places(ready: list[Ready], tops: dict[str, CopiedOut]) -> list[Ready]:

@@ -20,7 +20,8 @@ from imgtools.errors import Unsupported
 
 _RUNTIME = "steps are run by imgtools' own runtime"
 _SIGNING = "signing is not part of this version; push the image and sign it with another tool"
-_SCANNERS = "scanners' images are not run"
+_SCANNERS = "scanners' images are not run; --sbom true reads the image"
+_IN_IMAGE = "an image does not contain its own SBOM; see --sbom-output"
 _IDS = "ids come from /etc/subuid and /etc/subgid"
 
 
@@ -60,16 +61,11 @@ REFUSED: Mapping[str, Odd] = MappingProxyType({
     "--rusage-logfile": Odd(why="--progress json has the time of each step"),
     "--runtime": Odd(why=_RUNTIME),
     "--runtime-flag": Odd(why=_RUNTIME),
-    "--save-stages": Odd(why="build a stage with --target to keep it", boolean=True),
-    "--stage-labels": Odd(why="build a stage with --target and --label", boolean=True),
     "--sbom-scanner-image": Odd(why=_SCANNERS),
     "--sbom-scanner-command": Odd(why=_SCANNERS),
     "--sbom-merge-strategy": Odd(why=_SCANNERS),
-    "--sbom-output": Odd(why=_SCANNERS),
-    "--sbom-image-output": Odd(why=_SCANNERS),
-    "--sbom-purl-output": Odd(why=_SCANNERS),
-    "--sbom-image-purl-output": Odd(why=_SCANNERS),
-    "--sbom": Odd(why=_SCANNERS),
+    "--sbom-image-output": Odd(why=_IN_IMAGE),
+    "--sbom-image-purl-output": Odd(why=_IN_IMAGE),
     "--sign-by": Odd(why=_SIGNING),
     "--sign-by-sigstore": Odd(why=_SIGNING),
     "--sign-by-sigstore-private-key": Odd(why=_SIGNING),

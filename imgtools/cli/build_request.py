@@ -6,11 +6,12 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from imgtools.build.cache.locations import cache_locations
 from imgtools.build.options import BuildOptions, CacheOptions, ConfigEdits, Stamps
+from imgtools.build.outputs.attest_options import AttestOptions, parse_attestations
 from imgtools.build.outputs.export_options import STDOUT, Export, parse_export
 from imgtools.build.outputs.model import Compression, Form
 from imgtools.build.outputs.names import as_place, output_names
@@ -52,6 +53,7 @@ class ResultOptions:
     raw_id_file: str = ""
     metadata_file: str = ""
     form: Form = field(default_factory=Form)
+    attest: AttestOptions = field(default_factory=AttestOptions)
     retry: int = 3
     retry_delay: float = 2.0
 
@@ -114,6 +116,8 @@ def build_request(
         proxy=values.proxies(env) if kwargs.pop("http_proxy") else {},
         allow_insecure=_allow_insecure(values.words(kwargs.pop("allow"))),
         compat_volumes=kwargs.pop("compat_volumes"),
+        save_stages=kwargs.pop("save_stages"),
+        stage_labels=kwargs.pop("stage_labels"),
         source_policy=values.source_policy(kwargs.pop("source_policy_file"), env),
         cpp_flags=kwargs.pop("cpp_flag") or tuple(shlex.split(env.get("BUILDAH_CPPFLAGS", ""))),
     )
@@ -145,6 +149,8 @@ def _check_together(options: BuildOptions, result: ResultOptions, log: LogOption
         "--iidfile": result.id_file,
         "--iidfile-raw": result.raw_id_file,
         "--metadata-file": result.metadata_file,
+        "--sbom-output": result.attest.sbom_file,
+        "--sbom-purl-output": result.attest.purl_file,
     }
     for name, value in single.items():
         index = result.manifest and (result.push or as_place(result.manifest) is not None)
@@ -153,6 +159,8 @@ def _check_together(options: BuildOptions, result: ResultOptions, log: LogOption
                 f"{name} is for one image, not for several platforms",
                 hint="with --manifest and --push it is for the index",
             )
+    if options.stage_labels and not options.save_stages:
+        raise InvalidInput("--stage-labels needs --save-stages")
     if result.manifest and result.manifest in result.tags:
         raise InvalidInput("--tag and --manifest cannot be the same name")
     if log.split and not log.file:
@@ -234,9 +242,24 @@ def _result(kwargs: dict[str, Any]) -> ResultOptions:
             level=level,
             force=bool(compression) if forced is None else forced,
         ),
+        attest=_attest(kwargs),
         retry=kwargs.pop("retry"),
         retry_delay=kwargs.pop("retry_delay"),
     )
+
+
+def _attest(kwargs: dict[str, Any]) -> AttestOptions:
+    sbom_file, purl_file = kwargs.pop("sbom_output"), kwargs.pop("sbom_purl_output")
+    found = parse_attestations(
+        kwargs.pop("attest"),
+        provenance=kwargs.pop("provenance"),
+        sbom=kwargs.pop("sbom"),
+        style=kwargs.pop("attest_style"),
+    )
+    if (sbom_file or purl_file) and not found.sbom:
+        name = "--sbom-output" if sbom_file else "--sbom-purl-output"
+        raise InvalidInput(f"{name} needs --sbom", hint="add --sbom true")
+    return replace(found, sbom_file=sbom_file, purl_file=purl_file)
 
 
 def _stamps(kwargs: dict[str, Any], env: Mapping[str, str]) -> tuple[Stamps, tuple[str, ...]]:

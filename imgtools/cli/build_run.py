@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from imgtools import __version__
 from imgtools.build.masking import Mask, secret_values
 from imgtools.cli.build_deliver import Delivery, Destinations, destinations
 from imgtools.cli.build_failure import exit_code, failure_lines
@@ -175,7 +176,7 @@ def _build(bench: _Bench, task: Task) -> None:
             ahead.finish()
             if cache is not None:
                 cache.finish()
-        ready = _delivery(bench, places).deliver(result.images, task=task)
+        ready = _delivery(bench, places).deliver(result, task=task)
     files = request.result.id_file or request.result.raw_id_file
     bench.log.ready(ready, ids=not files and not request.result.takes_stdout)
 
@@ -196,6 +197,7 @@ def _delivery(bench: _Bench, places: Places) -> Delivery:
         retry=retrying(bench.cli, retry),
         stdout=write_bytes,
         add=lambda name, image_id: add_committed(bench.cli, store, name, image_id),
+        version=__version__,
     )
 
 

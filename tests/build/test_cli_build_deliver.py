@@ -6,19 +6,24 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from imgtools.build.execute.environment import BuildResult
 from imgtools.build.options import BuildOptions
+from imgtools.build.outputs.attest_options import AttestOptions
 from imgtools.build.outputs.export_options import parse_export
 from imgtools.build.outputs.layer_blobs import LayerBlobs
 from imgtools.build.outputs.model import BuiltImage
 from imgtools.build.outputs.places import CopiedOut, Places
+from imgtools.build.outputs.provenance import BUILDER, V1, BuildFacts, ProvenanceOptions
+from imgtools.build.outputs.sbom.spdx import PREDICATE
 from imgtools.cli.build_deliver import Delivery, Destinations, destinations
 from imgtools.cli.build_log import Ready
 from imgtools.cli.build_request import ResultOptions
 from imgtools.errors import RegistryError
-from imgtools.task import Task
+from imgtools.task import Event, Note, Task
 from imgtools.transport.table import Transports
 from tests.build.outputs_kit import ARM64, TO, built, new_store, tar
 from tests.build.store_double import StoreDouble
@@ -39,6 +44,7 @@ class Desk:
         self.image = built(self.store, LAYERS)
         self.out: list[bytes] = []
         self.added: list[tuple[str, str]] = []
+        self.stages: tuple[BuiltImage, ...] = ()
 
     def deliver(
         self,
@@ -46,6 +52,7 @@ class Desk:
         *images: BuiltImage,
         options: BuildOptions | None = None,
         retry: Callable[..., CopiedOut | None] = _once,
+        task: Task | None = None,
     ) -> list[Ready]:
         """What is where afterwards."""
         options = options or BuildOptions()
@@ -64,7 +71,10 @@ class Desk:
                 stdout=self.out.append,
                 add=lambda name, image_id: self.added.append((name, image_id)),
             )
-            return delivery.deliver(images or (self.image,), task=Task())
+            found = images or (self.image,)
+            facts = tuple(BuildFacts(platform=image.platform) for image in found)
+            built = BuildResult(images=found, facts=facts, stages=self.stages)
+            return delivery.deliver(built, task=task or Task())
 
 
 @pytest.fixture
@@ -223,3 +233,122 @@ def test_a_copy_is_tried_again_as_a_whole(desk: Desk) -> None:
     assert tries == ["first", "again"]
     assert ready.names == (place,)
     assert replace(ready, names=()) == replace(ready, names=(), index=False)
+
+
+STATUS = b"Package: libc6\nStatus: install ok installed\nVersion: 2.36\nArchitecture: amd64\n"
+RELEASE = b'ID=debian\nVERSION_ID="12"\n'
+SYSTEM = [tar(("etc/os-release", RELEASE), ("var/lib/dpkg/status", STATUS))]
+ALL = AttestOptions(sbom=True, provenance=ProvenanceOptions(mode="max"))
+PURL = "pkg:deb/debian/libc6@2.36?arch=amd64&distro=debian-12"
+
+
+def layout_blob(layout: Path, digest: str) -> dict[str, Any]:
+    """A blob of a layout that is JSON."""
+    found = json.loads((layout / "blobs/sha256" / digest.removeprefix("sha256:")).read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def statements(layout: Path, manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The statements of an attestation manifest, by the type of their predicates."""
+    found = [layout_blob(layout, layer["digest"]) for layer in manifest["layers"]]
+    return {each["predicateType"]: each for each in found}
+
+
+def test_attestations_refer_to_the_image_in_a_layout(desk: Desk) -> None:
+    """What is installed, and how it was built; the top is the image as without them."""
+    layout = desk.directory / "layout"
+    image = built(desk.store, SYSTEM)
+    (plain,) = desk.deliver(ResultOptions(tags=(f"oci:{desk.directory}/plain:1",)), image)
+    (ready,) = desk.deliver(ResultOptions(tags=("app", f"oci:{layout}:1"), attest=ALL), image)
+    assert ready.digest == plain.digest
+    index = json.loads((layout / "index.json").read_text())
+    others = [each["digest"] for each in index["manifests"] if each["digest"] != ready.digest]
+    manifests = [layout_blob(layout, digest) for digest in others]
+    (said,) = [each for each in manifests if "subject" in each]
+    assert said["subject"]["digest"] == ready.digest
+    found = statements(layout, said)
+    assert set(found) == {V1, PREDICATE}
+    purls = [p["externalRefs"][0]["referenceLocator"] for p in found[PREDICATE]["predicate"]
+             ["packages"] if "externalRefs" in p]  # fmt: skip
+    assert purls == [PURL]
+    for each in found.values():
+        digests = {subject["digest"]["sha256"] for subject in each["subject"]}
+        assert digests == {ready.digest.removeprefix("sha256:")}
+
+
+def test_attestations_stand_in_an_index_where_that_is_asked_for(desk: Desk) -> None:
+    """As buildx has it, of each platform; the id is still the image's."""
+    layout = desk.directory / "layout"
+    other = built(desk.store, SYSTEM, platform=ARM64)
+    result = ResultOptions(tags=(f"oci:{layout}:1",), attest=replace(ALL, style="index"))
+    for images in ((desk.image,), (desk.image, other)):
+        ready = desk.deliver(result, *images)
+        index = layout_blob(layout, ready[-1].digest)
+        kinds = [each["platform"]["architecture"] for each in index["manifests"]]
+        assert kinds.count("unknown") == len(images) == len(kinds) / 2
+    first = desk.deliver(replace(result, id_file=f"{desk.directory}/id"))[0]
+    assert (desk.directory / "id").read_text() == first.image_id
+
+
+def test_trees_and_files_get_what_is_said_too(desk: Desk) -> None:
+    """Exports of trees, --metadata-file under buildx's key, --sbom-output and its kin."""
+    at = desk.directory
+    result = ResultOptions(
+        tags=("app",),
+        outputs=(parse_export(f"{at}/out"),),
+        metadata_file=f"{at}/metadata",
+        attest=replace(ALL, sbom_file=f"{at}/sbom", purl_file=f"{at}/purls"),
+    )
+    (ready,) = desk.deliver(result, built(desk.store, SYSTEM))
+    found = json.loads((at / "metadata").read_text())
+    assert set(found) == {
+        "buildx.build.provenance", "containerimage.config.digest", "containerimage.descriptor",
+        "containerimage.digest", "image.name",
+    }  # fmt: skip
+    assert found["buildx.build.provenance"]["runDetails"]["builder"]["id"] == BUILDER
+    assert json.loads((at / "sbom").read_text())["spdxVersion"] == "SPDX-2.3"
+    assert json.loads((at / "purls").read_text()) == {"image_contents": {"dependencies": [PURL]}}
+    stated = json.loads((at / "out/provenance.json").read_text())
+    assert stated["predicate"] == found["buildx.build.provenance"]
+    assert stated["subject"][0]["digest"]["sha256"] == ready.digest.removeprefix("sha256:")
+    assert json.loads((at / "out/sbom.spdx.json").read_text())["predicateType"] == PREDICATE
+
+
+def test_several_platforms_have_their_own_key_of_provenance(desk: Desk) -> None:
+    at = desk.directory
+    other = built(desk.store, LAYERS, platform=ARM64)
+    result = ResultOptions(manifest=f"oci:{at}/l:1", metadata_file=f"{at}/metadata", attest=ALL)
+    desk.deliver(result, desk.image, other)
+    names = {n for n in json.loads((at / "metadata").read_text()) if n.startswith("buildx")}
+    assert names == {f"buildx.build.provenance/linux/{arch}" for arch in ("amd64", "arm64")}
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (ResultOptions(tags=("app",), attest=ALL), ["the store has none"]),
+        (ResultOptions(tags=("app",)), []),
+        (ResultOptions(tags=("docker-archive:{}/a",), attest=ALL), ["cannot hold attestations"]),
+    ],
+)
+def test_whoever_asks_for_attestations_hears_where_there_are_none(
+    desk: Desk, result: ResultOptions, expected: list[str]
+) -> None:
+    told: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Note):
+            told.append(event.text)
+
+    result = replace(result, tags=tuple(tag.format(desk.directory) for tag in result.tags))
+    desk.deliver(result, task=Task(progress=listen))
+    assert len(told) == len(expected)
+    assert all(text in line for text, line in zip(expected, told, strict=True))
+
+
+def test_images_of_stages_are_kept_without_a_name(desk: Desk) -> None:
+    desk.stages = (built(desk.store, SYSTEM),)
+    desk.deliver(ResultOptions(tags=("app",)))
+    assert len(desk.store.images) == 3
+    assert [name for name in desk.store.images if len(name) != 64] == ["localhost/app:latest"]

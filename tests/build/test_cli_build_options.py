@@ -15,8 +15,10 @@ import click
 import pytest
 
 from imgtools.build.options import BuildOptions, NamedContext, SecretSource, SshSource
+from imgtools.build.outputs.attest_options import AttestOptions
 from imgtools.build.outputs.export_options import Export
 from imgtools.build.outputs.model import Form
+from imgtools.build.outputs.provenance import ProvenanceOptions
 from imgtools.build.source_policy import Rule, SourcePolicy
 from imgtools.cli.build_refused import MEANINGLESS, REFUSED
 from imgtools.cli.build_request import BuildRequest, LogOptions, ResultOptions
@@ -103,6 +105,8 @@ BUILD: list[tuple[str, dict[str, Any]]] = [
     ("--pull=missing", {"pull": "missing"}),
     ("--pull-always", {"pull": "always"}),
     ("--pull-never", {"pull": "never"}),
+    ("--save-stages", {"save_stages": True}),
+    ("--save-stages --stage-labels", {"save_stages": True, "stage_labels": True}),
     ("--secret id=s,src=secret", {"secrets": "secret"}),
     ("--skip-unused-stages=false", {"skip_unused_stages": False}),
     ("--squash", {"squash": "new"}),
@@ -193,6 +197,27 @@ RESULT: list[tuple[str, dict[str, Any]]] = [
         "--output type=local,dest=o -o -",
         {"outputs": (Export(kind="local", dest="o"), Export(kind="tar", dest="-"))},
     ),
+    ("--sbom true", {"attest": AttestOptions(sbom=True)}),
+    (
+        "--sbom=spdx --sbom-output f --sbom-purl-output g",
+        {"attest": AttestOptions(sbom=True, sbom_file="f", purl_file="g")},
+    ),
+    ("--sbom=false", {}),
+    ("--provenance true", {"attest": AttestOptions(provenance=ProvenanceOptions())}),
+    (
+        "--provenance=mode=max,version=v0.2 --attest-style index",
+        {
+            "attest": AttestOptions(
+                provenance=ProvenanceOptions(mode="max", version="v0.2"), style="index"
+            )
+        },
+    ),
+    ("--provenance=false --attest type=provenance", {}),
+    (
+        "--attest type=sbom --attest type=provenance,mode=min",
+        {"attest": AttestOptions(sbom=True, provenance=ProvenanceOptions())},
+    ),
+    ("--attest type=sbom,disabled=true", {}),
     ("--iidfile i", {"id_file": "i"}),
     ("--iidfile-raw i", {"raw_id_file": "i"}),
     ("--raw-iidfile i", {"raw_id_file": "i"}),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from imgtools.build.options import ConfigEdits
-from imgtools.build.outputs.files import metadata, write_image_id, write_metadata
+from imgtools.build.outputs.files import metadata, write_image_id, write_json_file
 from imgtools.build.outputs.layer_blobs import sized
 from imgtools.build.outputs.manifests import (
     base_layers,
@@ -206,7 +206,7 @@ def test_an_id_goes_into_a_pipe(tmp_path: Path) -> None:
 def test_metadata_has_the_peers_keys(tmp_path: Path) -> None:
     manifest, config = described(b"{}", mt.OCI_MANIFEST), described(b"c", mt.OCI_CONFIG)
     content: dict[str, Any] = metadata(manifest, config, ["a:1", "b:2"], {"more": {"x": 1}})
-    write_metadata(str(tmp_path / "m.json"), content)
+    write_json_file(str(tmp_path / "m.json"), content)
     assert json.loads((tmp_path / "m.json").read_text()) == {
         "containerimage.config.digest": str(config.digest),
         "containerimage.descriptor": {

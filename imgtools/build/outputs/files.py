@@ -1,4 +1,5 @@
-"""The files in which a build leaves its outcome: --iidfile, --iidfile-raw, --metadata-file.
+"""The files in which a build leaves its outcome: --iidfile, --metadata-file, --sbom-output and
+their kin.
 
 Each appears whole or not at all. What is no regular file (/dev/stdout, a pipe) is written to
 directly.
@@ -42,8 +43,8 @@ def metadata(
     return dict(sorted({**found, **(more or {})}.items()))
 
 
-def write_metadata(path: str, content: Mapping[str, Any]) -> None:
-    """Write what `metadata` made; raises StorageError, NotFound."""
+def write_json_file(path: str, content: Mapping[str, Any]) -> None:
+    """Write what `metadata` made, or another object; raises StorageError, NotFound."""
     _write(path, strict_json.dumps_indented(dict(content), "  ").encode() + b"\n")
 
 
