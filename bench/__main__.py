@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import (
+    build_cases,
     codec_cases,
     container_cases,
     copying_cases,
@@ -37,6 +38,13 @@ CASES: dict[str, Callable[[Rig, int], list[Row]]] = {
     "unpack": storage_cases.unpack,
     "prepare": storage_cases.prepare,
     "copy": copying_cases.copy,
+    "build-steps": build_cases.steps,
+    "build-files": build_cases.files,
+    "build-hashes": build_cases.hashes,
+    "build-stages": build_cases.stages,
+    "build-large": build_cases.large,
+    "build-push": build_cases.push,
+    "build-apt": build_cases.apt,
     "launch": container_cases.launch,
 }
 
