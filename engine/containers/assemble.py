@@ -13,6 +13,7 @@ from engine.containers.devices import NO_DEVICES, DevicePlan
 from engine.containers.limits import resources, rlimits
 from engine.containers.options import ImageDefaults, OpenedMount, RunOptions, Volume
 from engine.containers.security import SecurityPlan
+from engine.emulation.caller import ROOT, Caller
 from engine.network.model import NetworkPlan
 from engine.runtime.process.users import ResolvedUser
 from imgtools.errors import InvalidInput
@@ -29,8 +30,10 @@ class Setting:
     """What a container is put into.
 
     `pid_namespace` says whether it gets PIDs of its own, `own_hostname` whether `hostname` can
-    be set, or is the one there is; `single` that there is one id only; `creator` is then the
-    user and group that files made in the container are to be of.
+    be set, or is the one there is; `single` that there is one id only, and `own_user` that the
+    user gets a user namespace for it. `caller` is then who its programs are, `creator` the user
+    and group that files made in the container are to be of: those made from `since_ns` on,
+    nanoseconds since the epoch.
     `groups` are the ids of further groups, `devices` what it has of the host's devices,
     `network` the plan of its network. `files` are host files to be bound over files of the
     container, by destination. `hard` are this process's hard limits by name, `may_raise`
@@ -45,8 +48,11 @@ class Setting:
     security: SecurityPlan
     pid_namespace: bool = True
     own_hostname: bool = True
-    creator: tuple[int, int] = (0, 0)
     single: bool = False
+    own_user: bool = False
+    caller: Caller = ROOT
+    creator: tuple[int, int] = (0, 0)
+    since_ns: int = 0
     groups: tuple[int, ...] = ()
     devices: DevicePlan = NO_DEVICES
     files: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -16,7 +16,7 @@ from engine.containers.engine import Engine
 from engine.containers.limits import is_default
 from engine.containers.options import ImageDefaults, RunOptions
 from engine.containers.security import SecurityPlan
-from engine.emulation.filters import fake_filter, record_filter
+from engine.emulation.filters import fake_filter, record_filter, user_filter
 from engine.network.attach import attach
 from engine.runtime.container.extras import Extras
 from engine.runtime.kernel.paths import Stub
@@ -78,6 +78,7 @@ def plan_launch(
             forgiving=is_default(options.limits),
             die_with_creator=True,
             chroot=chroot,
+            own_user=setting.own_user,
         ),
     )
     return Launch(
@@ -185,10 +186,14 @@ def compiled_profile(security: SecurityPlan, cache: str | None) -> Filter | None
 def _emulation(engine: Engine, setting: Setting) -> tuple[Filter, ...]:
     """What answers for the ids that do not exist here."""
     machine = os.uname().machine
-    nodes = "CAP_MKNOD" in setting.security.capabilities["bounding"]
+    sets = setting.security.capabilities
+    effective = sets["effective" if setting.own_user else "bounding"]
+    nodes = "CAP_MKNOD" in effective
+    # Of whoever may not change ids, the kernel itself refuses what has to be refused.
+    user = setting.own_user and not {"CAP_SETUID", "CAP_SETGID"} <= set(effective)
     match engine.choice.emulation if setting.single else "":
         case "notify":
-            return (record_filter(machine, nodes=nodes),)
-        case "errno":
+            return ((user_filter if user else record_filter)(machine, nodes=nodes),)
+        case "errno" if not user:
             return (fake_filter(machine, nodes=nodes),)
     return ()

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from engine.emulation.births import born
 from engine.emulation.notes import Key, Note, Notes
-from engine.emulation.recorder import OwnershipRecorder
+from engine.emulation.recorder import OwnershipRecorder, never_fresh
 from engine.runtime.kernel.paths import (
     O_PATH,
     RESOLVE_BENEATH,
@@ -33,6 +33,10 @@ from engine.storage.store import Store
 from imgtools.blob.files import storage_errors
 from imgtools.errors import LimitExceeded
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from engine.containers.assemble import Setting
+
 NAME = "owners"
 ORIGINS = ("user.overlay.origin", "trusted.overlay.origin")
 KEPT = 0
@@ -48,37 +52,60 @@ def recording(
     snapshots: SnapshotStore,
     snapshot: Snapshot,
     running: Running,
-    *,
-    creator: tuple[int, int] = (0, 0),
+    setting: Setting,
 ) -> Iterator[None]:
     """Answer a container's calls about owners, in a thread, until it has ended.
 
-    What was noted in earlier containers on `snapshot` goes on to count. `creator` is the user
-    and group that the container was to run as: what it makes is theirs. Raises StorageError,
-    InvalidArchive for damaged notes, and what made the container fail.
+    What was noted in earlier containers on `snapshot` goes on to count. What the container
+    makes is the creator's of its `setting`, even where no calls can be answered. Raises
+    StorageError, InvalidArchive for damaged notes, and what made the container fail.
     """
     running.wait_started()
-    if running.listener_fd < 0:
-        yield
-        return
     notes = Notes(os.path.join(snapshot.path, NAME))
     try:
         with snapshots.written(snapshot) as own:
-            files = _Files(own, _root_device(running.pid), snapshot, snapshots)
-            listener, running.listener_fd = running.listener_fd, -1
-            recorder = OwnershipRecorder(listener, notes, files.recorded, files.name)
-            thread = threading.Thread(target=recorder.serve, name="owners", daemon=True)
-            thread.start()
+            files = _Files(own, _root_device(running.pid), snapshot, snapshots, setting)
+            replacing: set[tuple[Key, int]] = set()
             try:
-                yield
+                with _answering(running, notes, files, setting, replacing):
+                    yield
             finally:
-                recorder.stop()
-                thread.join()
-                recorder.close()
                 with storage_errors(snapshot.path):
-                    files.claim(notes, recorder.replacing, creator)
+                    files.claim(notes, replacing)
     finally:
         notes.close()
+
+
+@contextmanager
+def _answering(
+    running: Running,
+    notes: Notes,
+    files: _Files,
+    setting: Setting,
+    replacing: set[tuple[Key, int]],
+) -> Iterator[None]:
+    """Have a recorder for the block, if the container has a listener for one."""
+    if running.listener_fd < 0:
+        yield
+        return
+    listener, running.listener_fd = running.listener_fd, -1
+    recorder = OwnershipRecorder(
+        listener,
+        notes,
+        files.recorded,
+        files.name,
+        caller=setting.caller,
+        fresh=files.fresh if setting.own_user else never_fresh,
+    )
+    thread = threading.Thread(target=recorder.serve, name="owners", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        recorder.stop()
+        thread.join()
+        recorder.close()
+        replacing |= recorder.replacing
 
 
 def diff_container(
@@ -142,12 +169,22 @@ class _Files:
     tree of the flat driver.
     """
 
-    def __init__(self, own: int, device: int, snapshot: Snapshot, snapshots: SnapshotStore) -> None:
+    def __init__(
+        self,
+        own: int,
+        device: int,
+        snapshot: Snapshot,
+        snapshots: SnapshotStore,
+        setting: Setting,
+    ) -> None:
         self._own = own
         self._device = device
         self._stacked = snapshots.disk.driver.max_stack > 1
         self._prepared = snapshot.prepared_ns
-        self._began = snapshot.began_ns
+        self._creator = Owner(uid=setting.creator[0], gid=setting.creator[1])
+        root = setting.creator == (0, 0)
+        # What earlier containers made stays theirs; what is not noted is root's anyway.
+        self._began = snapshot.began_ns if root else max(snapshot.began_ns, setting.since_ns)
         self._below = snapshots.recorded_owners(snapshot)
 
     def name(self, fd: int, path: bytes) -> Key:
@@ -177,31 +214,41 @@ class _Files:
         finally:
             os.close(found)
 
-    def claim(
-        self, notes: Notes, replacing: Container[tuple[Key, int]], creator: tuple[int, int]
-    ) -> None:
+    def fresh(self, fd: int, path: bytes) -> bool:
+        """See `engine.emulation.recorder.Fresh`; of what is mounted there, all is the one
+        user's that can be seen."""
+        if os.fstat(fd).st_dev != self._device:
+            return True
+        found = self._open(path)
+        if found is None:
+            return False
+        try:
+            if born(found) < self._began:
+                return False
+            return not _has_attributes(os.fstat(found)) or self._is_new(found)
+        finally:
+            os.close(found)
+
+    def claim(self, notes: Notes, replacing: Container[tuple[Key, int]]) -> None:
         """Note that new files are the creator's, where the path alone would say otherwise.
 
         It does for files that were removed and made anew, unless they were to look like what
         they replace; and for all where the creator is not root. Nothing runs any more.
         """
-        owner = Owner(uid=creator[0], gid=creator[1])
-        if creator != (0, 0):
+        if (self._creator.uid, self._creator.gid) != (0, 0):
             # The root itself is no new directory, though the upper one is.
             for fd in itertools.islice(_walk(self._own), 1, None):
-                self._claim(fd, notes, replacing, owner)
+                self._claim(fd, notes, replacing)
             return
         for path in filter(None, self._below):
             found = self._open(path)
             if found is not None:
                 try:
-                    self._claim(found, notes, replacing, owner)
+                    self._claim(found, notes, replacing)
                 finally:
                     os.close(found)
 
-    def _claim(
-        self, fd: int, notes: Notes, replacing: Container[tuple[Key, int]], owner: Owner
-    ) -> None:
+    def _claim(self, fd: int, notes: Notes, replacing: Container[tuple[Key, int]]) -> None:
         state = os.fstat(fd)
         if stat.S_ISCHR(state.st_mode) and state.st_rdev == 0:
             return  # The mark of a removed file.
@@ -210,7 +257,7 @@ class _Files:
             return
         # A link that was brought up has been noted, as there is nothing else to do to one.
         if not _has_attributes(state) or self._is_new(fd):
-            notes.set(key, Note(owner=owner, born=birth))
+            notes.set(key, Note(owner=self._creator, born=birth))
 
     def _is_new(self, fd: int) -> bool:
         if not self._stacked:

@@ -161,10 +161,8 @@ class _Run:
             streams.release()
         await_start(running, signals)
         with ExitStack() as served:
-            if planned.request.extras.filters:
-                served.enter_context(
-                    recording(engine.store.snapshots, snapshot, running, creator=setting.creator)
-                )
+            if setting.single:
+                served.enter_context(recording(engine.store.snapshots, snapshot, running, setting))
             code = attend(running, streams, relay, signals)
         if self.kept:
             remove_mount_points(engine, running, snapshot)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from engine.containers.engine import Engine
 from engine.containers.options import ImageDefaults, RunOptions
 from engine.containers.security import SecurityPlan, plan_security, side_channels
 from engine.containers.single import told
+from engine.emulation.caller import ROOT, Caller
 from engine.network.files import make_hostname, make_hosts, make_resolv_conf
 from engine.network.model import NetworkPlan
 from engine.network.plan import prepare_network
@@ -29,6 +31,7 @@ SHORT_ID = 12
 KEEP_GROUPS = "keep-groups"
 INFINITY = (1 << 64) - 1
 CAP_SYS_RESOURCE = 1 << 24
+CLOCK_REALTIME_COARSE = 5
 ADMINISTRATION = frozenset(("CAP_NET_ADMIN", "CAP_SYS_ADMIN"))
 
 
@@ -50,7 +53,7 @@ def make_setting(
     hostname = _hostname(engine, options, network, container_id)
     wanted, groups = _user(engine, options, defaults, snapshot)
     single = not engine.session.many_ids
-    user = _only_user(engine, wanted) if single else wanted
+    user, own_user = _only_user(engine, wanted, groups) if single else (wanted, False)
     uname = os.uname()
     security = plan_security(
         options.security,
@@ -76,7 +79,11 @@ def make_setting(
         pid_namespace=engine.choice.pid_namespace,
         own_hostname=engine.choice.hostname,
         single=single,
+        own_user=own_user,
+        caller=_caller(user, groups, security) if own_user else ROOT,
         creator=(wanted.uid, wanted.gid),
+        # By the clock that file systems go by.
+        since_ns=time.clock_gettime_ns(CLOCK_REALTIME_COARSE),
         files=_write_files(
             engine, options, network, hostname, directory, _told(engine, snapshot) if single else {}
         ),
@@ -108,14 +115,31 @@ def _user(
     return user, groups
 
 
-def _only_user(engine: Engine, user: ResolvedUser) -> ResolvedUser:
-    """The root who takes the place of `user` where there is a single id."""
-    if (user.uid, user.gid) == (0, 0):
-        return user
+def _caller(user: ResolvedUser, groups: tuple[int, ...], security: SecurityPlan) -> Caller:
+    """Who the container's programs are to be taken for."""
+    return Caller(
+        uid=user.uid,
+        gid=user.gid,
+        groups=frozenset((*user.additional_gids, *groups)),
+        capabilities=frozenset(security.capabilities["effective"]),
+    )
+
+
+def _only_user(
+    engine: Engine, user: ResolvedUser, groups: tuple[int, ...]
+) -> tuple[ResolvedUser, bool]:
+    """The user where there is a single id, root if no other can be had, and whether a user
+    namespace makes it another one. Warns of what is not as it was asked for."""
+    if groups:
+        engine.warn("--group-add: no further groups can be had where there is a single id")
+    other = (user.uid, user.gid) != (0, 0)
+    if not other or engine.choice.own_user:
+        return user, other
     engine.warn(
         f"user {user.uid}:{user.gid} does not exist where there is a single id: root is used"
     )
-    return ResolvedUser(uid=0, gid=0, additional_gids=(), home=user.home, name=user.name)
+    only = ResolvedUser(uid=0, gid=0, additional_gids=(), home=user.home, name=user.name)
+    return only, False
 
 
 def _hostname(engine: Engine, options: RunOptions, network: NetworkPlan, container_id: str) -> str:

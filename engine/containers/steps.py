@@ -109,11 +109,9 @@ def run_step(
                 served.callback(_end, running)
                 wake = served.enter_context(_Wake(task))
                 _await_start(running, wake, task)
-                if planned.request.extras.filters:
+                if setting.single:
                     served.enter_context(
-                        recording(
-                            engine.store.snapshots, snapshot, running, creator=setting.creator
-                        )
+                        recording(engine.store.snapshots, snapshot, running, setting)
                     )
                     served.callback(_end, running)
                 code = _serve(running, pipes, output, wake, task)

@@ -90,20 +90,22 @@ def decide_by_name(name: str) -> Decision:
     return Decision.KERNEL
 
 
-def decide(attribute: Attribute) -> Decision:
-    """Who sets or removes `attribute`. Raises OSError EPERM for what nobody may."""
-    if attribute.name in _ACLS and names_others(attribute.value):
+def decide(attribute: Attribute, *, root: bool = True) -> Decision:
+    """Who sets or removes `attribute`; `root` says that the one id there is is 0, in containers
+    and in layers. Raises OSError EPERM for what nobody may."""
+    if attribute.name in _ACLS and names_others(attribute.value, root=root):
         return Decision.NOTE
     return decide_by_name(attribute.name)
 
 
-def names_others(acl: bytes) -> bool:
+def names_others(acl: bytes, *, root: bool = True) -> bool:
     """Whether an ACL (linux/posix_acl_xattr.h) has entries for ids other than 0, which the
-    kernel refuses with EINVAL where they are not mapped."""
+    kernel refuses with EINVAL where they are not mapped. Without `root`, for any: 0 is not
+    mapped then, and the id that is would be 0 on disk."""
     if len(acl) < 4 or len(acl) % 8 != 4:
         return False
     entries = struct.iter_unpack("<HHI", acl[4:])
-    return any(tag in (_ACL_USER, _ACL_GROUP) and id_ for tag, _, id_ in entries)
+    return any(tag in (_ACL_USER, _ACL_GROUP) and (id_ or not root) for tag, _, id_ in entries)
 
 
 def _exactly(pid: int, address: int, size: int) -> bytes:

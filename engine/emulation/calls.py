@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from engine.emulation.filters import ATTRIBUTES, NODES, OWNERSHIP, REMOVALS
+from engine.emulation.filters import ATTRIBUTES, CREDENTIALS, NODES, OWNERSHIP, REMOVALS
 from engine.emulation.notes import UNCHANGED
 from engine.emulation.target import AT_FDCWD
 from engine.runtime.kernel.calls import error
@@ -25,6 +25,7 @@ class Kind(Enum):
     MKNOD = "mknod"
     SET = "setxattr"
     REMOVE = "removexattr"
+    BECOME = "setresuid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,7 @@ def variants(machine: str) -> dict[tuple[int, int], Variant]:
     kinds |= {name: Kind.MKNOD for name, _ in NODES}
     kinds |= dict.fromkeys(ATTRIBUTES, Kind.SET)
     kinds |= dict.fromkeys(REMOVALS, Kind.REMOVE)
+    kinds |= dict.fromkeys(CREDENTIALS, Kind.BECOME)
     found = {}
     for architecture in runnable(machine):
         table = numbers(architecture.table)
@@ -99,10 +101,20 @@ def _at(args: tuple[int, ...], flags: int) -> Place:
 def ids(variant: Variant, args: tuple[int, ...]) -> tuple[int, int]:
     """uid and gid of a call that changes owners; UNCHANGED for -1 of any width."""
     first = 2 if variant.name == "fchownat" else 1
-    uid, gid = args[first] & 0xFFFFFFFF, args[first + 1] & 0xFFFFFFFF
-    if variant.narrow:
-        uid, gid = (UNCHANGED if one & 0xFFFF == 0xFFFF else one & 0xFFFF for one in (uid, gid))
-    return uid, gid
+    return _id(variant, args[first]), _id(variant, args[first + 1])
+
+
+def become(variant: Variant, args: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """ "uid" or "gid", and the ids that a call of their family takes, as `ids` has them."""
+    kind = variant.name[-3:]
+    count = {"set": 1, "setre": 2, "setres": 3}[variant.name[:-3]]
+    return kind, tuple(_id(variant, one) for one in args[:count])
+
+
+def _id(variant: Variant, value: int) -> int:
+    if not variant.narrow:
+        return value & 0xFFFFFFFF
+    return UNCHANGED if value & 0xFFFF == 0xFFFF else value & 0xFFFF
 
 
 def node(variant: Variant, args: tuple[int, ...]) -> tuple[int, tuple[int, int]]:

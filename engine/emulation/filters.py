@@ -40,6 +40,10 @@ IDENTITY = (
     "setfsuid32",
     "setfsgid32",
 )
+# What a user who is not root is asked about; the rest of IDENTITY the kernel refuses or ignores.
+CREDENTIALS = tuple(
+    name for name in IDENTITY if name[:3] == "set" and not name.startswith(("setfs", "setgroups"))
+)
 OWNERSHIP = ("chown", "fchown", "lchown", "fchownat", "chown32", "fchown32", "lchown32")
 # A filter cannot read the name of the attribute: faking means faking all of them.
 ATTRIBUTES = ("setxattr", "lsetxattr", "fsetxattr", "setxattrat")
@@ -70,6 +74,13 @@ def record_filter(machine: str, *, nodes: bool = True) -> Filter:
     asked = (*OWNERSHIP, *ATTRIBUTES, *REMOVALS)
     rules = [_rule(_FAKE, IDENTITY), _rule(_RECORD, asked)]
     return _compiled(machine, *rules, *(_devices(_RECORD) if nodes else ()))
+
+
+def user_filter(machine: str, *, nodes: bool = False) -> Filter:
+    """As `record_filter`, for a program that is not root: the recorder is asked about changes of
+    ids too, which the kernel would refuse with an errno that has users' programs wonder."""
+    asked = (*OWNERSHIP, *ATTRIBUTES, *REMOVALS, *CREDENTIALS)
+    return _compiled(machine, _rule(_RECORD, asked), *(_devices(_RECORD) if nodes else ()))
 
 
 def _compiled(machine: str, *rules: SeccompSyscall) -> Filter:

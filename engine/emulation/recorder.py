@@ -16,7 +16,8 @@ from dataclasses import replace
 
 from engine.emulation.attributes import Attribute, Decision, decide, read_attribute, read_name
 from engine.emulation.births import born
-from engine.emulation.calls import Kind, Place, Variant, ids, node, place, variants
+from engine.emulation.caller import CHOWN, ROOT, Caller
+from engine.emulation.calls import Kind, Place, Variant, become, ids, node, place, variants
 from engine.emulation.notes import Key, Note, Notes, chowned, mode_after_chown
 from engine.emulation.notifications import Call, Gone, Listener
 from engine.emulation.target import Target, read_text, umask
@@ -30,12 +31,20 @@ Naming = Callable[[int, bytes], Key]
 """The key of the open file (O_PATH will do) at a path (without leading slash): a file that is
 kept has to have the same one for as long as it is there."""
 
+Fresh = Callable[[int, bytes], bool]
+"""Whether the open file at a path, of which nothing is noted, was made by the caller."""
+
 _ROOT = Owner(uid=0, gid=0)
 
 
 def nothing_recorded(_path: bytes) -> Owner | None:
     """The Base of an image without recorded owners."""
     return None
+
+
+def never_fresh(_fd: int, _path: bytes) -> bool:
+    """The Fresh of root, whose files are those of nobody else."""
+    return False
 
 
 def by_device(fd: int, _path: bytes) -> Key:
@@ -45,12 +54,12 @@ def by_device(fd: int, _path: bytes) -> Key:
 
 
 class OwnershipRecorder:
-    """Serves the listener of `record_filter`; `notes` has the result. `listener` becomes its
-    own and is closed by `close`, `notes` stays the caller's.
+    """Serves the listener of `record_filter` or `user_filter`; `notes` has the result.
+    `listener` becomes its own and is closed by `close`, `notes` stays the caller's.
 
     `base` tells the owners of files that the container has not touched yet, `naming` their
-    keys in `notes`. `replacing` are new files, with the time they were made, that are to have
-    the owner of what they replace.
+    keys in `notes`, `fresh` which are new. `caller` is who asks. `replacing` are new files,
+    with the time they were made, that are to have the owner of what they replace.
     """
 
     def __init__(
@@ -59,11 +68,16 @@ class OwnershipRecorder:
         notes: Notes,
         base: Base = nothing_recorded,
         naming: Naming = by_device,
+        *,
+        caller: Caller = ROOT,
+        fresh: Fresh = never_fresh,
     ) -> None:
         self._listener = Listener(listener)
         self._notes = notes
         self._base = base
         self._naming = naming
+        self._caller = caller
+        self._fresh = fresh
         self.replacing: set[tuple[Key, int]] = set()
         self._variants = variants(os.uname().machine)
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
@@ -122,12 +136,18 @@ class OwnershipRecorder:
         match variant.kind:
             case Kind.MKNOD:
                 return self._make_node(call, variant)
+            case Kind.BECOME:
+                kind, taken = become(variant, call.args)
+                if not self._caller.may_become(kind, taken):
+                    raise error(errno.EPERM)
+                return False
             case Kind.CHOWN:
                 where = place(variant, call.args)
                 fd = self._open(call, where)
                 try:
                     wanted = ids(variant, call.args)
-                    if where.fd is None or wanted != (0, 0) or not self._is_copying(fd, call.pid):
+                    seen = where.fd is not None and wanted == (self._caller.uid, self._caller.gid)
+                    if not seen or not self._is_copying(fd, call.pid):
                         self._change_owner(fd, Target(call.pid), *wanted)
                 finally:
                     os.close(fd)
@@ -136,7 +156,8 @@ class OwnershipRecorder:
                 attribute = read_attribute(call.pid, variant.name, call.args)
             case Kind.REMOVE:
                 attribute = read_name(call.pid, variant.name, call.args)
-        decision = decide(attribute)
+        caller = self._caller
+        decision = decide(attribute, root=(caller.uid, caller.gid) == (0, 0))
         if decision is Decision.KERNEL:
             return False
         fd = self._open(call, place(variant, call.args))
@@ -174,19 +195,22 @@ class OwnershipRecorder:
     def _noted(self, fd: int, target: Target) -> tuple[Key, Note]:
         """What is known of the file `fd`: noted, recorded in a layer below, or root's. Touches
         the file, as bringing it up from a lower layer gives it another birth."""
-        _touch(fd)
         path = target.path_inside(fd)
+        new = self._fresh(fd, path)
+        _touch(fd)
         key, birth = self._naming(fd, path), born(fd)
         note = self._notes.get(key, birth)
         if note is None:
-            owner = self._base(path) or _ROOT
+            owner = self._caller.owner if new else self._base(path) or _ROOT
             note = Note(owner=owner, born=birth)
         return key, note
 
     def _is_copying(self, fd: int, pid: int) -> bool:
-        """Whether fchown(2) of `fd` to root is what a program does that replaces a file by a
-        new one with the owner that it saw. It saw root where the layers below record another
+        """Whether fchown(2) of `fd` to itself is what a program does that replaces a file by a
+        new one with the owner that it saw. It saw itself where the layers below record another
         one, as they do for /etc/shadow; a new file without a note gets that by its path."""
+        if not self._caller.has(CHOWN):
+            return False
         path = Target(pid).path_inside(fd)
         key, birth = self._naming(fd, path), born(fd)
         if self._notes.get(key, birth) is not None or self._base(path) is not None:
@@ -196,6 +220,8 @@ class OwnershipRecorder:
 
     def _change_owner(self, fd: int, target: Target, uid: int, gid: int) -> None:
         key, note = self._noted(fd, target)
+        if not self._caller.may_chown(note.owner, uid, gid):
+            raise error(errno.EPERM)
         mode = os.fstat(fd).st_mode
         left = mode_after_chown(mode)
         if left != mode and not stat.S_ISLNK(mode):
@@ -226,7 +252,7 @@ class OwnershipRecorder:
             if state.st_uid != caller.st_uid:
                 os.fchown(fd, caller.st_uid, -1)
             os.fchmod(fd, stat.S_IMODE(mode))
-            owner = Owner(uid=0, gid=0, mode=mode, rdev=device)
+            owner = replace(self._caller.owner, mode=mode, rdev=device)
             key = self._naming(fd, target.path_inside(fd))
             self._notes.set(key, Note(owner=owner, born=born(fd)))
         finally:
@@ -235,6 +261,7 @@ class OwnershipRecorder:
 
     def _set_attribute(self, fd: int, target: Target, attribute: Attribute) -> None:
         key, note = self._noted(fd, target)
+        self._allow(note, attribute.name)
         attribute.check_flags(present=attribute.name in note.owner.xattrs)
         xattrs = {**note.owner.xattrs, attribute.name: attribute.value}
         self._notes.set(key, replace(note, owner=replace(note.owner, xattrs=xattrs)))
@@ -245,9 +272,14 @@ class OwnershipRecorder:
         note = self._notes.get(key, born(fd))
         if note is None or name not in note.owner.xattrs:
             return False
+        self._allow(note, name)
         xattrs = {key: value for key, value in note.owner.xattrs.items() if key != name}
         self._notes.set(key, replace(note, owner=replace(note.owner, xattrs=xattrs)))
         return True
+
+    def _allow(self, note: Note, name: str) -> None:
+        if not self._caller.may_set(note.owner, name):
+            raise error(errno.EPERM)
 
 
 def _touch(fd: int) -> None:

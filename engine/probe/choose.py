@@ -95,6 +95,7 @@ def _chosen(
         root_change="move" if "move" in probe.detail.split() else "pivot_root",
         proc="mount" if _works(by_name, "proc") else "bind",
         emulation=_emulation(kind, by_name),
+        own_user=kind == "single" and _works(by_name, "nested-user-namespace"),
         rejected=rejected,
         improve=_improvements(rejected),
     )

@@ -49,7 +49,8 @@ class Choice:
     `root_change` is how a root is entered; `proc` whether a fresh procfs can be mounted in a PID
     namespace ("mount") or the host's has to be bound without one ("bind"). `emulation` is how
     ownership is pretended where ids are missing: "notify", "errno" or "". `hostname` says
-    whether containers can have host names of their own.
+    whether containers can have host names of their own, `own_user` whether a program can be
+    another user than root where there is a single id.
     """
 
     kind: Kind
@@ -59,6 +60,7 @@ class Choice:
     proc: Literal["mount", "bind", "none"] = "none"
     emulation: Emulation = ""
     hostname: bool = True
+    own_user: bool = False
     rejected: tuple[Rejection, ...] = ()
     improve: tuple[str, ...] = ()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from engine.probe.attempt import Refused, Trial, step
 from engine.probe.isolation import mount_point, private_mounts
+from engine.runtime.container.nesting import enter_own_user
 from engine.runtime.kernel.calls import syscall
 from engine.runtime.kernel.links import link_is_up, raise_link
 from engine.runtime.kernel.mountinfo import survey_mounts
@@ -40,6 +41,7 @@ from engine.runtime.kernel.processes import (
     setns,
     unshare,
 )
+from engine.runtime.process.procfs import open_proc
 
 SIMPLE = {
     "ipc-namespace": ("CLONE_NEWIPC", CLONE_NEWIPC),
@@ -68,6 +70,7 @@ def namespace_trials(storage: str) -> list[Trial]:
         ("idmapped-mounts-storage", lambda: try_idmapped(os.fsencode(storage))),
         ("idmapped-mounts-tmpfs", try_idmapped_tmpfs),
         ("session-keyring", try_keyring),
+        ("nested-user-namespace", try_own_user),
     ]
 
 
@@ -298,6 +301,12 @@ def try_keyring() -> str:
     """A session keyring of one's own; containers run without where there is none."""
     with step("keyctl(KEYCTL_JOIN_SESSION_KEYRING)"):
         join_session_keyring(b"imgtools-probe")
+    return ""
+
+
+def try_own_user() -> str:
+    """A user namespace for a program that is not root, where there is a single id."""
+    enter_own_user(1000, 1000, open_proc())
     return ""
 
 

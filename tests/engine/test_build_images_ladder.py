@@ -25,7 +25,7 @@ COPY tree /tree/
 RUN mkdir -m 1777 /shared && touch /shared/a && chown 33:42 /shared/a && chmod 2750 /shared/a
 USER joe
 WORKDIR /home/joe/deep/down
-RUN echo $WHO >made && ln made linked && ln -s /nowhere dangling
+RUN echo $WHO >made && ln made linked && ln -s /nowhere dangling && id -u >id
 FROM first
 USER root
 RUN rm -rf /tree/gone && mv /tree/d /tree/e && chown -R 7:8 /tree && mkfifo -m 600 /pipe

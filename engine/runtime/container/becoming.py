@@ -11,6 +11,7 @@ import os
 import sys
 
 from engine.runtime.container.channel import Channel
+from engine.runtime.container.nesting import enter_own_user
 from engine.runtime.container.program_plan import ProgramPlan
 from engine.runtime.errors import Failure
 from engine.runtime.jsontext import encode
@@ -64,6 +65,7 @@ class Becoming:
         self._loaders: tuple[Loader, ...] = ()
         self._launch: trampoline.Launch | None = None
         self._credentials: credentials.CredentialPlan | None = None
+        self._labelled = bool(plan.labels.apparmor or plan.labels.selinux)
 
     def set_score(self, warn: Callable[[str], object]) -> None:
         """Open the host's procfs and set the OOM score there: the first of all steps, since it
@@ -94,7 +96,7 @@ class Becoming:
         allowed = credentials.setgroups_allowed(joined_pid)
         keep = () if allowed or joined_pid is not None else tuple(os.getgroups())
         self._credentials = credentials.plan_credentials(plan.process.user, allowed, keep)
-        if not plan.labels.apparmor and not plan.labels.selinux:
+        if not self._labelled and not plan.own_user:
             # Nothing of the host's is kept that is not needed any more.
             os.close(self._proc_fd)
             self._proc_fd = -1
@@ -131,6 +133,17 @@ class Becoming:
             bind(pty.slave)
         terminal.send_master(console_fd, pty.master)
         terminal.take_terminal(pty.slave)
+
+    def take_user(self) -> None:
+        """Become the program's user where it takes a user namespace of its own, which ends all
+        rights over the container's other namespaces. Raises Failure."""
+        if not self.plan.own_user:
+            return
+        user = self.plan.process.user
+        enter_own_user(user.uid, user.gid, self._proc_fd)
+        if not self._labelled:
+            os.close(self._proc_fd)
+            self._proc_fd = -1
 
     def look(self) -> None:
         """Raise what can be told about the program before it is its turn, with the rights of

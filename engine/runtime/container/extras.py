@@ -15,6 +15,8 @@ class Extras(Record):
 
     `die_with_creator`: the container is killed when the process that made it ends. `chroot`: a
     container without a mount namespace is wanted, whose root is entered by chroot(2).
+    `own_user`: the program's user does not exist in the namespace that the container is made in,
+    which has a single id; it gets one of its own (nesting.py).
     `sources` are detached mounts, as (number in `mounts`, descriptor), that are attached instead
     of a bind of the source that config.json names; whoever is given them closes them.
     """
@@ -25,4 +27,5 @@ class Extras(Record):
     forgiving: bool = False
     die_with_creator: bool = False
     chroot: bool = False
+    own_user: bool = False
     sources: tuple[tuple[int, int], ...] = ()

@@ -165,6 +165,7 @@ class _Init:
         lock_imports()
         self.rootfs.enter()
         self.rootfs.finish()
+        self.becoming.take_user()
 
     def _warn(self, text: str) -> None:
         self.channel.send({"type": "warning", "message": text})

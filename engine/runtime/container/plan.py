@@ -97,6 +97,7 @@ def plan_container(
         clamp=extras.forgiving,
         keyring=not options.no_new_keyring,
         hooks=bool(config.hooks.start_container),
+        own_user=extras.own_user,
     )
     facts, notes = _rootfs_facts(config, options, host, namespaces, cgroup, extras)
     rootfs: RootfsPlan

@@ -33,7 +33,7 @@ class ProgramPlan(Record):
 
     `early_filters` are loaded by the process itself, with privileges unless there are
     no_new_privs; `late_filter` by the last step before the program. The affinities are empty
-    where it is inherited.
+    where it is inherited. `own_user` says that the process gets a user namespace for its user.
     """
 
     process: Process
@@ -47,6 +47,7 @@ class ProgramPlan(Record):
     final_cpus: frozenset[int] = frozenset()
     rootless: bool = False
     keyring: bool = True
+    own_user: bool = False
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -96,12 +97,15 @@ def plan_program(
     clamp: bool = False,
     keyring: bool = True,
     hooks: bool = False,
+    own_user: bool = False,
 ) -> ProgramPlan:
     """The plan; pure. `other_user` says that the process enters another user namespace, where
     it has all capabilities. `filters` are loaded before that of config.json, which
     `profile` replaces; `clamp` lowers limits instead of refusing them. `hooks` of the container
-    run under its filters as well. Raises InvalidConfig or Unsupported."""
-    own = capabilities.full(facts.own.last_cap) if other_user else facts.own
+    run under its filters as well; `own_user` is ProgramPlan's. Raises InvalidConfig or
+    Unsupported."""
+    elsewhere = other_user or own_user
+    own = capabilities.full(facts.own.last_cap) if elsewhere else facts.own
     if profile is None and linux.seccomp is not None:
         # Loading the compiler takes longer than planning everything else.
         from engine.runtime.seccomp.compiler import compile_profile
@@ -126,6 +130,7 @@ def plan_program(
         final_cpus=final,
         rootless=facts.rootless,
         keyring=keyring,
+        own_user=own_user,
     )
 
 

@@ -54,6 +54,7 @@ def to_document(request: LaunchRequest) -> dict[str, Any]:
     document["profile"] = None if profile is None else _filter_document(profile)
     document["forgiving"] = request.extras.forgiving
     document["chroot"] = request.extras.chroot
+    document["own_user"] = request.extras.own_user
     return document
 
 
@@ -76,6 +77,7 @@ def from_document(document: dict[str, Any]) -> LaunchRequest:
             profile=None if (profile := document.pop("profile")) is None else _filter(profile),
             forgiving=bool(document.pop("forgiving")),
             chroot=bool(document.pop("chroot")),
+            own_user=bool(document.pop("own_user")),
             die_with_creator=True,
         )
         mounts = tuple(int(number) for number in document.pop("mounts"))
