@@ -14,6 +14,9 @@ from imgtools.errors import Unsupported
 
 HOSTNAME = "build"
 """The same in every build, or what writes it down would never be the same."""
+CAPABILITIES = ("CAP_MKNOD",)
+"""Scripts that make a root file system make nodes, as they may with BuildKit; which of them can
+be opened is a matter of the container's cgroup."""
 TERM = "TERM=xterm"
 DEFAULTS = ("", "default", "private")
 
@@ -61,7 +64,10 @@ def _security(spec: RunSpec, choice: Choice) -> Security:
             hint="build where namespaces can be made; imgtools info says why they cannot",
         )
     security = Security(
-        cap_add=settings.cap_add, cap_drop=settings.cap_drop, privileged=spec.insecure
+        cap_usual=CAPABILITIES,
+        cap_add=settings.cap_add,
+        cap_drop=settings.cap_drop,
+        privileged=spec.insecure,
     )
     return parse_security(settings.security_opt, security)
 

@@ -81,8 +81,10 @@ class Security:
     `seccomp` is "" for the default profile, "unconfined", or the path of a profile. `mask` are
     paths, `unmask` patterns of them; an unmask of ALL leaves nothing masked. `proc_options` are
     mount options of /proc. Labels and profiles are for hosts that have the security module.
+    `cap_usual` are capabilities that root has besides the defaults unless they are dropped.
     """
 
+    cap_usual: tuple[str, ...] = ()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     seccomp: str = ""

@@ -102,7 +102,7 @@ def capability_names(security: Security) -> tuple[str, ...]:
     if security.privileged or "ALL" in add:
         found = set(NAMES)
     else:
-        found = set() if "ALL" in drop else set(DEFAULT)
+        found = set() if "ALL" in drop else {*DEFAULT, *security.cap_usual}
     found = (found | set(add)) - set(drop)
     return tuple(name for name in NAMES if name in found)
 

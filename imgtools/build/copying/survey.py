@@ -183,12 +183,26 @@ class _Survey:
 
     def _parents(self, source: TreeFiles, text: str) -> None:
         word = parents_word(text)
-        pivot = "/".join(word.pivot)
+        wild = next((i for i, part in enumerate(word.pivot) if has_wildcards(part)), None)
+        pivot = "/".join(word.pivot[:wild])
         top = self._resolved(source.tree, pivot)
         node = stat_of(source.tree, top)
         if node is None or not node.is_dir:
             raise self._missing(source, pivot, text)
-        wanted = ParentsFilter(word.pattern)
+        if wild is None:
+            if not self._from_pivot(source, top, node, word.pattern):
+                raise self._missing(source, "/".join((*word.pivot, word.pattern)), text)
+            return
+        for path in _matches(source, pivot, top, word.pivot[wild:]):
+            real = self._resolved(source.tree, path)
+            found = stat_of(source.tree, real)
+            if found is not None and found.is_dir:
+                self._from_pivot(source, real, found, word.pattern)
+
+    def _from_pivot(self, source: TreeFiles, top: bytes, node: Node, pattern: str) -> bool:
+        """What `pattern` takes from below the directory `top`; False if that is nothing, and
+        something had to be there."""
+        wanted = ParentsFilter(pattern)
         members = [self._make.top(source.tree, top, node)]
         start = len(top) + 1 if top else 0
 
@@ -208,10 +222,11 @@ class _Survey:
                 own = not found.is_dir or self._takes(source, wanted, path, os.fsdecode(below))
                 member.implied = not own
                 _admit(members, waiting, member, own)
-        if len(members) == 1 and word.pattern and not has_wildcards(word.pattern):
-            raise self._missing(source, "/".join((*word.pivot, word.pattern)), text)
+        if len(members) == 1 and pattern and not has_wildcards(pattern):
+            return False
         origin = TreeOrigin(tree=source.tree, path=top)
         self._found.append(Found(name=b"", origin=origin, members=tuple(members)))
+        return True
 
     def _takes(self, source: TreeFiles, wanted: ParentsFilter, path: bytes, below: str) -> bool:
         """Whether --parents copies a path for itself, not only for what is below it."""

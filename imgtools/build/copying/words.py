@@ -27,8 +27,8 @@ class SourceWord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentsWord:
-    """A source of COPY --parents: the directory `pivot`, and below it the pattern of what is
-    copied, in the language of ignore files."""
+    """A source of COPY --parents: the directory `pivot` (or directories: its elements may be
+    patterns), and below it the pattern of what is copied, in the language of ignore files."""
 
     pivot: tuple[str, ...]
     pattern: str
