@@ -18,19 +18,12 @@ from engine.storage.options import DiffOptions, DiffResult, Owner
 from imgtools.blob import whiteout
 from imgtools.blob.files import storage_error
 from imgtools.blob.tar import Entry, EntryType, TarWriter
+from imgtools.blob.tar.entry import TYPES_OF_FILES
 from imgtools.errors import Conflict, SizeMismatch
 from imgtools.spec.digest import Digest, Hasher, new_hasher
 
 ALGORITHM = "sha256"
 SECOND = 1_000_000_000
-TYPES = {
-    stat.S_IFREG: EntryType.FILE,
-    stat.S_IFDIR: EntryType.DIR,
-    stat.S_IFLNK: EntryType.SYMLINK,
-    stat.S_IFCHR: EntryType.CHAR,
-    stat.S_IFBLK: EntryType.BLOCK,
-    stat.S_IFIFO: EntryType.FIFO,
-}
 
 
 class Settling(Protocol):
@@ -165,7 +158,7 @@ class _Packer:
 
     def _add(self, path: bytes, st: os.stat_result, at: int, name: bytes, fd: int | None) -> None:
         now = self._comparison.identity(st, self._owners.get(path))
-        kind = TYPES[stat.S_IFMT(now.mode)]
+        kind = TYPES_OF_FILES[stat.S_IFMT(now.mode)]
         entry = Entry(
             path=os.fsdecode(path) or "./",
             type=kind,

@@ -13,15 +13,9 @@ from dataclasses import dataclass
 
 from engine.storage.options import AS_ON_DISK, Owner, Ownership
 from imgtools.blob.tar import Entry, EntryType
+from imgtools.blob.tar.entry import TYPES_OF_FILES
 
-TYPES = {
-    EntryType.FILE: stat.S_IFREG,
-    EntryType.SYMLINK: stat.S_IFLNK,
-    EntryType.CHAR: stat.S_IFCHR,
-    EntryType.BLOCK: stat.S_IFBLK,
-    EntryType.DIR: stat.S_IFDIR,
-    EntryType.FIFO: stat.S_IFIFO,
-}
+TYPES = {kind: mode for mode, kind in TYPES_OF_FILES.items()}
 
 
 class _Node:

@@ -20,7 +20,7 @@ from engine.storage.locks import Held
 from engine.storage.parts import Parts, find_layer
 from engine.storage.registry import ImageRegistry
 from imgtools.blob.pump import pump
-from imgtools.blob.reader import BlobReader
+from imgtools.blob.reader import BlobReader, FromStart
 from imgtools.errors import (
     BlobNotFound,
     InvalidManifest,
@@ -232,7 +232,7 @@ class StorageDestination(Closing):
             self._files[digest] = (file, done)
         fd = file.fileno()
         self._assembly.arrived(
-            descriptor, lambda: BlobReader(_FromStart(fd), digest, done, what="spooled blob")
+            descriptor, lambda: BlobReader(FromStart(fd), digest, done, what="spooled blob")
         )
 
     def _content(self, descriptor: Descriptor) -> bytes:
@@ -244,19 +244,6 @@ class StorageDestination(Closing):
         if found is not None:
             return os.pread(found[0].fileno(), found[1], 0)
         raise BlobNotFound(f"blob {descriptor.digest} was not stored")
-
-
-class _FromStart:
-    """Reads a file from its start, whoever else reads it."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._at = 0
-
-    def read(self, size: int, /) -> bytes:
-        data = os.pread(self._fd, size, self._at)
-        self._at += len(data)
-        return data
 
 
 def _diff_ids(config: bytes, view: Manifest) -> tuple[Digest, ...]:

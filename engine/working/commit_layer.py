@@ -25,7 +25,7 @@ from engine.storage.options import DiffOptions, Owner, Snapshot
 from engine.storage.store import Store
 from engine.working.times import SECOND
 from imgtools.blob.files import storage_errors, write_all
-from imgtools.blob.reader import BlobReader
+from imgtools.blob.reader import BlobReader, FromStart
 from imgtools.blob.tar import Entry, TarWriter
 from imgtools.errors import InvalidInput
 from imgtools.spec.digest import Digest, new_hasher
@@ -68,22 +68,11 @@ class SpooledLayer(Closing):
 
     def open(self) -> BlobReader:
         """A reader of the tar from its start; several may read at a time."""
-        return BlobReader(_From(self._file.fileno()), self.diff_id, self.size, what="layer")
+        return BlobReader(FromStart(self._file.fileno()), self.diff_id, self.size, what="layer")
 
     def close(self) -> None:
         """Give the file's space back."""
         self._file.close()
-
-
-class _From:
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._at = 0
-
-    def read(self, size: int, /) -> bytes:
-        data = os.pread(self._fd, size, self._at)
-        self._at += len(data)
-        return data
 
 
 def spool_changes(

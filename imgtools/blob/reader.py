@@ -8,6 +8,7 @@ same, `skip` leaves that to the side that has the bytes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from io import BytesIO
 from types import TracebackType
@@ -33,6 +34,25 @@ class Skippable(Readable, Protocol):
     def skip(self, count: int, /) -> None:
         """Leave out the next `count` bytes; there are at least as many."""
         ...
+
+
+class FromStart:
+    """Reads an open file from its start, without moving the position of anybody else's reads.
+    The descriptor stays its owner's."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._at = 0
+
+    def read(self, size: int, /) -> bytes:
+        """The next `size` bytes, fewer at the end. Raises OSError."""
+        data = os.pread(self._fd, size, self._at)
+        self._at += len(data)
+        return data
+
+    def skip(self, count: int, /) -> None:
+        """Go on `count` bytes later."""
+        self._at += count
 
 
 class BlobReader:

@@ -8,7 +8,6 @@ is imported when a plan has such a blob, because it brings the compressors with 
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from typing import BinaryIO, Self
 from imgtools.blob.compression import Compression, Compressor, Decompressor, sniff
 from imgtools.blob.files import storage_errors, write_all
 from imgtools.blob.pump import pump
-from imgtools.blob.reader import CHUNK, BlobReader, Readable
+from imgtools.blob.reader import CHUNK, BlobReader, FromStart, Readable
 from imgtools.copy.rewrite import Written
 from imgtools.errors import DigestMismatch
 from imgtools.spec.digest import Digest, Hasher, new_hasher
@@ -40,7 +39,7 @@ class Spool:
     def open(self) -> BlobReader:
         """A verifying reader from the start; several may be open at once."""
         written = self.written
-        return BlobReader(_At(self._file.fileno()), written.digest, written.size)
+        return BlobReader(FromStart(self._file.fileno()), written.digest, written.size)
 
     def __enter__(self) -> Self:
         return self
@@ -52,22 +51,6 @@ class Spool:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
-
-
-class _At:
-    """Reads a file from its start without moving anybody else's position."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._position = 0
-
-    def read(self, size: int, /) -> bytes:
-        data = os.pread(self._fd, size, self._position)
-        self._position += len(data)
-        return data
-
-    def skip(self, count: int, /) -> None:
-        self._position += count
 
 
 class _Hashed:
@@ -158,7 +141,7 @@ def measure(
         if diff_id:
             content = new_hasher("sha256")
             limit = max(_LEAST_LIMIT, _WORST_RATIO * out.size)
-            plain = Decompressor(_At(file.fileno()), limit=limit)
+            plain = Decompressor(FromStart(file.fileno()), limit=limit)
             while data := plain.read1(CHUNK):
                 task.cancel.check()
                 content.update(data)

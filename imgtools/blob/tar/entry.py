@@ -8,6 +8,7 @@ much of a hostile archive we agree to read. POSIX.1-2024 pax "ustar Interchange 
 from __future__ import annotations
 
 import enum
+import stat
 from dataclasses import dataclass, field
 
 from imgtools.errors import UnsafePath
@@ -26,6 +27,17 @@ class EntryType(enum.Enum):
     BLOCK = "4"
     DIR = "5"
     FIFO = "6"
+
+
+TYPES_OF_FILES = {
+    stat.S_IFREG: EntryType.FILE,
+    stat.S_IFDIR: EntryType.DIR,
+    stat.S_IFLNK: EntryType.SYMLINK,
+    stat.S_IFCHR: EntryType.CHAR,
+    stat.S_IFBLK: EntryType.BLOCK,
+    stat.S_IFIFO: EntryType.FIFO,
+}
+"""Kinds of members by the type of a file (S_IFMT of its mode); a socket can be none."""
 
 
 @dataclass(slots=True, kw_only=True)

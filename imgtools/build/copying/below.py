@@ -5,8 +5,8 @@ from __future__ import annotations
 import stat
 
 from imgtools.blob.tar import EntryType
+from imgtools.blob.tar.entry import TYPES_OF_FILES
 from imgtools.build.copying.layout import Below, NothingBelow
-from imgtools.build.copying.members import TYPES
 from imgtools.build.copying.model import Member
 from imgtools.build.tree import Tree
 from imgtools.build.trees import list_names, readlink, stat_of, xattrs_of
@@ -21,7 +21,7 @@ class TreeBelow:
     def lstat(self, path: bytes) -> Member | None:
         """What is at `path`, with a link's target and without attributes; StorageError."""
         node = stat_of(self._tree, path)
-        kind = TYPES.get(stat.S_IFMT(node.mode)) if node is not None else None
+        kind = TYPES_OF_FILES.get(stat.S_IFMT(node.mode)) if node is not None else None
         if node is None or kind is None:
             return None
         return Member(

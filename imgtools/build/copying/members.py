@@ -11,20 +11,13 @@ from collections.abc import Mapping
 
 from imgtools.blob.files import storage_error
 from imgtools.blob.tar import EntryType, attributes
+from imgtools.blob.tar.entry import TYPES_OF_FILES
 from imgtools.build.copying.model import NO_XATTRS, CopyRequest, Member
 from imgtools.build.copying.modes import mode_change
 from imgtools.build.tree import Tree
 from imgtools.build.trees import Node, readlink, xattrs_of
 from imgtools.build.trees.beneath import open_beneath
 
-TYPES = {
-    stat.S_IFREG: EntryType.FILE,
-    stat.S_IFDIR: EntryType.DIR,
-    stat.S_IFLNK: EntryType.SYMLINK,
-    stat.S_IFCHR: EntryType.CHAR,
-    stat.S_IFBLK: EntryType.BLOCK,
-    stat.S_IFIFO: EntryType.FIFO,
-}
 SECOND = 1_000_000_000
 DIR_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -66,7 +59,7 @@ class MemberMaker:
     def member(self, tree: Tree, path: bytes, below: bytes, node: Node) -> Member | None:
         """`path` of `tree`, seen as `node`, called `below` from its top; None for a socket."""
         mode, uid, gid, rdev, size, mtime_ns, _, nlink, dev, ino = node
-        kind = TYPES.get(mode & 0o170000)
+        kind = TYPES_OF_FILES.get(mode & 0o170000)
         if kind is None:
             self.sockets += 1
             return None
