@@ -206,12 +206,13 @@ def _write_files(
     bound over what is there, they are in no layer."""
     names = tuple(name for name in (hostname, options.name) if name)
     texts = {
-        "/etc/resolv.conf": make_resolv_conf(network, engine.network, options.dns),
         "/etc/hosts": make_hosts(network, engine.network, names=names, add_hosts=options.add_hosts),
         "/etc/hostname": f"{hostname}\n",
         "/run/.containerenv": "",
         **more,
     }
+    if not options.dns.as_it_is:
+        texts["/etc/resolv.conf"] = make_resolv_conf(network, engine.network, options.dns)
     if options.no_hosts:
         del texts["/etc/hosts"]
     if options.no_hostname:

@@ -19,6 +19,11 @@ class DnsOptions:
     searches: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
+    @property
+    def as_it_is(self) -> bool:
+        """Whether --dns none leaves the file of the image as it is."""
+        return [server.lower() for server in self.servers] == ["none"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkFacts:

@@ -215,7 +215,8 @@ class Delivery:
         if result.raw_id_file:
             write_image_id(result.raw_id_file, identity, raw=True)
         if result.metadata_file:
-            names = (*self.to.local, *(str(place) for place in self.to.places))
+            others = [str(name) for name in self.to.places if name.transport != "docker"]
+            names = (*self._names(), *others)
             more = metadata_entries(images, wanted.predicates)
             write_json_file(result.metadata_file, metadata(top, config, names, more))
 

@@ -27,6 +27,8 @@ OpenBase = Callable[[BaseImage], Source | None]
 
 _ELSEWHERE = ("containers-storage", "docker-daemon", "tarball")
 """Transports that have no compressed layers to give."""
+_OURS = "localhost/"
+"""What names begin with that only the store knows: there is no registry to ask."""
 
 
 def base_opener(transports: Transports, options: SourceOptions) -> OpenBase:
@@ -45,7 +47,7 @@ def base_origin(base: BaseImage) -> Origin | None:
         pinned = Reference.parse(base.pinned) if base.pinned else None
     except InvalidReference:
         return None
-    if pinned is None:
+    if pinned is None or base.pinned.startswith(_OURS):
         return None
     return Origin(
         transport="docker",
@@ -108,6 +110,8 @@ class BaseBlobs(Closing):
 
 
 def _place(base: BaseImage) -> ImageName | None:
+    if base.pinned.startswith(_OURS):
+        return None
     if base.pinned:
         return ImageName(transport="docker", rest=f"//{base.pinned}")
     transport, colon, _ = base.name.partition(":")
