@@ -33,7 +33,8 @@ def test_every_fault_ends_well_or_cleanly(side: str) -> None:
             assert outcome.error in CLEAN, f"{case}: {outcome.message}"
             assert "\n" not in outcome.message
         else:
-            assert outcome.moved <= 3 * blob_bytes(), f"{case}: {outcome}"
+            # How often all is sent at the worst: once, and with each of three retries.
+            assert outcome.moved <= 4 * blob_bytes(), f"{case}: {outcome}"
         bad_link = case.often == "always" and case.stage in TENTHS
         most = MOST_ON_A_BAD_LINK if bad_link else MOST_REQUESTS
         assert outcome.requests <= most, f"{case}: {outcome}"

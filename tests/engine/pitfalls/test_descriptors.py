@@ -129,7 +129,11 @@ def test_d3_the_callers_files_are_not_the_containers(images: Images, tmp_path: P
     """A container cannot cut, read or seek in the file that takes its output."""
     output = tmp_path / "output"
     output.write_text("before\n")
-    script = "cat /proc/self/fd/1 < /dev/null & : > /proc/self/fd/1; echo said; ls -l /proc/self/fd"
+    # Who reads the pipe has gone before anything is said: it would get a part of that.
+    script = (
+        "cat /proc/self/fd/1 </dev/null & reader=$!; : >/proc/self/fd/1; kill $reader; wait;"
+        "echo said; ls -l /proc/self/fd"
+    )
     with open(output, "a") as file:
         words = images.words("IMAGE", "sh", "-c", script)
         done = images.cli(*words, capture_output=False, stdout=file, stderr=subprocess.PIPE)
