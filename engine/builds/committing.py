@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from engine.builds.holding import Holding
 from engine.builds.incoming import apply_tar
-from engine.containers.ownership import noted_owners
 from engine.storage.adopt import adopt_snapshot
 from engine.storage.intake import temporary_file
 from engine.storage.options import DiffOptions, Snapshot
@@ -29,6 +28,9 @@ def commit_snapshot(
     """Make a layer of the changes of `snapshot`, in which nothing runs, and hold it. What is
     left of the snapshot is to be removed. Raises as `SnapshotStore.diff` and `apply_tar`, and
     InvalidArchive for damaged notes of owners."""
+    # With all that it stands on: not loaded where everything is remembered.
+    from engine.containers.ownership import noted_owners
+
     task.cancel.check()
     diff = DiffOptions(
         mtime=options.mtime,

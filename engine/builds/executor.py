@@ -10,18 +10,16 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from engine.builds.lending import lent_mounts
-from engine.builds.settings import step_options
-from engine.builds.stepmounts import opened_mounts
 from engine.builds.store import snapshot_of
-from engine.containers.directory import sweep
-from engine.containers.engine import Engine
-from engine.containers.steps import run_step
 from engine.probe.choose import require_isolation
 from engine.probe.model import Choice
 from imgtools.build.protocols import Isolation, Output, RunSpec, Working
 from imgtools.task import Task
+
+if TYPE_CHECKING:
+    from engine.containers.engine import Engine
 
 
 class BuildExecutor:
@@ -51,13 +49,21 @@ class BuildExecutor:
     def run(self, working: Working, spec: RunSpec, *, output: Output, task: Task) -> int:
         """See Executor. Raises Unsupported where nothing can be run, RunFailed, InvalidInput,
         NotFound for the source of a mount, StorageError, Cancelled."""
+        # Not loaded by a build of which everything is remembered.
+        from engine.builds.settings import step_options
+        from engine.containers.steps import run_step
+
         require_isolation(self._choice)
         snapshot = snapshot_of(working)
         options = step_options(spec, self._choice)
         engine = self.engine()
         if self._choice.kind == "chroot":
+            from engine.builds.lending import lent_mounts
+
             with lent_mounts(engine, snapshot, spec.mounts, self._asking, task=task):
                 return run_step(engine, snapshot, options, output=output, task=task)
+        from engine.builds.stepmounts import opened_mounts
+
         with ExitStack() as undo:
             mounts = opened_mounts(engine, spec.mounts, undo, self._asking, task=task)
             options = replace(options, mounts=mounts)
@@ -67,6 +73,8 @@ class BuildExecutor:
         """The engine, started if it is not. What killed containers have left is removed then."""
         with self._mutex:
             if self._engine is None:
+                from engine.containers.directory import sweep
+
                 self._engine = self._start()
                 sweep(self._engine.store, self._engine.runroot)
             return self._engine

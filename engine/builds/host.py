@@ -10,16 +10,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from engine.builds.bases import BaseOptions
 from engine.builds.executor import BuildExecutor
 from engine.builds.store import BuildStore
-from engine.containers.directory import network_directory
-from engine.containers.engine import Engine
 from engine.ids.model import IdSession
 from engine.probe.model import Report
 from engine.storage.store import Store
 from imgtools.transport.table import Transports
+
+if TYPE_CHECKING:
+    from engine.containers.engine import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,8 @@ def build_engine(
     with ExitStack() as undo:
 
         def start() -> Engine:
+            from engine.containers.directory import network_directory
+            from engine.containers.engine import Engine
             from engine.network.shared import SharedNetworks
             from engine.network.survey import survey_network
             from engine.runtime.zygote.client import Zygote

@@ -17,8 +17,6 @@ _BEST = ("", "auto", "oci", "rootless", "default")
 def host_settings(kwargs: dict[str, Any]) -> HostSettings:
     """Take the values of `step_flags` that every RUN is given out of `kwargs`. Raises
     InvalidInput where they contradict each other, Unsupported."""
-    from engine.containers.volumes import parse_device
-
     dns = words(kwargs.pop("dns"))
     dns_search = words(kwargs.pop("dns_search"))
     dns_options = words(kwargs.pop("dns_option"))
@@ -34,8 +32,11 @@ def host_settings(kwargs: dict[str, Any]) -> HostSettings:
     if shm is not None and shm <= 0:
         raise InvalidInput("--shm-size has to be more than nothing")
     devices = kwargs.pop("device")
-    for text in devices:
-        parse_device(text)
+    if devices:
+        from engine.containers.volumes import parse_device
+
+        for text in devices:
+            parse_device(text)
     quota = kwargs.pop("cpu_quota")
     return HostSettings(
         network=network,
@@ -123,6 +124,8 @@ def _memory(memory: str | None, swap: str | None) -> tuple[int | None, int | Non
 
 def _volumes(values: tuple[str, ...]) -> tuple[str, ...]:
     """Volumes with absolute sources, so that whoever mounts them need not know where we are."""
+    if not values:
+        return ()
     from engine.containers.volumes import parse_volume
 
     directory = os.getcwd() if any(not text.startswith("/") for text in values) else "/"

@@ -14,16 +14,18 @@ import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from imgtools.blob.files import storage_errors
 from imgtools.build.events import BuildEvent, StepFailed
 from imgtools.cli.build_events import event_json
 from imgtools.cli.build_lines import Line, Lines, short_id
-from imgtools.cli.build_live import Live
 from imgtools.cli.build_request import LogOptions
 from imgtools.cli.output import notes, write_bytes
 from imgtools.task import Event, Note
+
+if TYPE_CHECKING:
+    from imgtools.cli.build_live import Live
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,5 +286,7 @@ def _log(
     if options.progress == "json":
         return JsonLog(sink, options)
     if options.progress == "auto" and terminal and not options.quiet and not options.file:
+        from imgtools.cli.build_live import Live
+
         return LiveLog(Live(sys.stderr, colour=colour), sink)
     return PlainLog(sink, options, platforms)

@@ -12,13 +12,13 @@ import pytest
 
 from imgtools.build.execute.environment import BuildResult
 from imgtools.build.options import BuildOptions
+from imgtools.build.outputs.attest import SPDX
 from imgtools.build.outputs.attest_options import AttestOptions
 from imgtools.build.outputs.export_options import parse_export
 from imgtools.build.outputs.layer_blobs import LayerBlobs
 from imgtools.build.outputs.model import BuiltImage
 from imgtools.build.outputs.places import CopiedOut, Places
 from imgtools.build.outputs.provenance import BUILDER, V1, BuildFacts, ProvenanceOptions
-from imgtools.build.outputs.sbom.spdx import PREDICATE
 from imgtools.cli.build_deliver import Delivery, Destinations, destinations
 from imgtools.cli.build_log import Ready
 from imgtools.cli.build_request import ResultOptions
@@ -268,8 +268,8 @@ def test_attestations_refer_to_the_image_in_a_layout(desk: Desk) -> None:
     (said,) = [each for each in manifests if "subject" in each]
     assert said["subject"]["digest"] == ready.digest
     found = statements(layout, said)
-    assert set(found) == {V1, PREDICATE}
-    purls = [p["externalRefs"][0]["referenceLocator"] for p in found[PREDICATE]["predicate"]
+    assert set(found) == {V1, SPDX}
+    purls = [p["externalRefs"][0]["referenceLocator"] for p in found[SPDX]["predicate"]
              ["packages"] if "externalRefs" in p]  # fmt: skip
     assert purls == [PURL]
     for each in found.values():
@@ -312,7 +312,7 @@ def test_trees_and_files_get_what_is_said_too(desk: Desk) -> None:
     stated = json.loads((at / "out/provenance.json").read_text())
     assert stated["predicate"] == found["buildx.build.provenance"]
     assert stated["subject"][0]["digest"]["sha256"] == ready.digest.removeprefix("sha256:")
-    assert json.loads((at / "out/sbom.spdx.json").read_text())["predicateType"] == PREDICATE
+    assert json.loads((at / "out/sbom.spdx.json").read_text())["predicateType"] == SPDX
 
 
 def test_several_platforms_have_their_own_key_of_provenance(desk: Desk) -> None:

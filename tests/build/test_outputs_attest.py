@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from imgtools.build.outputs.attest import ARTIFACT_TYPE, IN_TOTO, Predicate, image_purl
+from imgtools.build.outputs.attest import ARTIFACT_TYPE, IN_TOTO, SPDX, Predicate, image_purl
 from imgtools.build.outputs.index import REFERENCE_DIGEST, REFERENCE_TYPE, index_of
 from imgtools.build.outputs.layer_blobs import LayerBlobs
 from imgtools.build.outputs.outgoing import AttestationStyle, Wanted
@@ -35,7 +35,7 @@ from imgtools.build.outputs.provenance import (
 from imgtools.build.outputs.sbom import databases
 from imgtools.build.outputs.sbom import scan as scan_module
 from imgtools.build.outputs.sbom.model import Distribution, Package
-from imgtools.build.outputs.sbom.spdx import PREDICATE, document, sbom
+from imgtools.build.outputs.sbom.spdx import document, sbom
 from imgtools.build.tree import Tree
 from imgtools.errors import InvalidInput, LimitExceeded, Unsupported
 from imgtools.spec import media_type as mt
@@ -63,7 +63,7 @@ from tests.build.store_double import StoreDouble
 from tests.rig import RegistryServer
 
 ARM7 = Platform(os="linux", architecture="arm", variant="v7")
-SAID = (Predicate(type=V1, body={"a": 1}), Predicate(type=PREDICATE, body={"b": 2}))
+SAID = (Predicate(type=V1, body={"a": 1}), Predicate(type=SPDX, body={"b": 2}))
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_e93_an_index_with_attestations_as_buildkit_has_it(
                 for layer in manifest.layers:
                     with source.open_blob(layer) as reader:
                         statements.append(json.loads(reader.read()))
-                assert [x["predicateType"] for x in statements] == [V1, PREDICATE]
+                assert [x["predicateType"] for x in statements] == [V1, SPDX]
                 assert statements[0]["subject"][0]["digest"] == {"sha256": image.digest.hex}
                 assert statements[0]["subject"][0]["name"].startswith("pkg:docker/r.io/app@1?")
                 assert {layer.media_type for layer in manifest.layers} == {IN_TOTO}

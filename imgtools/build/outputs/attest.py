@@ -24,6 +24,7 @@ from imgtools.spec.reference import Reference
 
 IN_TOTO = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
+SPDX = "https://spdx.dev/Document"
 PREDICATE_TYPE = "in-toto.io/predicate-type"
 ARTIFACT_TYPE = "application/vnd.docker.attestation.manifest.v1+json"
 EMPTY = b"{}"

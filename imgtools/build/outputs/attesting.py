@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imgtools.build.outputs.attest import Predicate, statement
+from imgtools.build.outputs.attest import SPDX, Predicate, statement
 from imgtools.build.outputs.attest_options import AttestOptions
 from imgtools.build.outputs.model import BuiltImage
 from imgtools.build.outputs.provenance import BuildFacts, provenance
-from imgtools.build.outputs.sbom.spdx import PREDICATE, sbom
 from imgtools.build.protocols import SnapshotStore
 from imgtools.spec.digest import Digest
 from imgtools.task import Task
@@ -38,6 +37,8 @@ def predicates_of(
     for image, known in zip(images, facts, strict=True):
         said: list[Predicate] = []
         if options.sbom:
+            from imgtools.build.outputs.sbom.spdx import sbom
+
             with store.tree(image.layers[-1].chain_id if image.layers else None) as tree:
                 said.append(
                     sbom(
@@ -69,7 +70,7 @@ def tree_files(
     found: dict[str, bytes] = {}
     for predicate in said:
         name = SBOM_NAME
-        if predicate.type != PREDICATE:
+        if predicate.type != SPDX:
             if options.provenance is None or options.provenance.inline_only:
                 continue
             name = options.provenance.filename
@@ -86,14 +87,14 @@ def metadata_entries(
     for image, predicates in zip(images, said, strict=False):
         key = f"{METADATA_KEY}/{image.platform}" if len(images) > 1 else METADATA_KEY
         for predicate in predicates:
-            if predicate.type != PREDICATE:
+            if predicate.type != SPDX:
                 found[key] = dict(predicate.body)
     return found
 
 
 def document_of(said: Sequence[Predicate]) -> Mapping[str, Any]:
     """The SPDX document; there is one."""
-    return next(each.body for each in said if each.type == PREDICATE)
+    return next(each.body for each in said if each.type == SPDX)
 
 
 def package_urls(said: Sequence[Predicate]) -> dict[str, Any]:

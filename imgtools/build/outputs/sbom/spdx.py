@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from imgtools.build.outputs.attest import Predicate
+from imgtools.build.outputs.attest import SPDX, Predicate
 from imgtools.build.outputs.sbom.model import Distribution, Package
 from imgtools.build.outputs.sbom.scan import Scan
 from imgtools.build.tree import Tree
@@ -18,7 +18,6 @@ from imgtools.spec import strict_json
 from imgtools.spec.digest import Digest
 from imgtools.task import Task
 
-PREDICATE = "https://spdx.dev/Document"
 NOTHING = "NOASSERTION"
 _ROOT = "SPDXRef-Image"
 _DOCUMENT = "SPDXRef-DOCUMENT"
@@ -33,7 +32,7 @@ def sbom(tree: Tree, *, name: str, created: str, version: str, task: Task) -> Pr
     for note in scan.notes:
         task.warn(f"sbom: {note}")
     body = document(packages, scan.distribution(), name=name, created=created, version=version)
-    return Predicate(type=PREDICATE, body=body)
+    return Predicate(type=SPDX, body=body)
 
 
 def document(
