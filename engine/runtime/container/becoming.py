@@ -11,7 +11,7 @@ import os
 import sys
 
 from engine.runtime.container.channel import Channel
-from engine.runtime.container.nesting import enter_own_user
+from engine.runtime.container.nesting import enter_own_user, join_own_user
 from engine.runtime.container.program_plan import ProgramPlan
 from engine.runtime.errors import Failure
 from engine.runtime.jsontext import encode
@@ -134,13 +134,17 @@ class Becoming:
         terminal.send_master(console_fd, pty.master)
         terminal.take_terminal(pty.slave)
 
-    def take_user(self) -> None:
+    def take_user(self, namespace_fd: int = -1) -> None:
         """Become the program's user where it takes a user namespace of its own, which ends all
-        rights over the container's other namespaces. Raises Failure."""
+        rights over the container's other namespaces. `namespace_fd` is one that is there
+        already, or -1. Raises Failure."""
         if not self.plan.own_user:
             return
         user = self.plan.process.user
-        enter_own_user(user.uid, user.gid, self._proc_fd)
+        if namespace_fd < 0:
+            enter_own_user(user.uid, user.gid, self._proc_fd)
+        else:
+            join_own_user(user.uid, user.gid, namespace_fd)
         if not self._labelled:
             os.close(self._proc_fd)
             self._proc_fd = -1

@@ -81,6 +81,7 @@ def make(
         annotations=config.annotations,
         creator=os.getpid(),
         creator_started=start_time(os.getpid()),
+        own_user=extras.own_user,
         rootfs=os.path.abspath(os.path.join(options.bundle, config.root.path)),
     )
     directory.write(CONFIG, encode(to_document(config)).encode())

@@ -15,7 +15,8 @@ from engine.runtime.container.becoming import Becoming, lock_imports
 from engine.runtime.container.channel import Channel, pair
 from engine.runtime.container.configuration import check_descriptors, saved_config
 from engine.runtime.container.create import write_pid_file
-from engine.runtime.container.namespaces import FLAGS, identities, namespace_paths
+from engine.runtime.container.joining import open_all, to_join
+from engine.runtime.container.namespaces import namespace_paths
 from engine.runtime.container.options import ExecOptions, RuntimeOptions
 from engine.runtime.container.program import await_program, wait_for
 from engine.runtime.container.program_plan import ProgramPlan, plan_program, survey_process
@@ -41,7 +42,9 @@ PLACE = O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 class Entrance(Record):
     """What the entering processes inherit: the namespaces to join, in order, the container's
-    root for one that has no mount namespace of its own, and where the terminal goes."""
+    root for one that has no mount namespace of its own, and where the terminal goes. `user_fd`
+    is the user namespace inside of these that the container's own program has, if that is of
+    the same user, or -1."""
 
     program: ProgramPlan
     joined: tuple[tuple[str, int], ...]
@@ -50,6 +53,7 @@ class Entrance(Record):
     first_closed: int
     container_id: str
     container_pid: int
+    user_fd: int
 
 
 def exec_process(
@@ -71,7 +75,7 @@ def exec_process(
             raise WrongState(f"cannot exec in a container that is {status}: {container_id}")
         config = saved_config(directory)
         document = describe(directory, state, status)
-    kinds = _to_join(state)
+    kinds = to_join(state)
     facts = survey_process(process, runtime.rootless)
     program = plan_program(
         process,
@@ -79,11 +83,13 @@ def exec_process(
         facts,
         other_user="user" in kinds,
         keyring=not options.no_new_keyring,
+        own_user=state.own_user and _ids(process) != (0, 0),
     )
     for text in (*program.warnings, *(program.notes if runtime.verbose else ())):
         warn(text)
     privileged = bool(facts.own.permitted & CAP_SYS_ADMIN)
-    pid, pidfd, channel = _enter(state, kinds, privileged, program, options)
+    same_user = config.process is not None and _ids(config.process) == _ids(process)
+    pid, pidfd, channel = _enter(state, kinds, privileged, program, options, same_user=same_user)
     try:
         _await_ready(channel, warn)
         if options.pid_file:
@@ -103,32 +109,8 @@ def exec_process(
         os.close(pidfd)
 
 
-def _to_join(state: State) -> tuple[str, ...]:
-    """The container's namespaces that are not ours."""
-    ours, theirs = identities("self"), identities(state.pid)
-    if not theirs:
-        raise WrongState(f"container not running: {state.id}")
-    return tuple(kind for kind in FLAGS if kind in theirs and ours.get(kind) != theirs[kind])
-
-
-def _open_all(state: State, kinds: tuple[str, ...], privileged: bool) -> list[tuple[str, int]]:
-    """Descriptors of the namespaces in the order to join them: the user namespace first for who
-    needs its rights for the others, last for who would lose those it has over others; the
-    mount namespace after all that are found by path."""
-    paths = namespace_paths(state.pid)
-    ordered = [kind for kind in kinds if kind not in ("user", "mount")]
-    ordered += [kind for kind in ("mount",) if kind in kinds]
-    if "user" in kinds:
-        ordered.insert(len(ordered) if privileged else 0, "user")
-    opened = []
-    for kind in ordered:
-        try:
-            opened.append((kind, os.open(paths[kind], os.O_RDONLY | os.O_CLOEXEC)))
-        except OSError as e:
-            for _, fd in opened:
-                os.close(fd)
-            raise refused(f"open the {kind} namespace of container {state.id}", e) from e
-    return opened
+def _ids(process: Process) -> tuple[int, int]:
+    return process.user.uid, process.user.gid
 
 
 def _enter(
@@ -137,14 +119,20 @@ def _enter(
     privileged: bool,
     program: ProgramPlan,
     options: ExecOptions,
+    *,
+    same_user: bool,
 ) -> tuple[int, int, Channel]:
     """Fork the process that joins, which clones the one that becomes the program, our child."""
     fds: list[int] = []
     try:
-        joined = tuple(_open_all(state, kinds, privileged))
+        joined = tuple(open_all(state, kinds, privileged=privileged))
         fds += [fd for _, fd in joined]
         root_fd = os.open(f"/proc/{state.pid}/root", PLACE)
         fds.append(root_fd)
+        user_fd = -1
+        if program.own_user and same_user:
+            user_fd = os.open(namespace_paths(state.pid)["user"], os.O_RDONLY | os.O_CLOEXEC)
+            fds.append(user_fd)
         if not is_alive(state.pid, state.started):
             raise WrongState(f"container not running: {state.id}")
         console_fd = options.console_fd
@@ -159,6 +147,7 @@ def _enter(
             first_closed=3 + options.preserve_fds,
             container_id=state.id,
             container_pid=state.pid,
+            user_fd=user_fd,
         )
         return _fork(entrance, state, options)
     except OSError as e:
@@ -262,6 +251,7 @@ def _let_go(entrance: Entrance, stage: Channel, channel: Channel) -> None:
             *(fd for _, fd in entrance.joined),
             entrance.root_fd,
             entrance.console_fd,
+            entrance.user_fd,
             stage.fileno(),
             channel.fileno(),
         )
@@ -280,6 +270,9 @@ def _resident(entrance: Entrance, becoming: Becoming, channel: Channel) -> NoRet
             root_fd = os.open("/", PLACE)
             becoming.open_terminal(root_fd, entrance.console_fd, None)
             os.close(root_fd)
+        becoming.take_user(entrance.user_fd)
+        if entrance.user_fd >= 0:
+            os.close(entrance.user_fd)
         becoming.look()
         channel.send({"type": "ready"})
         channel.expect("go")

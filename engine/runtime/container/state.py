@@ -40,6 +40,7 @@ class State(Record):
     `pid` and `started` are the init's, 0 before it exists; `creator` and `creator_started`
     those of the process that makes the container. `created` is seconds since the epoch.
     `cgroup` is the cgroups package's own document. `ready` is set once `create` is done.
+    `own_user`: the program has a user namespace inside that of the container (nesting.py).
     """
 
     id: str
@@ -53,6 +54,7 @@ class State(Record):
     creator_started: int = 0
     ready: bool = False
     owner: int = 0
+    own_user: bool = False
     rootfs: str = ""
     cgroup: dict[str, Any] | None = None
 
@@ -63,6 +65,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "created": (int, float),
     "annotations": (dict,),
     "ready": (bool,),
+    "own_user": (bool,),
     "cgroup": (dict, type(None)),
 }
 
