@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import click
 
 from imgtools.cli.command import GoBool, global_options, normalise_args
+from imgtools.cli.leading import leading_options, leading_values
 from imgtools.cli.output import complain
 from imgtools.cli.settings import Settings
 from imgtools.cli.state import Cli
@@ -141,7 +142,7 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
 
 
 def _start(ctx: click.Context, **values: Any) -> None:
-    ctx.obj = ctx.obj.with_globals({k: v for k, v in values.items() if v not in (None, False)})
+    ctx.obj = ctx.obj.with_globals(leading_values(values))
 
 
 app = VerbGroup(
@@ -150,6 +151,7 @@ app = VerbGroup(
     callback=click.pass_context(_start),
     params=[
         *global_options(),
+        *leading_options(),
         click.Option(
             ["--version", "-v"],
             is_flag=True,

@@ -83,6 +83,10 @@ class Cli:
         """Where registries.conf is: what --registries-conf names instead of the usual files."""
         chosen = self.values.get("registries_conf")
         files = self.settings.registries
+        if directory := self.values.get("registries_conf_dir"):
+            files = replace(files, drop_ins=(directory,))
+        if aliases := self.values.get("short_name_alias_conf"):
+            files = replace(files, aliases=aliases)
         return replace(files, main=(chosen,), required=True) if chosen else files
 
     def tls_details(self) -> TlsDetails:

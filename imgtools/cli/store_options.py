@@ -50,7 +50,11 @@ class StoreAccess:
     def __init__(self, cli: Cli, kwargs: dict[str, Any]) -> None:
         """Takes the values of `store_flags` out of `kwargs`."""
         self._cli = cli
-        self._values = {name: kwargs.pop(name) for name in _NAMES}
+        given = {name: kwargs.pop(name) for name in _NAMES}
+        # What stands behind the verb counts more than what stands in front of it.
+        found: dict[str, Any] = {name: given[name] or cli.values.get(name) for name in _NAMES}
+        front = cli.values.get("storage_opt") or ()
+        self._values = {**found, "storage_opt": (*front, *(given["storage_opt"] or ()))}
         self._location: StoreLocation | None = None
         self._session: IdSession | None = None
 

@@ -19,8 +19,10 @@ from tests.build.cli_builds import Builds
 from tests.engine.run_rig import IMAGE
 
 MIB = 1 << 20
-CGROUP = ("cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null;"
-          "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null; true")  # fmt: skip
+CGROUP = (
+    "cd /sys/fs/cgroup; cat memory.max memory/memory.limit_in_bytes 2>/dev/null;"
+    "cat cpu.max cpu/cpu.cfs_quota_us 2>/dev/null; true"
+)
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +116,7 @@ def test_every_run_has_the_mounts_that_are_asked_for(builds: Builds) -> None:
 
 
 @pytest.mark.parametrize("style", ["referrer", "index"])
-def test_attestations_are_pushed_with_the_image(
-    builds: Builds, style: str, tmp_path: Path
-) -> None:
+def test_attestations_are_pushed_with_the_image(builds: Builds, style: str, tmp_path: Path) -> None:
     """And files say what was pushed, under buildx's keys."""
     text = f"FROM {IMAGE}\nARG TOKEN\nARG V\nRUN echo $V > /f\nLABEL a=b\n"
     with ScriptedRegistry() as registry:
