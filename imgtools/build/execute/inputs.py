@@ -14,6 +14,10 @@ from imgtools.build.execute.step_run import secret_content
 from imgtools.build.options import BuildOptions
 from imgtools.task import Task
 
+KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
+TRUE = ("1", "t", "T", "TRUE", "true", "True")
+"""As strconv.ParseBool reads them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
@@ -43,7 +47,11 @@ def open_inputs(
         cpp_flags=options.cpp_flags,
         fetch=fetch_options(options, environment.fetch),
     )
-    context = undo.enter_context(open_context(options.context, opening, task=task))
+    # The argument is for the main context, not for what ADD fetches.
+    keep = options.build_args.get(KEEP_GIT_DIR) in TRUE
+    git = replace(opening.fetch.git, keep_git_dir=opening.fetch.git.keep_git_dir or keep)
+    main = replace(opening, fetch=replace(opening.fetch, git=git))
+    context = undo.enter_context(open_context(options.context, main, task=task))
     texts = read_containerfiles(context, options.files, opening, task=task)
     context = with_ignore_file(
         context, texts[0], ignore_file=options.ignore_file, directory=environment.directory
@@ -64,6 +72,4 @@ def fetch_options(options: BuildOptions, fetch: FetchOptions) -> FetchOptions:
 
     agent = next((s.socket for s in options.ssh if s.id == "default" and s.socket), "")
     git = replace(fetch.git, ssh_socket=agent) if agent else fetch.git
-    if options.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR") in ("1", "true"):
-        git = replace(git, keep_git_dir=True)
     return replace(fetch, secret=secret, git=git)

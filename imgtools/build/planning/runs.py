@@ -100,5 +100,8 @@ def _placed(mount: Mount, state: StageState) -> Mount:
         return mount
     path = config.resolved_path(state.settings, target)
     if path == "/":
-        raise InvalidInput(f"a mount cannot be at {target!r}")
+        raise InvalidInput(
+            f"a mount of type {mount.kind} cannot be at /",
+            hint="give it a target=" if not target else None,
+        )
     return replace(mount, target=path)

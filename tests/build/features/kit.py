@@ -273,7 +273,7 @@ class Kit:
             result = build(asked, environment, task=Task())
         except Error as e:
             hint = f"\n{e.hint}" if e.hint else ""
-            raise Failed(f"{e}{hint}", _output(events)) from e
+            raise Failed(f"{e}{hint}", _output(events)) from None
         tars = []
         for layer in result.images[0].layers:
             with self.host.store.open_layer(layer.chain_id) as reader:
