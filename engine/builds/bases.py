@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from engine.storage.images import StoredImage
 from engine.storage.names import parse_storage_name
@@ -51,12 +51,26 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
+class Retry(Protocol):
+    """Calls an action, and again after trouble that may pass; raises what the last try did."""
+
+    def __call__(self, action: Callable[[], T], /) -> T:
+        """What the action returned."""
+        ...
+
+
+def once(action: Callable[[], T], /) -> T:
+    """The Retry that does not."""
+    return action()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseOptions:
     """How base images are found: `source` how registries are reached, `admit` policy about
     manifests, `check_name` about names, which raise Rejected; `host` is the platform of this
-    machine."""
+    machine. `retry` is how often a registry in trouble is asked again."""
 
+    retry: Retry = once
     source: SourceOptions = field(default_factory=SourceOptions)
     admit: Admit | None = None
     check_name: Callable[[ImageName], object] | None = None
@@ -99,6 +113,11 @@ class Bases:
             return self._transports.open_source(name, self._options.source)
 
     @property
+    def retry(self) -> Retry:
+        """How often a registry in trouble is asked again."""
+        return self._options.retry
+
+    @property
     def admit(self) -> Admit | None:
         """Policy about manifests."""
         return self._options.admit
@@ -106,14 +125,17 @@ class Bases:
     def _look_up(self, text: str, platform: Platform | None, pull: str, task: Task) -> BaseImage:
         transport, colon, _ = text.partition(":")
         if colon and transport in TRANSPORTS:
-            return self._named(text, ImageName.parse(text, TRANSPORTS), platform, task)
+            name = ImageName.parse(text, TRANSPORTS)
+            return self.retry(lambda: self._named(text, name, platform, task))
         stored = self._stored(text, platform)
         if pull == "never" or (pull == "missing" and stored is not None):
             if stored is None:
                 raise ImageNotFound(f"{text}: image not known", hint="let it be pulled")
             return self._from_store(text, stored)
         try:
-            found = self._published(text, platform, task)
+            # Where there is another one to take, nobody has to wait for a registry.
+            retry = once if stored is not None and pull == "newer" else self.retry
+            found = retry(lambda: self._published(text, platform, task))
         except Error as e:
             if stored is None or pull != "newer" or isinstance(e, Cancelled):
                 raise

@@ -42,8 +42,9 @@ class Obtaining:
             return True
         if not isinstance(place, Place) or place.source is None:
             raise ImageNotFound(f"{base.name}: its layers are gone from the store")
+        source = place.source
         for _ in range(ATTEMPTS):
-            self._copy(base, place, place.source, task)
+            self._bases.retry(lambda: self._copy(base, place, source, task))
             if self._holding.hold(top, task=task) is not None:
                 return True
         raise ImageNotFound(f"{base.name}: it is removed as fast as it is pulled")

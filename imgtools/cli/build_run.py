@@ -15,7 +15,7 @@ from imgtools.build.masking import Mask, secret_values
 from imgtools.cli.build_deliver import Delivery, Destinations, destinations
 from imgtools.cli.build_failure import exit_code, failure_lines
 from imgtools.cli.build_log import BuildLog, open_log
-from imgtools.cli.build_request import BuildRequest
+from imgtools.cli.build_request import BuildRequest, ResultOptions
 from imgtools.cli.options import destination_options, source_options
 from imgtools.cli.output import Warnings, say_lines, write_bytes, write_json, write_lines
 from imgtools.cli.state import Cli
@@ -26,6 +26,7 @@ from imgtools.transport.options import RegistryOptions
 from imgtools.transport.table import Transports
 
 if TYPE_CHECKING:
+    from engine.builds.bases import Retry
     from engine.builds.host import BuildHost
     from imgtools.build.cache.chain import CacheChain
     from imgtools.build.execute.environment import BuildEnvironment
@@ -104,6 +105,7 @@ def _bench(
                 report=report,
                 session=session,
                 options=BaseOptions(
+                    retry=_retrying(cli, request.result),
                     source=source_options(cli, registry),
                     check_name=cli.check_policy,
                     host=cli.settings.host,
@@ -182,11 +184,9 @@ def _build(bench: _Bench, task: Task) -> None:
 
 
 def _delivery(bench: _Bench, places: Places) -> Delivery:
-    from imgtools.cli.retrying import retrying
     from imgtools.cli.working_lists import add_committed
 
     result = bench.request.result
-    retry = {"retry_times": result.retry, "retry_delay": result.retry_delay}
     store = bench.host.store.store
     return Delivery(
         store=bench.host.store,
@@ -194,11 +194,18 @@ def _delivery(bench: _Bench, places: Places) -> Delivery:
         options=bench.request.build,
         result=result,
         to=bench.to,
-        retry=retrying(bench.cli, retry),
+        retry=_retrying(bench.cli, result),
         stdout=write_bytes,
         add=lambda name, image_id: add_committed(bench.cli, store, name, image_id),
         version=__version__,
     )
+
+
+def _retrying(cli: Cli, result: ResultOptions) -> Retry:
+    """What --retry and --retry-delay ask for."""
+    from imgtools.cli.retrying import retrying
+
+    return retrying(cli, {"retry_times": result.retry, "retry_delay": result.retry_delay})
 
 
 def _places(bench: _Bench, layers: LayerBlobs) -> Places:

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -25,6 +26,7 @@ from imgtools.build.protocols import CacheRecord, CommitOptions
 from imgtools.errors import (
     BlobNotFound,
     Conflict,
+    Denied,
     DigestMismatch,
     ImageNotFound,
     InvalidInput,
@@ -46,6 +48,7 @@ from tests.engine.store_rig import PLAIN, left_over, location, publish, pull, ve
 
 REMOTE = BaseOptions(source=PLAIN, host=PLATFORMS[0])
 TASK = Task()
+T = TypeVar("T")
 
 
 @contextmanager
@@ -113,6 +116,34 @@ def test_e40_a_base_used_twice_is_asked_for_once(
         thread.join()
     asked = [line for line in registry.lines() if line.startswith("GET") and "/blobs/" in line]
     assert len(asked) == len(set(asked)) + 1  # The config, looked at and then stored.
+
+
+def test_a_registry_in_trouble_is_asked_again(registry: ScriptedRegistry, tmp_path: Path) -> None:
+    """When an image is looked up, and when its layers are fetched; not where another image will
+    do."""
+    name = publish(registry, "base", "1", random_image(1))
+    tries: list[str] = []
+
+    def retry(action: Callable[[], T], /) -> T:
+        tries.append("first")
+        try:
+            return action()
+        except Denied:
+            tries.append("again")
+            return action()
+
+    registry.fail(path="/manifests/", status=403)
+    with build_store(tmp_path, replace(REMOTE, retry=retry)) as builds:
+        with pytest.raises(Denied):
+            builds.look_up(name, None, "missing", task=TASK)
+        assert tries == ["first", "again"]
+        registry.faults.clear()
+        builds.obtain(builds.look_up(name, None, "missing", task=TASK), task=TASK)
+        assert tries == ["first", "again", "first", "first"]
+    with build_store(tmp_path, replace(REMOTE, retry=retry)) as builds:
+        registry.fail(path="/manifests/", status=403)
+        assert builds.look_up(name, None, "newer", task=TASK).config.diff_ids
+        assert len(tries) == 4
 
 
 def test_e41_platforms_are_chosen_from_an_index(
