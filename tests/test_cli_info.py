@@ -74,6 +74,7 @@ def document(done: subprocess.CompletedProcess[str]) -> Any:
 
 def test_json_names_everything(run_cli: RunCli) -> None:
     """Facts, choice, storage, network and every probe."""
+    del run_cli.env["CONTAINERS_STORAGE_CONF"]
     value = document(run_cli("info", "--format", "json", check=True))
     assert set(value) >= {
         "version", "host", "process", "ids", "limits", "cgroups", "helpers", "isolation",

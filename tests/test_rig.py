@@ -344,9 +344,10 @@ def test_proxy_before_a_registry_that_is_gone_cuts_the_connection(
 
 
 def test_run_cli_starts_from_an_empty_home(run_cli: RunCli) -> None:
-    """Nothing of the tester's environment gets through but PATH."""
+    """Nothing of the tester's environment gets through but PATH, and no store."""
     assert list(run_cli.home.iterdir()) == []
     assert set(run_cli.env) == {
+        "CONTAINERS_STORAGE_CONF",
         "HOME",
         "LC_ALL",
         "PATH",

@@ -27,7 +27,11 @@ class RunCli:
         for directory in (self.home, self.runtime, self.work, root / "tmp"):
             directory.mkdir(parents=True)
             directory.chmod(0o700)
+        # What a test does not say about a store is not about the machine's.
+        conf = root / "storage.conf"
+        conf.write_text(f'[storage]\ngraphroot = "{root}/store"\nrunroot = "{root}/store-run"\n')
         self.env = {
+            "CONTAINERS_STORAGE_CONF": str(conf),
             "HOME": str(self.home),
             "LC_ALL": "C.UTF-8",
             "PATH": os.environ["PATH"],
