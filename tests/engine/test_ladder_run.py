@@ -147,7 +147,7 @@ def _running(line: str) -> list[str]:
 
 
 def test_user_is_recorded_where_it_does_not_exist(ladder: Ladder) -> None:
-    """With a single id a container runs as root, but what it makes is its user's."""
+    """What a user makes is its own, whatever it is on disk."""
     owners: dict[Environment, Any] = {}
     for where in (rig.ROOT, rig.UNGRANTED):
         _copy(ladder, where)
