@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 POLICIES = ("always", "missing", "newer", "never")
 STORAGE = "containers-storage"
+UNKNOWN = "unknown"
+"""The os of what is in an index but is no image: attestations."""
 MAX_DEPTH = 8
 """Levels of indexes in indexes."""
 K = TypeVar("K")
@@ -145,6 +147,31 @@ class Bases:
             return self._from_store(text, stored, found)
         return found
 
+    def platforms(self, text: str, pull: str, *, task: Task) -> tuple[Platform, ...]:
+        """The platforms that the index of an image names; that of the image where there is no
+        index, or where only the store may be asked. Raises as `look_up` does."""
+        transport, colon, _ = text.partition(":")
+        if pull == "never" or (colon and transport == STORAGE):
+            return (self.look_up(text, None, pull, task=task).platform,)
+        if colon and transport in TRANSPORTS:
+            found = self._platforms(ImageName.parse(text, TRANSPORTS), task)
+        else:
+            found = self.retry(lambda: self._first(text, lambda n: self._platforms(n, task), task))
+        return found or (self.look_up(text, None, pull, task=task).platform,)
+
+    def _platforms(self, name: ImageName, task: Task) -> tuple[Platform, ...]:
+        """Those of an index, without what no machine runs; none for a single image."""
+        if self._options.check_name is not None:
+            self._options.check_name(name)
+        task.cancel.check()
+        with self.open(name) as source:
+            view = parse(source.top())
+        if not isinstance(view, Index):
+            return ()
+        found = (entry.platform for entry in view.manifests if not entry.artifact_type)
+        known = (platform for platform in found if platform is not None and platform.os != UNKNOWN)
+        return tuple(dict.fromkeys(platform.normalised() for platform in known))
+
     def _stored(self, text: str, platform: Platform | None) -> StoredImage | None:
         try:
             image, _ = self._store.find(text)
@@ -174,12 +201,15 @@ class Bases:
 
     def _published(self, text: str, platform: Platform | None, task: Task) -> BaseImage:
         """From the first of the registries that `text` may mean which has it."""
+        return self._first(text, lambda name: self._named(text, name, platform, task), task)
+
+    def _first(self, text: str, ask: Callable[[ImageName], T], task: Task) -> T:
+        """What the first of the registries that `text` may mean answers."""
         found = candidates(text, PullOptions(source=self._options.source))
         for number, reference in enumerate(found):
             task.cancel.check()
             try:
-                name = ImageName(transport="docker", rest=f"//{reference}")
-                return self._named(text, name, platform, task)
+                return ask(ImageName(transport="docker", rest=f"//{reference}"))
             except NEXT as e:
                 if number == len(found) - 1:
                     raise

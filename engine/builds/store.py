@@ -75,6 +75,10 @@ class BuildStore(Closing):
         """See SnapshotStore. InvalidInput for a policy that is none."""
         return self._bases.look_up(name, platform, pull, task=task)
 
+    def platforms(self, name: str, pull: str, *, task: Task) -> tuple[Platform, ...]:
+        """See SnapshotStore."""
+        return self._bases.platforms(name, pull, task=task)
+
     def obtain(self, base: BaseImage, *, task: Task) -> None:
         """See SnapshotStore; raises ImageNotFound, Conflict, and what copies raise."""
         self._obtaining.obtain(base, task=task)

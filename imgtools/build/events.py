@@ -23,12 +23,14 @@ class StepId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildPlanned:
-    """The plan is made: how many steps will be looked at, how RUN is isolated and why."""
+    """The plan is made: how many steps will be looked at, for which platforms, how RUN is
+    isolated and why."""
 
     steps: int
     stages: tuple[str, ...]
     isolation: str
     reason: str
+    platforms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -198,6 +198,11 @@ class SnapshotStore(Protocol):
         never. Policy is enforced. Raises ImageNotFound, Rejected, and what transports raise."""
         ...
 
+    def platforms(self, name: str, pull: str, *, task: Task) -> tuple[Platform, ...]:
+        """The platforms for which there is an image that FROM names, in the order of its index;
+        one for an image without an index. Raises as `look_up` does."""
+        ...
+
     def obtain(self, base: BaseImage, *, task: Task) -> None:
         """Have all layers of `base` here; quick where they are."""
         ...

@@ -30,6 +30,7 @@ def event_json(event: BuildEvent) -> dict[str, Any]:
                 "event": "planned",
                 "steps": event.steps,
                 "stages": list(event.stages),
+                "platforms": list(event.platforms),
                 "isolation": event.isolation,
                 "reason": event.reason,
             }

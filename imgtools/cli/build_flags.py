@@ -68,6 +68,7 @@ def _source_flags() -> tuple[Decorator, ...]:
         many("--platform", "platforms", metavar="OS/ARCH[/VARIANT]",
              help="Build for this platform (default: the host's); several with commas or "
              "repeated."),
+        go_bool("--all-platforms", help="Build for all platforms that the base images are for."),
         text("--os", "os_name", metavar="OS", help="Build for OS."),
         text("--arch", metavar="ARCH", help="Build for ARCH."),
         text("--variant", metavar="VARIANT", help="Build for VARIANT of the architecture."),

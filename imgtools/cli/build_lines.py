@@ -99,6 +99,8 @@ class Lines:
         match event:
             case BuildPlanned():
                 self._stages = event.stages
+                if len(event.platforms) > 1:
+                    self._platforms = event.platforms
                 self._order.extend((p, s) for p in self._platforms for s in event.stages)
                 return [_note(note) for note in planned_notes(event)]
             case BuildNote():

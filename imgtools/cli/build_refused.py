@@ -51,7 +51,6 @@ MEANINGLESS: Mapping[str, Odd] = MappingProxyType({
 })  # fmt: skip
 
 REFUSED: Mapping[str, Odd] = MappingProxyType({
-    "--all-platforms": Odd(why="name them: --platform linux/amd64,linux/arm64", boolean=True),
     "--cdi-config-dir": Odd(why="devices are named by their path"),
     "--cgroup-parent": Odd(why="each step has a cgroup of its own, below ours"),
     "--cw": Odd(why="no images for confidential workloads are made"),

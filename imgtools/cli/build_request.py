@@ -97,6 +97,7 @@ def build_request(
         build_args=values.build_args(kwargs.pop("build_arg_file"), kwargs.pop("build_arg"), env),
         contexts=values.contexts(kwargs.pop("build_context")),
         from_=kwargs.pop("from_"),
+        all_platforms=kwargs["all_platforms"],
         platforms=_platforms(kwargs, host),
         pull=values.pull_policy(
             kwargs.pop("pull"), always=kwargs.pop("pull_always"), never=kwargs.pop("pull_never")
@@ -144,7 +145,7 @@ def _mode(dry_run: bool, check: bool) -> Literal["build", "plan", "check"]:
 
 def _check_together(options: BuildOptions, result: ResultOptions, log: LogOptions) -> None:
     """What may not be given together, because one file or name cannot be of several images."""
-    several = len(options.platforms) > 1
+    several = options.all_platforms or len(options.platforms) > 1
     single = {
         "--iidfile": result.id_file,
         "--iidfile-raw": result.raw_id_file,
@@ -196,6 +197,11 @@ def _check_push(names: tuple[str, ...]) -> None:
 
 
 def _platforms(kwargs: dict[str, Any], host: Platform) -> tuple[Platform, ...]:
+    if kwargs.pop("all_platforms"):
+        named = [kwargs.pop(name) for name in ("platforms", "os_name", "arch", "variant")]
+        if any(named):
+            raise InvalidInput("--all-platforms and --platform cannot be given together")
+        return ()
     return values.platforms(
         kwargs.pop("platforms"),
         os_name=kwargs.pop("os_name"),

@@ -62,6 +62,7 @@ class StoreDouble:
 
     root: Path
     bases: dict[str, BaseImage] = field(default_factory=dict)
+    indexes: dict[str, tuple[Platform, ...]] = field(default_factory=dict)
     base_layers: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
     layers: dict[Digest, Layer] = field(default_factory=dict)
     records: dict[str, CacheRecord] = field(default_factory=dict)
@@ -80,6 +81,9 @@ class StoreDouble:
         if name not in self.bases:
             raise ImageNotFound(f"{name} is not in the double")
         return self.bases[name]
+
+    def platforms(self, name: str, pull: str, *, task: Task) -> tuple[Platform, ...]:
+        return self.indexes.get(name) or (self.look_up(name, None, pull, task=task).platform,)
 
     def obtain(self, base: BaseImage, *, task: Task) -> None:
         self.obtained.append(base.name)

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from imgtools.build.contexts.options import FetchOptions, GitOptions
+from imgtools.build.events import BuildPlanned
 from imgtools.build.options import ConfigEdits, NamedContext, SecretSource, SshSource, Stamps
 from imgtools.build.outputs.manifests import stored_documents
 from imgtools.build.outputs.model import BuiltImage
 from imgtools.build.outputs.provenance import Dependency, ProvenanceOptions, provenance
 from imgtools.build.protocols import HostSettings
+from imgtools.errors import Error
 from imgtools.spec.digest import Digest
 from imgtools.spec.platform import Platform
 from tests.build.build_rig import BuildRig
@@ -158,3 +160,42 @@ def test_facts_name_what_was_fetched_by_digest_or_commit(rig: BuildRig, tmp_path
             assert facts.context == f"{git}/r.git"
             assert facts.context_digest is not None
             assert facts.context_digest.hex == commit
+
+
+AMD64, ARM64, RISCV = (Platform.parse(f"linux/{arch}") for arch in ("amd64", "arm64", "riscv64"))
+
+
+def test_all_platforms_are_those_that_the_bases_have_in_common(rig: BuildRig) -> None:
+    """In the order of the first; a FROM with a platform of its own has no say."""
+    for name in ("a", "b", "c"):
+        rig.base(name, {})
+    rig.store.indexes = {"a": (RISCV, ARM64, AMD64), "b": (AMD64, ARM64), "c": (AMD64,)}
+    text = "ARG N=b\nFROM a AS x\nFROM --platform=$BUILDPLATFORM c AS y\nFROM $N\n"
+    rig.build(f"{text}COPY --from=x / /\n", all_platforms=True)
+    assert [image.platform for image in rig.result.images] == [ARM64, AMD64]
+    planned = next(e for e in rig.events if isinstance(e, BuildPlanned))
+    assert planned.platforms == ("linux/arm64", "linux/amd64")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("FROM scratch\nLABEL a=b\n", "no FROM names an image"),
+        ("FROM a\nFROM c\n", "have no platform in common"),
+        ("FROM nothing\n", "nothing is not in the double"),
+    ],
+)
+def test_there_have_to_be_platforms(rig: BuildRig, text: str, message: str) -> None:
+    rig.base("a", {})
+    rig.base("c", {})
+    rig.store.indexes = {"a": (ARM64,), "c": (AMD64,)}
+    with pytest.raises(Error, match=message):
+        rig.build(text, all_platforms=True)
+
+
+def test_a_single_image_has_one_platform(rig: BuildRig) -> None:
+    """And named contexts are what FROM means."""
+    rig.base("a", {})
+    contexts = (NamedContext(name="ctx", value="docker-image://a"),)
+    rig.build("FROM ctx\nLABEL a=b\n", all_platforms=True, contexts=contexts)
+    assert [image.platform for image in rig.result.images] == [AMD64]

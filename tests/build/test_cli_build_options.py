@@ -87,6 +87,7 @@ BUILD: list[tuple[str, dict[str, Any]]] = [
     ("--jobs 3", {"jobs": 3}),
     ("--layers=false", {"layers": False}),
     ("--mount type=tmpfs,target=/t", {"mounts": ("type=tmpfs,target=/t",)}),
+    ("--all-platforms", {"all_platforms": True, "platforms": ()}),
     ("--platform linux/arm64", {"platforms": (Platform.parse("linux/arm64"),)}),
     ("--platform linux/arm64,linux/s390x --platform linux/arm64",
      {"platforms": (Platform.parse("linux/arm64"), Platform.parse("linux/s390x"))}),

@@ -136,12 +136,13 @@ def test_stages_are_told_in_the_order_of_the_file() -> None:
     ]  # fmt: skip
 
 
-def test_platforms_are_told_one_after_the_other() -> None:
-    """In the order in which they were asked for."""
+@pytest.mark.parametrize("planned", [(), ("linux/arm64", "linux/amd64")])
+def test_platforms_are_told_one_after_the_other(planned: tuple[str, ...]) -> None:
+    """In the order in which they were asked for, or were found out."""
     arm, amd = (step(1, 1, "0", f"linux/{arch}") for arch in ("arm64", "amd64"))
-    lines = Lines(["linux/arm64", "linux/amd64"])
+    lines = Lines([] if planned else ["linux/arm64", "linux/amd64"])
     events: list[BuildEvent] = [
-        BuildPlanned(steps=2, stages=("0",), isolation="", reason=""),
+        BuildPlanned(steps=2, stages=("0",), isolation="", reason="", platforms=planned),
         started(amd, "FROM a"), finished(amd), started(arm, "FROM a"), finished(arm),
     ]  # fmt: skip
     found = [line.data for event in events for line in lines.take(event)]
@@ -336,7 +337,7 @@ def test_events_as_json_keep_their_form() -> None:
     where = {"stage": "builder", "number": 2, "total": 3, "platform": "linux/amd64"}
     table: list[tuple[BuildEvent, dict[str, object]]] = [
         (ISOLATED, {"event": "planned", "steps": 5, "stages": ["builder", "1"],
-                   "isolation": "ranges", "reason": "it works"}),
+                   "platforms": [], "isolation": "ranges", "reason": "it works"}),
         (started(at, "RUN a"), {"event": "step-started", **where, "text": "RUN a"}),
         (wrote(at, b"x\xff\n", 2),
          {"event": "step-output", **where, "stream": "stderr", "text": "x\ufffd\n"}),

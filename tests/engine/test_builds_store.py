@@ -165,6 +165,19 @@ def test_e41_platforms_are_chosen_from_an_index(
         builds.look_up(name, Platform(os="plan9", architecture="mips"), "missing", task=TASK)
 
 
+def test_platforms_are_those_of_the_index(registry: ScriptedRegistry, builds: BuildStore) -> None:
+    """A single image has its own; where the store alone may be asked, that of the image there."""
+    index = random_index(2, platforms=PLATFORMS[:3])
+    name = publish(registry, "base", "many", index)
+    assert builds.platforms(name, "missing", task=TASK) == PLATFORMS[:3]
+    builds.obtain(builds.look_up(name, PLATFORMS[0], "missing", task=TASK), task=TASK)
+    assert builds.platforms(name, "never", task=TASK) == (PLATFORMS[0],)
+    single = publish(registry, "base", "single", random_image(3))
+    assert len(builds.platforms(single, "missing", task=TASK)) == 1
+    with pytest.raises(NotFound):
+        builds.platforms(f"{registry.host}/base:none", "missing", task=TASK)
+
+
 def test_a_tag_that_moves_after_the_look(registry: ScriptedRegistry, builds: BuildStore) -> None:
     """What is pulled is what was looked up."""
     name = publish(registry, "base", "1", random_image(1))

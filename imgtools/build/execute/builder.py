@@ -23,20 +23,19 @@ from imgtools.build.execute.environment import (
 )
 from imgtools.build.execute.imaging import finished_build, merged_results
 from imgtools.build.execute.memory import Memory
+from imgtools.build.execute.platforms import all_platforms, arguments_of
 from imgtools.build.execute.progress import StageRun
 from imgtools.build.execute.sources import Contexts, Sources
 from imgtools.build.execute.stage import StageRunner
 from imgtools.build.execute.survey import Survey, Surveyor
 from imgtools.build.execute.together import together
-from imgtools.build.language.errors import ContainerfileError
-from imgtools.build.language.model import Containerfile, Location
+from imgtools.build.language.model import Containerfile
 from imgtools.build.options import BuildOptions
-from imgtools.build.planning.arguments import Arguments, global_arguments, platform_arguments
+from imgtools.build.planning.arguments import Arguments
 from imgtools.build.planning.evaluate import Scope, evaluate_stage, start_state, unused_arguments
 from imgtools.build.planning.model import RunWork, Stage, StageRef, StageState
-from imgtools.build.planning.stages import find_target, leading_args, split_stages, target_name
+from imgtools.build.planning.stages import find_target, split_stages
 from imgtools.build.protocols import Executor, NewLayer
-from imgtools.errors import Error
 from imgtools.spec.platform import Platform
 from imgtools.task import Task
 
@@ -118,11 +117,16 @@ class Builder:
         if unused:
             text = f"build arguments that nothing declares: {', '.join(unused)}"
             self._environment.report(BuildNote(level="warning", text=text))
-        platforms = self._options.platforms or (self._environment.host,)
+        platforms = self._platforms()
         several = len(platforms) > 1
         ready = [self._ready(platform, several=several, dry=dry) for platform in platforms]
         self._check(ready)
         return ready
+
+    def _platforms(self) -> tuple[Platform, ...]:
+        if self._options.all_platforms:
+            return all_platforms(self._options, self._environment, self._file, task=self._task)
+        return self._options.platforms or (self._environment.host,)
 
     def _check(self, ready: Sequence[_Ready]) -> None:
         """Tell what build checks find, now that images are known and nothing is executed yet."""
@@ -142,13 +146,7 @@ class Builder:
 
     def _ready(self, platform: Platform, *, several: bool, dry: bool) -> _Ready:
         options, environment, file = self._options, self._environment, self._file
-        arguments = global_arguments(
-            leading_args(file),
-            {name: value for name, value in options.build_args.items() if value is not None},
-            platform_arguments(environment.host, platform, target_name(file, options.target)),
-            escape=file.directives.escape,
-            refuse=self._refused,
-        )
+        arguments = arguments_of(options, environment.host, platform, file)
         stages = split_stages(file, arguments, first=options.from_)
         target = find_target(stages, options.target)
         surveyor = Surveyor(
@@ -177,10 +175,6 @@ class Builder:
             dry=dry,
         )
         return _Ready(crew=crew, runs=runs, target=target, survey=survey)
-
-    def _refused(self, error: Exception, at: Location) -> Exception:
-        reason = error.message if isinstance(error, Error) else str(error)
-        return ContainerfileError(reason, at, excerpt=self._file.lines[at.first - 1])
 
     def _obtain_executor(self) -> Executor:
         with self._lock:
@@ -232,5 +226,11 @@ class Builder:
         # FROM is a step too.
         count = len(steps) + sum(len(each.runs) for each in ready)
         self._environment.report(
-            BuildPlanned(steps=count, stages=titles, isolation=kind, reason=reason)
+            BuildPlanned(
+                steps=count,
+                stages=titles,
+                isolation=kind,
+                reason=reason,
+                platforms=tuple(str(each.crew.platform) for each in ready),
+            )
         )
