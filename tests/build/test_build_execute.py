@@ -489,3 +489,15 @@ def test_insecure_steps_and_the_command_lines_mounts(rig: BuildRig) -> None:
     (spec,) = rig.executor.specs
     assert spec.insecure
     assert [(m.kind, m.target, m.size) for m in spec.mounts] == [("tmpfs", "/t", 1 << 20)]
+
+
+@pytest.mark.parametrize(
+    ("place", "name"), [("made", "stage made"), ("0", "stage made"), ("alpine", "image alpine")]
+)
+def test_what_is_not_there_is_missed_where_the_file_says_it_is(
+    rig: BuildRig, place: str, name: str
+) -> None:
+    rig.base("alpine", None, bytes(1024))
+    text = f"FROM scratch AS made\nRUN write /a 1\nFROM scratch\nCOPY --from={place} /b /b\n"
+    with pytest.raises(Error, match=f"'/b' is not in {name}"):
+        rig.build(text)

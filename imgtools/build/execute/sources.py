@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from typing import TypeVar
 
 from imgtools.build.contexts.context import Context, open_context
@@ -84,7 +85,7 @@ class Sources:
             return context.tree
         chain = self.chain(ref, task)
         self.obtain(ref, task)
-        return self.tree_of(chain)
+        return replace(self.tree_of(chain), name=self._name_of(ref))
 
     def obtain(self, ref: SourceRef, task: Task) -> None:
         """Have the layers of a stage or image in the store."""
@@ -112,6 +113,12 @@ class Sources:
                 found = self._undo.enter_context(self._store.tree(chain))
                 self._trees[chain] = found
             return found
+
+    def _name_of(self, ref: SourceRef) -> str:
+        """What a file calls the layers of `ref`."""
+        if isinstance(ref, StageRef):
+            return f"stage {self.runs[ref.index].plan.standing.stage.title}"
+        return f"image {ref.name}" if isinstance(ref, ImageRef | ContextRef) else "scratch"
 
     def _image(self, ref: SourceRef) -> BaseImage | None:
         return self._images.get(ref.name) if isinstance(ref, ImageRef | ContextRef) else None
