@@ -161,4 +161,6 @@ def _kind(step: str, code: object, tail: str, text: str) -> str:
         return "refused"
     if _NETWORK.search(text):
         return "needs the network"
+    if re.search("there is no (user|group) |--chown is empty", text):
+        return "needs an account"
     return "needs a file" if " is not in " in text else "error"
