@@ -37,6 +37,7 @@ def step_options(spec: RunSpec, choice: Choice) -> StepOptions:
         dns=DnsOptions(
             servers=settings.dns, searches=settings.dns_search, options=settings.dns_options
         ),
+        stdin=settings.stdin,
         add_hosts=settings.add_hosts,
         no_hosts=settings.no_hosts,
         hostname=settings.hostname or (HOSTNAME if choice.hostname else ""),

@@ -1,5 +1,5 @@
-"""One command in a snapshot, as a build's RUN does it: no terminal, nothing on standard input,
-output handed to the caller line by line.
+"""One command in a snapshot, as a build's RUN does it: no terminal, standard input empty
+or ours, output handed to the caller line by line.
 
 Many steps share one `Engine` with its launcher and ids; each has a container of its own. Steps
 may run in several threads at once, on snapshots of their own.
@@ -41,7 +41,7 @@ from imgtools.task import Task
 CHUNK = 64 << 10
 MAX_LINE = 64 << 10
 VARIABLES = {"container": "oci"}
-STDOUT, STDERR = 1, 2
+STDIN, STDOUT, STDERR = 0, 1, 2
 SECONDS = 10.0
 """How long a container that was killed may take to end."""
 
@@ -57,6 +57,7 @@ class StepOptions:
     `args` are looked up on the PATH of `env` (NAME=VALUE; PATH, HOME, HOSTNAME and `container`
     have defaults). `workdir` is made where it is missing. `user` is as in USER. `network` ""
     is the best that there is. `merged` hands standard error over as output, in its order.
+    With `stdin` the command reads our standard input; else there is nothing to read.
     """
 
     args: tuple[str, ...]
@@ -77,6 +78,7 @@ class StepOptions:
     security: Security = field(default_factory=Security)
     limits: Limits = field(default_factory=Limits)
     merged: bool = False
+    stdin: bool = False
 
 
 def run_step(
@@ -101,7 +103,7 @@ def run_step(
                 engine, asked, defaults, snapshot, step_id, directory, variables=VARIABLES
             )
             planned = plan_launch(engine, asked, defaults, setting, snapshot, directory)
-            pipes = undo.enter_context(_Pipes(merged=options.merged))
+            pipes = undo.enter_context(_Pipes(merged=options.merged, stdin=options.stdin))
             task.cancel.check()
             running = launch(engine, planned, pipes.theirs, undo)
             pipes.release()
@@ -204,8 +206,8 @@ class _Lines:
 class _Pipes:
     """The streams of a step: `theirs` are the container's ends."""
 
-    def __init__(self, *, merged: bool) -> None:
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, *, merged: bool, stdin: bool) -> None:
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) if not stdin else os.dup(STDIN)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         self.outputs = [_Lines(reading, STDOUT)]
         if merged:

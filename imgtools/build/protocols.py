@@ -134,7 +134,8 @@ class HostSettings:
     """What every RUN of a build is given by the command line, as buildah's options say it.
 
     `network` "" is the best there is. `ulimits` are (RLIMIT_ name, soft, hard); `volumes` are
-    texts as --volume takes them, `devices` as --device. Sizes in bytes.
+    texts as --volume takes them, `devices` as --device. Sizes in bytes. `stdin` says that
+    commands read the caller's standard input.
     """
 
     network: str = ""
@@ -160,6 +161,7 @@ class HostSettings:
     devices: tuple[str, ...] = ()
     group_add: tuple[str, ...] = ()
     hostname: str = ""
+    stdin: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

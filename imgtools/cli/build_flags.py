@@ -95,6 +95,7 @@ def _source_flags() -> tuple[Decorator, ...]:
              help="A secret that RUN --mount=type=secret,id=ID may see."),
         many("--ssh", metavar="default|ID[=SOCKET|KEY[,KEY]]",
              help="An agent, or keys, that RUN --mount=type=ssh may use."),
+        go_bool("--stdin", help="Let commands read our standard input (default: nothing)."),
         many("--allow", metavar="ENTITLEMENT",
              help="security.insecure lets RUN --security=insecure have all privileges."),
     )  # fmt: skip

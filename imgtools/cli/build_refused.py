@@ -69,7 +69,6 @@ REFUSED: Mapping[str, Odd] = MappingProxyType({
     "--sign-by-sigstore": Odd(why=_SIGNING),
     "--sign-by-sigstore-private-key": Odd(why=_SIGNING),
     "--sign-passphrase-file": Odd(why=_SIGNING),
-    "--stdin": Odd(why="steps read nothing, so that they give the same each time", boolean=True),
     "--userns-uid-map": Odd(why=_IDS),
     "--userns-gid-map": Odd(why=_IDS),
     "--userns-uid-map-user": Odd(why=_IDS),

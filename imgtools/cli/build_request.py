@@ -112,7 +112,7 @@ def build_request(
         edits=_edits(kwargs, stamps, env),
         secrets=values.secrets(kwargs.pop("secret"), env),
         ssh=values.ssh_sources(kwargs.pop("ssh"), env),
-        host=host_settings(kwargs),
+        host=replace(host_settings(kwargs), stdin=kwargs.pop("stdin")),
         mounts=kwargs.pop("mounts"),
         proxy=values.proxies(env) if kwargs.pop("http_proxy") else {},
         allow_insecure=_allow_insecure(values.words(kwargs.pop("allow"))),
@@ -186,6 +186,8 @@ def _check_together(options: BuildOptions, result: ResultOptions, log: LogOption
             hint="use --push or a place such as oci:DIR:TAG, which hold an index",
         )
     stdin = [name for name in (options.context, *options.files) if name == "-"]
+    if stdin and options.host.stdin:
+        raise InvalidInput("--stdin: standard input is the context or a Containerfile already")
     if len(stdin) > 1:
         raise InvalidInput("standard input can be the context or a Containerfile, and once")
 

@@ -184,6 +184,7 @@ STEPS: list[tuple[str, dict[str, Any]]] = [
     ("--no-hosts", {"no_hosts": True}),
     ("--security-opt seccomp=unconfined", {"security_opt": ("seccomp=unconfined",)}),
     ("--shm-size 1g", {"shm_size": 1 << 30}),
+    ("--stdin", {"stdin": True}),
     ("--ulimit nofile=10:20", {"ulimits": (("RLIMIT_NOFILE", 10, 20),)}),
     ("--ulimit nproc=1,core=-1:-1",
      {"ulimits": (("RLIMIT_NPROC", 1, 1), ("RLIMIT_CORE", (1 << 64) - 1, (1 << 64) - 1))}),

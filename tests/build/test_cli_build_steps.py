@@ -73,6 +73,14 @@ def test_limits_of_processes_are_lowered_to_what_can_be(builds: Builds) -> None:
     assert found[2] == "0"
 
 
+def test_commands_read_standard_input_where_it_is_asked_for(builds: Builds) -> None:
+    """Else there is nothing to read."""
+    (builds.work / "Read").write_text(f"FROM {IMAGE}\nRUN cat\n")
+    words = ("-f", "Read", "--no-cache", "--network", "none", ".")
+    assert b"typed" in builds("--stdin", *words, stdin=b"typed\n").stdout
+    assert b"typed" not in builds(*words, stdin=b"typed\n").stdout
+
+
 def test_memory_and_processors_are_limited(builds: Builds) -> None:
     """In the cgroup of the step."""
     found = output(builds, CGROUP, "--network", "none", "--memory", "64m", "--cpu-period", "100000",

@@ -94,6 +94,7 @@ WRONG = [
     ("--all-platforms --platform linux/arm64", "--all-platforms and --platform cannot be"),
     ("--all-platforms --arch arm64", "--all-platforms and --platform cannot be given together"),
     ("--all-platforms -t a", "a name of the store is for one image"),
+    ("--stdin -", "--stdin: standard input is the context or a Containerfile already"),
     ("--stage-labels", "--stage-labels needs --save-stages"),
     ("--source-policy-file nothing", "--source-policy-file nothing: no such file"),
     ("--manifest m -t m", "--tag and --manifest cannot be the same name"),
