@@ -15,7 +15,7 @@ from engine.containers.engine import Engine
 from engine.containers.options import ImageDefaults, RunOptions
 from engine.containers.security import SecurityPlan, plan_security, side_channels
 from engine.containers.single import told
-from engine.emulation.caller import ROOT, Caller
+from engine.emulation.caller import Caller
 from engine.network.files import make_hostname, make_hosts, make_resolv_conf
 from engine.network.model import NetworkPlan
 from engine.network.plan import prepare_network
@@ -80,7 +80,7 @@ def make_setting(
         own_hostname=engine.choice.hostname,
         single=single,
         own_user=own_user,
-        caller=_caller(user, groups, security) if own_user else ROOT,
+        caller=_caller(user, groups, security, own_user=own_user),
         creator=(wanted.uid, wanted.gid),
         # By the clock that file systems go by.
         since_ns=time.clock_gettime_ns(CLOCK_REALTIME_COARSE),
@@ -115,13 +115,15 @@ def _user(
     return user, groups
 
 
-def _caller(user: ResolvedUser, groups: tuple[int, ...], security: SecurityPlan) -> Caller:
-    """Who the container's programs are to be taken for."""
+def _caller(
+    user: ResolvedUser, groups: tuple[int, ...], security: SecurityPlan, *, own_user: bool
+) -> Caller:
+    """Who the container's programs are to be taken for, where there is a single id."""
     return Caller(
         uid=user.uid,
         gid=user.gid,
         groups=frozenset((*user.additional_gids, *groups)),
-        capabilities=frozenset(security.capabilities["effective"]),
+        capabilities=frozenset(security.capabilities["effective"]) if own_user else None,
     )
 
 
@@ -131,7 +133,7 @@ def _only_user(
     """The user where there is a single id, root if no other can be had, and whether a user
     namespace makes it another one. Warns of what is not as it was asked for."""
     if groups:
-        engine.warn("--group-add: no further groups can be had where there is a single id")
+        engine.warn("--group-add: where there is a single id, groups give no rights")
     other = (user.uid, user.gid) != (0, 0)
     if not other or engine.choice.own_user:
         return user, other

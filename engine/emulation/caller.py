@@ -17,7 +17,7 @@ CHOWN, FOWNER, SETFCAP, SYS_ADMIN = "CAP_CHOWN", "CAP_FOWNER", "CAP_SETFCAP", "C
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """`groups` are those it is to be in besides `gid`, though no process here can be;
+    """`groups` are the supplementary groups that it is to have, though no process here can;
     `capabilities` are effective ones, None for all."""
 
     uid: int = 0

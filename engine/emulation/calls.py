@@ -4,11 +4,12 @@ and architecture."""
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from engine.emulation.filters import ATTRIBUTES, CREDENTIALS, NODES, OWNERSHIP, REMOVALS
+from engine.emulation.filters import ATTRIBUTES, CREDENTIALS, GROUPS, NODES, OWNERSHIP, REMOVALS
 from engine.emulation.notes import UNCHANGED
 from engine.emulation.target import AT_FDCWD
 from engine.runtime.kernel.calls import error
@@ -16,6 +17,7 @@ from engine.runtime.seccomp.architectures import runnable
 from engine.runtime.seccomp.tables import numbers
 
 AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000
+MAX_NARROW, OVERFLOW = 0xFFFF, 0xFFFE
 
 
 class Kind(Enum):
@@ -26,6 +28,7 @@ class Kind(Enum):
     SET = "setxattr"
     REMOVE = "removexattr"
     BECOME = "setresuid"
+    GROUPS = "getgroups"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,7 @@ def variants(machine: str) -> dict[tuple[int, int], Variant]:
     kinds |= dict.fromkeys(ATTRIBUTES, Kind.SET)
     kinds |= dict.fromkeys(REMOVALS, Kind.REMOVE)
     kinds |= dict.fromkeys(CREDENTIALS, Kind.BECOME)
+    kinds |= dict.fromkeys(GROUPS, Kind.GROUPS)
     found = {}
     for architecture in runnable(machine):
         table = numbers(architecture.table)
@@ -109,6 +113,17 @@ def become(variant: Variant, args: tuple[int, ...]) -> tuple[str, tuple[int, ...
     kind = variant.name[-3:]
     count = {"set": 1, "setre": 2, "setres": 3}[variant.name[:-3]]
     return kind, tuple(_id(variant, one) for one in args[:count])
+
+
+def packed_groups(variant: Variant, groups: Iterable[int], size: int) -> bytes:
+    """What getgroups(2) writes for an array of `size` ids; nothing for size 0. Raises OSError
+    EINVAL for one that is too small."""
+    found = sorted(groups)
+    if size < 0 or 0 < size < len(found):
+        raise error(errno.EINVAL)
+    if variant.narrow:
+        found = [one if one <= MAX_NARROW else OVERFLOW for one in found]
+    return struct.pack(f"={len(found)}{'H' if variant.narrow else 'I'}", *found) if size else b""
 
 
 def _id(variant: Variant, value: int) -> int:

@@ -44,6 +44,7 @@ IDENTITY = (
 CREDENTIALS = tuple(
     name for name in IDENTITY if name[:3] == "set" and not name.startswith(("setfs", "setgroups"))
 )
+GROUPS = ("getgroups", "getgroups32")
 OWNERSHIP = ("chown", "fchown", "lchown", "fchownat", "chown32", "fchown32", "lchown32")
 # A filter cannot read the name of the attribute: faking means faking all of them.
 ATTRIBUTES = ("setxattr", "lsetxattr", "fsetxattr", "setxattrat")
@@ -71,7 +72,7 @@ def record_filter(machine: str, *, nodes: bool = True) -> Filter:
     loaded beside it (EBUSY). Without `nodes` no device node can be made, as by a real root
     without CAP_MKNOD.
     """
-    asked = (*OWNERSHIP, *ATTRIBUTES, *REMOVALS)
+    asked = (*OWNERSHIP, *ATTRIBUTES, *REMOVALS, *GROUPS)
     rules = [_rule(_FAKE, IDENTITY), _rule(_RECORD, asked)]
     return _compiled(machine, *rules, *(_devices(_RECORD) if nodes else ()))
 
@@ -79,7 +80,7 @@ def record_filter(machine: str, *, nodes: bool = True) -> Filter:
 def user_filter(machine: str, *, nodes: bool = False) -> Filter:
     """As `record_filter`, for a program that is not root: the recorder is asked about changes of
     ids too, which the kernel would refuse with an errno that has users' programs wonder."""
-    asked = (*OWNERSHIP, *ATTRIBUTES, *REMOVALS, *CREDENTIALS)
+    asked = (*OWNERSHIP, *ATTRIBUTES, *REMOVALS, *GROUPS, *CREDENTIALS)
     return _compiled(machine, _rule(_RECORD, asked), *(_devices(_RECORD) if nodes else ()))
 
 

@@ -80,18 +80,18 @@ class Listener:
         except OSError as e:
             raise Gone from e
 
-    def answer(self, call: Call, error: int = 0) -> None:
-        """Let the call return 0, or fail with `error`."""
-        self._send(call, -error, 0)
+    def answer(self, call: Call, error: int = 0, *, value: int = 0) -> None:
+        """Let the call return `value`, or fail with `error`."""
+        self._send(call, -error, 0, value)
 
     def pass_on(self, call: Call) -> None:
         """Let the kernel carry the call out, with the caller's own permissions. The caller may
         have changed its memory meanwhile: never a decision about security."""
         self._send(call, 0, _CONTINUE)
 
-    def _send(self, call: Call, error: int, flags: int) -> None:
+    def _send(self, call: Call, error: int, flags: int, value: int = 0) -> None:
         try:
-            fcntl.ioctl(self.fd, _SEND, _ANSWER.pack(call.id, 0, error, flags))
+            fcntl.ioctl(self.fd, _SEND, _ANSWER.pack(call.id, value, error, flags))
         except OSError as e:
             if e.errno not in (errno.ENOENT, errno.EINPROGRESS):
                 raise

@@ -17,7 +17,18 @@ from dataclasses import replace
 from engine.emulation.attributes import Attribute, Decision, decide, read_attribute, read_name
 from engine.emulation.births import born
 from engine.emulation.caller import CHOWN, ROOT, Caller
-from engine.emulation.calls import Kind, Place, Variant, become, ids, node, place, variants
+from engine.emulation.calls import (
+    Kind,
+    Place,
+    Variant,
+    become,
+    ids,
+    node,
+    packed_groups,
+    place,
+    signed,
+    variants,
+)
 from engine.emulation.notes import Key, Note, Notes, chowned, mode_after_chown
 from engine.emulation.notifications import Call, Gone, Listener
 from engine.emulation.target import Target, read_text, umask
@@ -120,6 +131,9 @@ class OwnershipRecorder:
             self._listener.pass_on(call)
             return
         try:
+            if variant.kind is Kind.GROUPS:
+                self._tell_groups(call, variant)
+                return
             done = self._carry_out(call, variant)
         except Gone:
             return
@@ -130,6 +144,23 @@ class OwnershipRecorder:
             self._listener.answer(call)
         else:
             self._listener.pass_on(call)
+
+    def _tell_groups(self, call: Call, variant: Variant) -> None:
+        """Answer getgroups(2) with the groups that the caller is to have. Raises OSError as its
+        answer."""
+        groups = self._caller.groups
+        content = packed_groups(variant, groups, signed(call.args[0]))
+        if content:
+            # The memory is that of one process for as long as it is open.
+            memory = os.open(f"/proc/{call.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                self._listener.check(call)
+                os.pwrite(memory, content, call.args[1])
+            except (OverflowError, OSError) as e:
+                raise error(errno.EFAULT) from e
+            finally:
+                os.close(memory)
+        self._listener.answer(call, value=len(groups))
 
     def _carry_out(self, call: Call, variant: Variant) -> bool:
         """Whether it is done; if not, the kernel is to do it. Raises OSError as its answer."""

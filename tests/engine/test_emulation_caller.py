@@ -8,7 +8,7 @@ import pytest
 
 from engine.emulation.attributes import Attribute, Decision, decide
 from engine.emulation.caller import ROOT, Caller
-from engine.emulation.calls import Kind, Variant, become, variants
+from engine.emulation.calls import Kind, Variant, become, packed_groups, variants
 from engine.emulation.filters import CREDENTIALS, user_filter
 from engine.emulation.notes import UNCHANGED
 from engine.runtime.seccomp.filter import FLAG_NEW_LISTENER
@@ -90,6 +90,26 @@ def test_taking_ids(
     found = become(Variant(kind=Kind.BECOME, name=name, narrow=narrow), args)
     assert found == wanted
     assert JOE.may_become(*found) == allowed
+
+
+@pytest.mark.parametrize(
+    ("size", "narrow", "wanted"),
+    [
+        (0, False, b""),
+        (2, False, struct.pack("=II", 7, 70000)),
+        (9, True, struct.pack("=HH", 7, 65534)),
+        (1, False, None),
+        (-1, False, None),
+    ],
+)
+def test_groups_are_told(size: int, wanted: bytes | None, *, narrow: bool) -> None:
+    """In order, if there is room for all."""
+    variant = Variant(kind=Kind.GROUPS, name="getgroups", narrow=narrow)
+    if wanted is None:
+        with pytest.raises(OSError, match="Invalid argument"):
+            packed_groups(variant, (70000, 7), size)
+    else:
+        assert packed_groups(variant, (70000, 7), size) == wanted
 
 
 def test_users_are_asked_about_what_the_kernel_would_not_know() -> None:

@@ -64,6 +64,7 @@ CHARACTER, BLOCK, FIFO = stat.S_IFCHR | 0o600, stat.S_IFBLK | 0o600, stat.S_IFIF
         ("mknodat", (0, 0, CHARACTER, 0x103), SUCCESS, NOTIFY),
         ("mknodat", (0, 0, FIFO, 0), ALLOW, ALLOW),
         ("getuid", (), ALLOW, ALLOW),
+        ("getgroups", (0, 0), ALLOW, NOTIFY),
         ("chmod", (), ALLOW, ALLOW),
         ("openat", (), ALLOW, ALLOW),
     ],

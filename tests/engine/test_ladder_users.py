@@ -20,6 +20,8 @@ OTHERS = (rig.GRANTED, *SINGLE)
 SCRIPT = """
 refused() { if "$@" 2>/dev/null; then echo "allowed: $*"; else echo "refused: $*"; fi; }
 echo $(id -u) $(id -g) $HOME
+id
+id >/tmp/id
 cd /home/joe
 umask 022
 echo made >file && mkdir -p dir/sub && ln -s nowhere link && ln file hard
@@ -39,6 +41,7 @@ sed -i s/new/newer/ given
 touch -- -1 && chown 4294967295 ./-1 && chmod 4755 ./-1
 """
 PRINTED = """1000 1000 /home/joe
+uid=1000(joe) gid=1000(joe) groups=10(wheel),1000(joe)
 refused: chown root file
 refused: chown :audio file
 refused: chown -h root link
@@ -246,8 +249,10 @@ def test_root_is_used_where_no_namespace_can_be_had(ladder: Ladder) -> None:
     assert "user 1000:1000 does not exist where there is a single id: root is used" in done.err
 
 
-def test_further_groups_that_are_asked_for_are_missed(ladder: Ladder) -> None:
-    words = ("--network=none", "-u", "joe", "--group-add=audio", IMAGE, "id", "-u")
-    done = ladder.imgtools(rig.UNGRANTED, "run", *words)
-    assert (done.code, done.out) == (0, "1000\n"), done
-    assert done.err.count("--group-add") == 1
+def test_further_groups_are_seen_but_give_no_rights(ladder: Ladder) -> None:
+    for user, groups in (("joe", "10 29 1000"), ("root", "0 29"), ("7:8", "8 29")):
+        words = ("--network=none", "-u", user, "--group-add=audio", IMAGE, "sh", "-c")
+        script = "for each in $(id -G); do echo $each; done | sort -n"
+        done = ladder.imgtools(rig.UNGRANTED, "run", *words, script)
+        assert (done.code, done.out.split()) == (0, groups.split()), done
+        assert done.err.count("--group-add") == 1
