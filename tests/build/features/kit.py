@@ -19,6 +19,7 @@ import pytest
 
 from engine.builds.bases import BaseOptions
 from engine.builds.host import BuildHost, build_engine
+from engine.builds.store import BuildStore
 from engine.ids.model import IdOptions
 from engine.ids.session import enter_user_namespace
 from engine.probe.model import ProbeOptions
@@ -29,7 +30,7 @@ from imgtools.build.contexts.options import FetchOptions, GitOptions
 from imgtools.build.events import BuildEvent, BuildNote, StepFinished, StepOutput
 from imgtools.build.execute.api import build
 from imgtools.build.execute.environment import BuildEnvironment
-from imgtools.build.options import BuildOptions, NamedContext
+from imgtools.build.options import BuildOptions, ConfigEdits, NamedContext
 from imgtools.build.outputs.manifests import config_bytes, stored_documents
 from imgtools.build.outputs.model import BuiltImage
 from imgtools.build.protocols import HostSettings
@@ -208,8 +209,9 @@ class Kit:
     """Builds on one store, each in a context of its own. A text without FROM, unless it is
     `whole`, goes on from BASE."""
 
-    def __init__(self, directory: Path, host: BuildHost) -> None:
+    def __init__(self, directory: Path, host: BuildHost, transports: Transports) -> None:
         self.directory = directory
+        self.transports = transports
         self.host = host
         self._count = 0
 
@@ -240,10 +242,12 @@ class Kit:
         stdin: BinaryIO | None = None,
         contexts: Mapping[str, str | Path] | None = None,
         whole: bool = False,
+        named: tuple[str, ...] | None = None,
         name: str = "",
         **options: Any,
     ) -> Built:
-        """Build; keep the image as `name`. Raises what a build raises."""
+        """Build; keep the image as `name`. `named` are the files of the options, where `text`
+        is none. Raises Failed."""
         where = self.context(files) if context is None else context
         events: list[BuildEvent] = []
         content = text.encode() if isinstance(text, str) else text
@@ -251,37 +255,34 @@ class Kit:
             content = f"FROM {BASE}\n".encode() + content
         containerfile = self.directory / f"Containerfile-{self._count}"
         containerfile.write_bytes(content)
-        options.setdefault("files", (str(containerfile),))
         options.setdefault("host", HostSettings(network="none"))
         asked = BuildOptions(
             context=str(where),
+            files=(str(containerfile),) if named is None else named,
             contexts=tuple(
                 NamedContext(name=key, value=str(v)) for key, v in (contexts or {}).items()
             ),
             **options,
         )
-        environment = BuildEnvironment(
-            store=self.host.store,
-            executor=lambda: self.host.executor,
-            host=HOST,
-            directory=str(self.directory),
-            fetch=FetchOptions(git=GitOptions(environment=git_environment())),
-            stdin=stdin,
-            report=events.append,
-        )
-        try:
-            result = build(asked, environment, task=Task())
-        except Error as e:
-            hint = f"\n{e.hint}" if e.hint else ""
-            raise Failed(f"{e}{hint}", _output(events)) from None
-        tars = []
-        for layer in result.images[0].layers:
-            with self.host.store.open_layer(layer.chain_id) as reader:
-                tars.append(reader.read())
-        if name:
-            documents = stored_documents(result.images[0], "oci")
-            self.host.store.keep_image(documents.manifest, documents.config, (name,), task=Task())
-        return Built(result.images, tars, events)
+        with BuildStore(self.host.store.store, self.transports) as store:
+            environment = BuildEnvironment(
+                store=store,
+                executor=lambda: self.host.executor,
+                host=HOST,
+                directory=str(self.directory),
+                fetch=FetchOptions(git=GitOptions(environment=git_environment())),
+                stdin=stdin,
+                report=events.append,
+            )
+            try:
+                result = build(asked, environment, task=Task())
+            except Error as e:
+                hint = f"\n{e.hint}" if e.hint else ""
+                raise Failed(f"{e}{hint}", _output(events)) from None
+            if name:
+                documents = stored_documents(result.images[0], "oci")
+                store.keep_image(documents.manifest, documents.config, (name,), task=Task())
+            return Built(result.images, _tars(store, result.images[0]), events)
 
     def fails(self, text: str | bytes, files: Mapping[str, Any] | None = None, **more: Any) -> str:
         """What a build says that has to fail."""
@@ -294,6 +295,14 @@ class Kit:
         labels = "\n".join(f"LABEL said{n}={word}" for n, word in enumerate(words))
         labels = self(f"{text}\n{labels}\n", **more).config["Labels"]
         return [labels[f"said{n}"] for n in range(len(words))]
+
+
+def _tars(store: BuildStore, image: BuiltImage) -> list[bytes]:
+    found = []
+    for layer in image.layers:
+        with store.open_layer(layer.chain_id) as reader:
+            found.append(reader.read())
+    return found
 
 
 @contextmanager
@@ -319,6 +328,6 @@ def kit_in(directory: Path) -> Iterator[Kit]:
                 warn=lambda text: None,
             )
         )
-        kit = Kit(directory, host)
-        kit(_BASE, name=BASE)
+        kit = Kit(directory, host, transports)
+        kit(_BASE, name=BASE, edits=ConfigEdits(identity_label=False))
         yield kit

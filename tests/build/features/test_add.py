@@ -83,7 +83,8 @@ def test_a_cut_archive_is_refused(kit: Kit) -> None:
 def test_add_is_copy_for_all_else(kit: Kit) -> None:
     files = {"f": "text", "d/x": "x", "g*": "exe", "a b": "blank", "l": "->f"}
     tree = kit('ADD f g /h/\nADD d /i\nADD --chown=joe --chmod=600 f /j\nADD ["a b", "/k"]\n'
-               "ADD --link f /m\nADD --exclude=x d /n/\nADD l /o\nADD ../f /p", files).tree  # fmt: skip
+               "ADD --link f /m\nADD --exclude=x d /n/\nADD l /o\n"
+               "ADD ../f /p", files).tree  # fmt: skip
     assert [tree[p].text for p in ("h/f", "h/g", "i/x", "k", "m", "o", "p")] == [
         "text", "exe", "x", "blank", "text", "text", "text"
     ]  # fmt: skip
@@ -104,9 +105,8 @@ def test_owners_and_modes_of_archives(kit: Kit) -> None:
 
 
 def test_the_root_of_an_archive_changes_no_directory(kit: Kit) -> None:
-    tree = kit(
-        "ADD a.tar /tmp\nADD a.tar /home/joe/", {"a.tar": tar_of("./", "./x", mode=0o700)}
-    ).tree
+    files = {"a.tar": tar_of("./", "./x", mode=0o700)}
+    tree = kit("ADD a.tar /tmp\nADD a.tar /home/joe/", files).tree
     assert (tree["tmp"].octal, tree["tmp/x"].text) == ("1777", "./x")
     assert (tree["home/joe"].octal, tree["home/joe"].owner) == ("750", (1000, 1000))
 
@@ -136,13 +136,7 @@ def test_implied_directories_of_archives(kit: Kit) -> None:
 
 @pytest.mark.parametrize("name", ["../out", "/../../out", "d/../../out"])
 def test_archives_that_climb(kit: Kit, name: str) -> None:
-    """Never out of the root of the image; refused or put inside."""
-    try:
-        tree = kit("ADD a.tar /h/i", {"a.tar": tar_of(name)}).tree
-    except Exception as e:
-        assert "out" in str(e)
-    else:
-        assert any(path.endswith("out") for path in tree)
+    assert repr(name) in kit.fails("ADD a.tar /h/i", {"a.tar": tar_of(name)})
 
 
 def test_links_and_nodes_of_archives(kit: Kit) -> None:
@@ -169,7 +163,8 @@ def test_globs_of_archives(kit: Kit) -> None:
 
 
 def test_unpack(kit: Kit, web: Web) -> None:
-    built = kit(f"ADD --unpack=false a.tar /h/\nADD --unpack=true a.tar /i/\nADD --unpack a.tar /j/\n"
+    built = kit("ADD --unpack=false a.tar /h/\nADD --unpack=true a.tar /i/\n"
+                "ADD --unpack a.tar /j/\n"
                 f"ADD --unpack=true {web.url}/a.tar.gz /k/\nADD --unpack {web.url}/f /l/\n"
                 f"ADD --unpack=false {web.url}/a.tar.gz /m/", {"a.tar": TAR})  # fmt: skip
     assert built.tree["h/a.tar"].raw == TAR
@@ -217,7 +212,8 @@ def test_fetched(kit: Kit, web: Web, words: str, path: str) -> None:
 
 def test_time_mode_and_owner_of_what_is_fetched(kit: Kit, web: Web) -> None:
     tree = kit(f"ADD {web.url}/f /h\nADD --chmod=755 --chown=joe {web.url}/f /i\n"
-               f"ADD {web.url}/a.tar.gz /j/\nADD --chmod=u=rwX,go=rX {web.url}/f /k").tree  # fmt: skip
+               f"ADD {web.url}/a.tar.gz /j/\n"
+               f"ADD --chmod=u=rwX,go=rX {web.url}/f /k").tree  # fmt: skip
     assert tree["h"].mtime == 784111777
     assert (tree["i"].octal, tree["i"].owner) == ("755", (1000, 1000))
     assert tree["j/a.tar.gz"].raw == FORMS["gzip"]
@@ -235,7 +231,8 @@ def test_checksums_of_what_is_fetched(kit: Kit, web: Web) -> None:
     assert built["h"] == "fetched"
     wrong = "0" * 64
     said = kit.fails(f"ADD --checksum=sha256:{wrong} {web.url}/f /h")
-    assert right in said and wrong in said
+    assert right in said
+    assert wrong in said
     assert "checksum" in kit.fails(f"ADD --checksum=sha256:{right} f /h", {"f": "fetched"})
     assert "checksum" in kit.fails(f"ADD --checksum=sha256:{right} {web.url}/f {web.url}/f /h/")
     assert "md5" in kit.fails(f"ADD --checksum=md5:{right[:32]} {web.url}/f /h")
@@ -305,14 +302,15 @@ def test_queries_of_repositories(kit: Kit, git: tuple[str, str, str]) -> None:
     url, first, _ = git
     tree = kit(f"ADD {url}?ref=v1 /h\nADD {url}?tag=v1&subdir=sub /i\nADD {url}?branch=other /j\n"
                f"ADD {url}?ref=v1&checksum={first} /k\nADD {url}?ref=v1&keep-git-dir=true /l\n"
-               f"ADD --checksum={first[:12]} {url}#v1 /m\nADD --checksum={first} {url}#v1 /n").tree  # fmt: skip
+               f"ADD --checksum={first[:12]} {url}#v1 /m\n"
+               f"ADD --checksum={first} {url}#v1 /n").tree  # fmt: skip
     assert {tree[f"{p}/a"].text for p in "hjklmn"} == {"one"}
     assert tree["i/b"].text == "deep"
     assert "l/.git/HEAD" in tree
 
 
 def test_repositories_that_are_refused(kit: Kit, git: tuple[str, str, str]) -> None:
-    url, first, _ = git
+    url = git[0]
     assert "nothing" in kit.fails(f"ADD {url}#nothing /h")
     assert "nothing" in kit.fails(f"ADD {url}#v1:nothing /h")
     assert "0123456789" in kit.fails(f"ADD --checksum=0123456789 {url}#v1 /h")

@@ -171,6 +171,7 @@ REFUSED = {
     "HEALTHCHECK with a short interval": ("HEALTHCHECK --interval=1us CMD a", "interval"),
     "EXPOSE of nothing like a port": ("EXPOSE http", "http|port"),
     "EXPOSE out of range": ("EXPOSE 70000", "70000"),
+    "JSON form of numbers": ("CMD [1]", "string"),
     "STOPSIGNAL with two words": ("STOPSIGNAL A B", "A B"),
     "STOPSIGNAL of no signal": ("STOPSIGNAL SIGFOO", "SIGFOO"),
     "VOLUME of an empty name": ('VOLUME [""]', "VOLUME"),

@@ -34,7 +34,7 @@ MOUNTED = {
     "bind, source with a slash": ("--mount=type=bind,source=/d/e,target=/m cat /m/y", "y"),
     "bind, source above the context": ("--mount=source=../../d,target=/m cat /m/x", "x"),
     "bind, source is a link": ("--mount=source=l,target=/m cat /m/x", "x"),
-    "bind leaves out what is ignored": ("--mount=target=/m ls /m/hidden 2>&1 | grep -c 'No s'", "1"),
+    "bind leaves out what is ignored": ("--mount=target=/m ls /m/hidden 2>&1 | grep -c No", "1"),
     "src, dst": ("--mount=type=bind,src=f,dst=/m cat /m", "text"),
     "destination": ("--mount=type=bind,source=f,destination=/m cat /m", "text"),
     "keys in any case": ("--mount=Type=bind,Source=f,TARGET=/m cat /m", "text"),
