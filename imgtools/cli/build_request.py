@@ -87,7 +87,7 @@ def build_request(
     )
     log = _log(kwargs, env)
     result = _result(kwargs)
-    stamps, warnings = _stamps(kwargs, env)
+    stamps = _stamps(kwargs, env)
     cache = _cache(kwargs)
     options = BuildOptions(
         context=_context(context),
@@ -125,8 +125,15 @@ def build_request(
     mode = _mode(kwargs.pop("dry_run"), kwargs.pop("check"))
     _check_together(options, result, log)
     return BuildRequest(
-        build=options, isolation=isolation, result=result, log=log, mode=mode, warnings=warnings
-    )
+        build=options, isolation=isolation, result=result, log=log, mode=mode,
+        warnings=_warnings(env),
+    )  # fmt: skip
+
+
+def _warnings(env: Mapping[str, str]) -> tuple[str, ...]:
+    if not env.get("BUILDAH_RUNTIME"):
+        return ()
+    return ("BUILDAH_RUNTIME is not used: steps are run by imgtools' own runtime",)
 
 
 def _context(text: str | None) -> str:
@@ -270,7 +277,7 @@ def _attest(kwargs: dict[str, Any]) -> AttestOptions:
     return replace(found, sbom_file=sbom_file, purl_file=purl_file)
 
 
-def _stamps(kwargs: dict[str, Any], env: Mapping[str, str]) -> tuple[Stamps, tuple[str, ...]]:
+def _stamps(kwargs: dict[str, Any], env: Mapping[str, str]) -> Stamps:
     timestamp, epoch = kwargs.pop("timestamp"), kwargs.pop("source_date_epoch")
     rewrite = kwargs.pop("rewrite_timestamp")
     if timestamp is not None and epoch:
@@ -278,14 +285,11 @@ def _stamps(kwargs: dict[str, Any], env: Mapping[str, str]) -> tuple[Stamps, tup
     name = "--source-date-epoch"
     if epoch is None and timestamp is None:
         name, epoch = "SOURCE_DATE_EPOCH", env.get("SOURCE_DATE_EPOCH", "")
-    found = Stamps(
+    return Stamps(
         timestamp=timestamp,
         source_date_epoch=values.seconds(epoch, name) if epoch else None,
         rewrite=rewrite,
     )
-    if rewrite and found.source_date_epoch is None:
-        return found, ("--rewrite-timestamp does nothing without --source-date-epoch",)
-    return found, ()
 
 
 def _cache(kwargs: dict[str, Any]) -> CacheOptions:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from imgtools.build.contexts.options import FetchOptions, GitOptions
-from imgtools.build.events import BuildPlanned
+from imgtools.build.events import BuildNote, BuildPlanned
 from imgtools.build.options import ConfigEdits, NamedContext, SecretSource, SshSource, Stamps
 from imgtools.build.outputs.manifests import stored_documents
 from imgtools.build.outputs.model import BuiltImage
@@ -199,3 +199,22 @@ def test_a_single_image_has_one_platform(rig: BuildRig) -> None:
     contexts = (NamedContext(name="ctx", value="docker-image://a"),)
     rig.build("FROM ctx\nLABEL a=b\n", all_platforms=True, contexts=contexts)
     assert [image.platform for image in rig.result.images] == [AMD64]
+
+
+@pytest.mark.parametrize(
+    ("text", "stamps", "arguments", "expected"),
+    [
+        ("", Stamps(rewrite=True), {}, 1),
+        ("", Stamps(rewrite=True, source_date_epoch=1), {}, 0),
+        ("", Stamps(rewrite=True), {"SOURCE_DATE_EPOCH": "1"}, 0),
+        ("ARG SOURCE_DATE_EPOCH=1\n", Stamps(rewrite=True), {}, 0),
+        ("", Stamps(), {}, 0),
+    ],
+)
+def test_rewriting_without_an_epoch_is_warned_about(
+    rig: BuildRig, text: str, stamps: Stamps, arguments: dict[str, str], expected: int
+) -> None:
+    """buildah accepts it, so a script may have it; it does nothing."""
+    rig.build(f"{text}FROM scratch\nLABEL a=b\n", stamps=stamps, build_args=arguments)
+    notes = [e.text for e in rig.events if isinstance(e, BuildNote) and e.level == "warning"]
+    assert [text.startswith("--rewrite-timestamp") for text in notes] == [True] * expected

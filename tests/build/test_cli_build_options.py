@@ -29,7 +29,7 @@ from tests.build.cli_request import requests, run
 
 VARIABLES = (
     "BUILDAH_FORMAT", "BUILDAH_ISOLATION", "BUILDAH_LAYERS", "SOURCE_DATE_EPOCH",
-    "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY",
+    "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "BUILDAH_RUNTIME",
     "BUILDKIT_PROGRESS", "SSH_AUTH_SOCK", "http_proxy", "https_proxy", "no_proxy", "ftp_proxy",
     "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "FTP_PROXY", "ALL_PROXY",
 )  # fmt: skip

@@ -211,12 +211,11 @@ def test_a_wrong_epoch_in_the_environment_is_named(
     assert "SOURCE_DATE_EPOCH 'yesterday'" in capsys.readouterr().err
 
 
-def test_rewriting_without_an_epoch_is_warned_about(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """buildah accepts it, so a script may have it; it does nothing."""
-    found = asked(monkeypatch, directory, "--rewrite-timestamp")
-    assert found.warnings == ("--rewrite-timestamp does nothing without --source-date-epoch",)
+def test_another_runtime_is_warned_about(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be set for buildah; nobody shall believe that it is used."""
+    monkeypatch.setenv("BUILDAH_RUNTIME", "/usr/bin/runc")
+    (warning,) = asked(monkeypatch, directory).warnings
+    assert warning.startswith("BUILDAH_RUNTIME is not used")
 
 
 @pytest.mark.parametrize(

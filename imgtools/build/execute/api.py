@@ -6,6 +6,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from imgtools.build.cache.chain import begun_anew
+from imgtools.build.events import BuildNote
 from imgtools.build.execute.admitting import admitted_options
 from imgtools.build.execute.builder import Builder
 from imgtools.build.execute.effects import with_effects, with_epoch, with_frontend
@@ -34,6 +35,9 @@ def build(
         contexts.put("", inputs.context)
         file = with_frontend(parse(inputs.containerfile, inputs.name), options)
         options, file = with_epoch(options, file, contexts, environment.host, task=task)
+        if options.stamps.rewrite and options.stamps.source_date_epoch is None:
+            text = "--rewrite-timestamp does nothing without --source-date-epoch"
+            environment.report(BuildNote(level="warning", text=text))
 
         def attempt() -> BuildResult:
             with ExitStack() as opened:
