@@ -85,3 +85,13 @@ def test_a_cache_that_would_fail_again_is_an_error(rig: BuildRig) -> None:
     rig.cache = Forgetful(rig, again=False)
     with pytest.raises(CacheUnusable, match="in no cache"):
         rig.build(TEXT + "RUN write /c 3\n")
+
+
+def test_what_volumes_forget_is_another_result(rig: BuildRig) -> None:
+    """A step that was built without --compat-volumes does not count with it."""
+    text = "FROM scratch\nVOLUME /v\nRUN write /v/f 1; write /kept 2\n"
+    assert rig.files(rig.build(text)) == {"v/f": "1", "kept": "2"}
+    rig.build(text, compat_volumes=True)
+    assert rig.ran == 1
+    rig.build(text, compat_volumes=True)
+    assert rig.ran == 0

@@ -49,6 +49,7 @@ def prepare_run(work: RunWork, context: StepContext) -> Keyed:
         context.run.plan.standing.platform,
         crew.options.stamps,
         crew.options.host.network,
+        _kept_out(work, crew),
     )
     return Keyed(keys=(key,), execute=lambda: _execute(work, context))
 
@@ -113,11 +114,16 @@ def _execute(work: RunWork, context: StepContext) -> Made:
 
 def _commit(work: RunWork, working: Working, crew: Crew, context: StepContext) -> NewLayer:
     mtime, clamp = crew.file_times()
-    kept_out: tuple[bytes, ...] = ()
-    if crew.options.compat_volumes:
-        kept_out = tuple(os.fsencode(path.strip("/")) for path in work.volumes if path.strip("/"))
+    kept_out = tuple(os.fsencode(path) for path in _kept_out(work, crew))
     options = CommitOptions(mtime=mtime, mtime_clamp=clamp, exclude=kept_out)
     return crew.environment.store.commit(working, options, task=context.task)
+
+
+def _kept_out(work: RunWork, crew: Crew) -> tuple[str, ...]:
+    """The volumes whose changes --compat-volumes forgets, relative to the root."""
+    if not crew.options.compat_volumes:
+        return ()
+    return tuple(path.strip("/") for path in work.volumes if path.strip("/"))
 
 
 def _mounts(

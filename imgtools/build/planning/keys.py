@@ -50,9 +50,11 @@ def run_key(
     platform: Platform,
     stamps: Stamps,
     network: str,
+    kept_out: tuple[str, ...] = (),
 ) -> str:
     """The key of RUN on the layer `parent`; `mounted` says for each mount what it shows, ""
-    for those whose content does not count. `network` is what holds where the step says none."""
+    for those whose content does not count. `network` is what holds where the step says none,
+    `kept_out` are paths of which nothing becomes part of the layer."""
     return digest_of(
         VERSION,
         "run",
@@ -67,6 +69,7 @@ def run_key(
         work.network or network,
         work.insecure,
         _times(stamps),
+        *((kept_out,) if kept_out else ()),
     )
 
 
