@@ -76,6 +76,26 @@ HEREDOCS = {
     "RUN with descriptors": (
         "RUN cat /dev/fd/3 /dev/fd/4 3<<ONE 4<<TWO >/o\n1\nONE\n2\nTWO", "1\n2"
     ),
+    "RUN with two, each to a command of its own": (
+        "RUN <<ONE cat >/o && <<TWO cat >>/o\n1\nONE\n2\nTWO", "1\n2"
+    ),
+    "RUN with two pipes": (
+        "RUN cat <<ONE | tr a-z A-Z >/o; \\\n  cat <<TWO | tr A-Z a-z >>/o\nOne\nONE\nTwo\nTWO",
+        "ONE\ntwo",
+    ),
+    "RUN with standard input and descriptors": (
+        "RUN <<EOF 3<<IN 4<<MORE sh -s\ncat /dev/fd/3 /dev/fd/4 >/o\nEOF\n3\nIN\n4\nMORE", "3\n4"
+    ),
+    "RUN with a SHELL that is none": (
+        'SHELL ["/bin/awk"]\nRUN <<EOF\nBEGIN { print "a" > "/o" }\nEOF', "a"
+    ),
+    "RUN keeps tabs without a dash": ('RUN <<EOF\necho "\n\ta" >/o\nEOF', "a"),
+    "RUN <<- and #!": ("RUN <<-EOF\n\t#!/bin/sh\n\techo a >/o\n\tEOF", "a"),
+    "COPY takes escapes as sh does": (
+        'COPY <<EOF /o\n"q" \\ \\\\ \\$ \'$INHERITED\' "$INHERITED"\nEOF',
+        '"q"  \\ $ \'base\' "base"'
+    ),
+    "COPY <<\"EOF\" takes none": ('COPY <<"EOF" /o\n\\ \\\\ \\$ $A\nEOF', "\\ \\\\ \\$ $A"),
     "RUN with an interpreter": ("RUN <<EOF sed -n s/a/b/p >/o\na\nc\nEOF", "b"),
     "RUN <<EOF sh": ("RUN <<EOF sh\necho a >/o\nEOF", "a"),
     "RUN (cat <<EOF) pipes": ("RUN cat <<EOF | sed s/a/b/ >/o\nxay\nEOF", "xby"),
@@ -133,6 +153,11 @@ def test_what_a_here_document_is_copied_as(kit: Kit) -> None:
 def test_nothing_of_a_here_document_is_left(kit: Kit) -> None:
     built = kit("RUN <<EOF\n#!/bin/sh\necho a >/o\nEOF")
     assert built.last == ["o"]
+
+
+def test_a_lone_escape_in_a_here_document(kit: Kit) -> None:
+    built = kit("COPY <<EOF /o\n\\\nEOF\nCOPY <<'EOF' /p\n\\\nEOF")
+    assert (built.tree["o"].raw, built.tree["p"].raw) == (b"\n", b"\\\n")
 
 
 def test_carriage_returns_in_a_here_document_are_text(kit: Kit) -> None:
