@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from imgtools.build.checks.model import CheckOptions, CheckWarning
+from imgtools.build.checks.model import CheckWarning
 from imgtools.build.checks.run import run_checks
+from imgtools.build.execute.checking import check_options
 from imgtools.build.execute.environment import BuildEnvironment
 from imgtools.build.execute.inputs import open_inputs
-from imgtools.build.ignore.matcher import Matcher
+from imgtools.build.execute.platforms import known_images
 from imgtools.build.language.parser import parse
 from imgtools.build.options import BuildOptions
 from imgtools.cli.build_failure import excerpt
@@ -22,20 +23,19 @@ def show_checks(
     options: BuildOptions, environment: BuildEnvironment, *, as_json: bool, task: Task
 ) -> int:
     """Print what is found on standard output; the exit code, 1 if that is anything, as with
-    `docker build --check`. Raises what opening the context and parsing do."""
+    `docker build --check`. Variables of base images that cannot be had are not judged. Raises
+    what opening the context and parsing do."""
     with ExitStack() as undo:
         scratch = undo.enter_context(environment.store.scratch())
         inputs = open_inputs(options, environment, scratch, undo, task=task)
         file = parse(inputs.containerfile, inputs.name)
-        patterns = inputs.context.patterns
-        target = options.platforms[0] if options.platforms else environment.host
-        asked = CheckOptions(
-            build_args={k: v for k, v in options.build_args.items() if v is not None},
-            ignore=Matcher(patterns) if patterns else None,
-            target=options.target,
-            build_platform=environment.host,
-            target_platform=target,
-            contexts=frozenset(context.name for context in options.contexts),
+        platform = options.platforms[0] if options.platforms else environment.host
+        asked = check_options(
+            options,
+            inputs.context.patterns,
+            host=environment.host,
+            target=platform,
+            images=known_images(options, environment, file, platform, task=task),
         )
         found = run_checks(file, asked)
     if as_json:

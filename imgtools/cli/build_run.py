@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from imgtools.build.outputs.push_ahead import PushAhead
     from imgtools.build.protocols import NewLayer
 
+NO_RETRY = ResultOptions(retry=0)
+"""Checks do without an image rather than wait for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bench:
@@ -105,7 +108,7 @@ def _bench(
                 report=report,
                 session=session,
                 options=BaseOptions(
-                    retry=_retrying(cli, request.result),
+                    retry=_retrying(cli, request.result if request.mode != "check" else NO_RETRY),
                     source=source_options(cli, registry),
                     check_name=cli.check_policy,
                     host=cli.settings.host,

@@ -248,6 +248,13 @@ def test_dry_run_and_check_build_nothing(builds: Builds) -> None:
     out, _ = builds.lines(f"FROM {IMAGE} as A\n", "--check", code=1)
     assert out[-1] == "2 warnings"
     assert builds.lines(f"FROM {IMAGE}\n", "--check")[0] == ["no warnings"]
+    unknown = "FROM localhost:1/none\nENV A=$B\n"
+    out, err = builds.lines(unknown, "--check", "--tls-verify=false")
+    assert out == ["no warnings"]
+    assert err[0].startswith("imgtools: warning: variables of localhost:1/none are not known")
+    out, _ = builds.lines(f"FROM {IMAGE}\nENV A=$PATH B=$B\n", "--check", code=1)
+    assert out[0].startswith("(standard input):2: UndefinedVar: ")
+    assert out[-1] == "1 warning"
     assert builds.images() == before
 
 

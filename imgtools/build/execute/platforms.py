@@ -1,4 +1,5 @@
-"""--all-platforms: those for which there are images of everything that is built upon."""
+"""The images that a file's FROM names, asked before there is a plan: for which platforms they
+are (--all-platforms), and what they are like (--check)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from imgtools.build.options import BuildOptions
 from imgtools.build.planning.arguments import Arguments, global_arguments, platform_arguments
 from imgtools.build.planning.model import ContextRef, ImageRef
 from imgtools.build.planning.stages import base_of, leading_args, split_stages, target_name
-from imgtools.errors import Error, InvalidInput
+from imgtools.build.protocols import BaseImage
+from imgtools.errors import Cancelled, Error, InvalidInput, Rejected
 from imgtools.spec.platform import Platform
 from imgtools.task import Task
 
@@ -37,6 +39,39 @@ def all_platforms(
     if not found:
         raise InvalidInput("--all-platforms: the base images have no platform in common")
     return tuple(found)
+
+
+def known_images(
+    options: BuildOptions,
+    environment: BuildEnvironment,
+    file: Containerfile,
+    platform: Platform,
+    *,
+    task: Task,
+) -> dict[str, BaseImage]:
+    """The base images of all stages by the name in FROM, as far as they can be had; a warning
+    for each of the others. Raises ContainerfileError, Rejected, Cancelled."""
+    arguments = arguments_of(options, environment.host, platform, file)
+    stages = split_stages(file, arguments, first=options.from_)
+    contexts = {context.name: context.value for context in options.contexts}
+    found: dict[str, BaseImage] = {}
+    tried: set[str] = set()
+    for stage in stages:
+        source = base_of(stage, stages, contexts)
+        if not isinstance(source, ImageRef) or source.name in tried:
+            continue
+        tried.add(source.name)
+        wanted = Platform.parse(stage.platform) if stage.platform else platform
+        name = admitted_image(options.source_policy, source.name)
+        try:
+            image = environment.store.look_up(name, wanted, options.pull, task=task)
+        except (Cancelled, Rejected):
+            raise
+        except Error as e:
+            task.warn(f"variables of {source.name} are not known: {e.message}")
+        else:
+            found[stage.base] = image
+    return found
 
 
 def arguments_of(
