@@ -231,8 +231,8 @@ def _expanded(template: str, match: re.Match[str]) -> str:
         name = found[1] or found[2]
         if name is None:
             return "$"
-        if name.isdigit():
-            number = int(name)
+        if name.isascii() and name.isdigit():
+            number = int(name[:9])
             return (match[number] or "") if number <= (match.re.groups) else ""
         return match.groupdict().get(name) or ""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from imgtools.build.checks.model import CheckOptions, Found
 from imgtools.build.checks.stages import Stage, named_stage, sources_of, words_of_from
 from imgtools.build.language.model import Arg, Containerfile, From, Instruction
+from imgtools.build.language.numbers import stage_number
 
 _RESERVED = ("context", "scratch")
 
@@ -86,8 +87,8 @@ def check_unused(stages: Sequence[Stage], options: CheckOptions) -> Iterator[Fou
     if not stages:
         return
     target = named_stage(options.target, stages) if options.target else len(stages) - 1
-    if target is None and options.target.isascii() and options.target.isdigit():
-        target = int(options.target)
+    if target is None:
+        target = stage_number(options.target)
     if target is None or target >= len(stages):
         return
     used: set[int] = set()

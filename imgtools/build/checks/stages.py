@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from imgtools.build.checks.model import CheckOptions
 from imgtools.build.language.expand import Expanded, expand_word
 from imgtools.build.language.model import Arg, Containerfile, Copy, From, Instruction, Run
+from imgtools.build.language.numbers import stage_number
 from imgtools.errors import InvalidInput
 
 
@@ -125,5 +126,5 @@ def sources_of(stage: Stage, stages: Sequence[Stage], contexts: Collection[str])
             found = named_stage(name, earlier)
             if found is not None:
                 yield found
-            elif name.isascii() and name.isdigit() and int(name) < stage.index:
-                yield int(name)
+            elif (number := stage_number(name)) is not None and number < stage.index:
+                yield number

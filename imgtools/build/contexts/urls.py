@@ -47,7 +47,10 @@ def file_name(url: str) -> str:
 
     Raises InvalidInput for a name that no file can have.
     """
-    path = unquote(urlsplit(url).path, errors="surrogateescape")
+    try:
+        path = unquote(urlsplit(url).path, errors="surrogateescape")
+    except ValueError as e:
+        raise InvalidInput(f"malformed URL {redact(url)}") from e
     name = path.rstrip("/").rpartition("/")[2]
     if name == ".." or "\0" in name:
         raise InvalidInput(f"{redact(url)}: the URL's path ends in what is no name of a file")

@@ -13,6 +13,7 @@ from imgtools.build.language.model import Containerfile, Instruction, OnBuild
 from imgtools.build.language.parser import parse_trigger
 from imgtools.build.options import BuildOptions
 from imgtools.build.planning.arguments import Arguments
+from imgtools.build.planning.inherited import checked_settings
 from imgtools.build.planning.model import (
     ContextRef,
     ImageRef,
@@ -94,7 +95,7 @@ class Surveyor:
             except Error as e:
                 at = stage.head.location
                 raise e.with_context(f"{at.file}:{at.first}: FROM {stage.base}") from e.__cause__
-            texts = (image.config.document.get("config") or {}).get("OnBuild") or ()
+            texts = checked_settings(image.config.document, stage.base).get("OnBuild") or ()
             triggers = tuple(parse_trigger(text, stage.base) for text in texts)
         return StandingStage(
             stage=stage,

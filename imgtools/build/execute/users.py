@@ -11,6 +11,7 @@ from imgtools.errors import InvalidInput, NotFound
 
 MAX_FILE = 4 << 20
 MAX_ID = 2**32 - 2
+_DIGITS = 20
 PASSWD, GROUP = b"etc/passwd", b"etc/group"
 
 
@@ -35,8 +36,9 @@ def owner_of_user(tree: Tree | None, user: str) -> tuple[int, int]:
         return resolve_owner(tree, user, option="USER")
     gid = 0
     for fields in _lines(tree, PASSWD, 4):
-        if fields[2] == str(number) and fields[3].isdigit():
-            gid = int(fields[3])
+        group_id = _id(fields[3])
+        if fields[2] == str(number) and group_id is not None:
+            gid = group_id
             break
     if colon and group:
         gid = _group(tree, group, "USER")
@@ -48,8 +50,9 @@ def _user(tree: Tree | None, name: str, option: str) -> tuple[int, int]:
     if number is not None:
         return number, number
     for fields in _lines(tree, PASSWD, 4):
-        if fields[0] == name and fields[2].isdigit() and fields[3].isdigit():
-            return int(fields[2]), int(fields[3])
+        uid, gid = _id(fields[2]), _id(fields[3])
+        if fields[0] == name and uid is not None and gid is not None:
+            return uid, gid
     raise NotFound(f"{option}: there is no user {name!r} in the image's /etc/passwd")
 
 
@@ -58,16 +61,25 @@ def _group(tree: Tree | None, name: str, option: str) -> int:
     if number is not None:
         return number
     for fields in _lines(tree, GROUP, 3):
-        if fields[0] == name and fields[2].isdigit():
-            return int(fields[2])
+        gid = _id(fields[2])
+        if fields[0] == name and gid is not None:
+            return gid
     raise NotFound(f"{option}: there is no group {name!r} in the image's /etc/group")
 
 
 def _number(text: str, option: str) -> int | None:
     if not text.isascii() or not text.isdigit():
         return None
-    if int(text) > MAX_ID:
-        raise InvalidInput(f"{option}: {text} is no id of a user or group")
+    number = _id(text.lstrip("0") or "0")
+    if number is None:
+        raise InvalidInput(f"{option}: {text[:_DIGITS]} is no id of a user or group")
+    return number
+
+
+def _id(text: str) -> int | None:
+    """The id in a field of an image's file, None for what is none."""
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS or int(text) > MAX_ID:
+        return None
     return int(text)
 
 
@@ -77,7 +89,8 @@ def _lines(tree: Tree | None, path: bytes, fields: int) -> Iterator[list[str]]:
     content = None
     if tree is not None:
         content = read_small(tree, resolve(tree, path, last=True), MAX_FILE)
-    for line in (content or b"").decode("utf-8", "surrogateescape").splitlines():
-        found = line.split(":")
+    # At newlines only: text has other ends of lines, which a name or comment may have in it.
+    for line in (content or b"").decode("utf-8", "surrogateescape").split("\n"):
+        found = line.strip().split(":")
         if len(found) >= fields and not line.startswith("#"):
             yield found

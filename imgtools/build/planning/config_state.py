@@ -18,6 +18,7 @@ Settings = Mapping[str, Any]
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
 MAX_PORTS = 65536
+_PORT_DIGITS = 5
 _PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/([A-Za-z]+))?")
 # The names that BuildKit and buildah know, those of Linux whatever runs the build.
 _SIGNAL = re.compile(
@@ -165,8 +166,15 @@ def with_ports(settings: Settings, words: Iterable[str]) -> dict[str, Any]:
     for word in words:
         for port in _ports(word):
             ports[port] = {}
-    ordered = sorted(ports, key=lambda port: (int(port.partition("/")[0]), port))
+    ordered = sorted(ports, key=_port_order)
     return _with(settings, "ExposedPorts", {port: {} for port in ordered})
+
+
+def _port_order(port: str) -> tuple[int, str]:
+    """By number; a base image's config may call a port anything."""
+    number = port.partition("/")[0]
+    plain = number.isascii() and number.isdigit() and len(number) <= _PORT_DIGITS
+    return (int(number) if plain else MAX_PORTS, port)
 
 
 def _ports(word: str) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from imgtools.build.language.errors import ContainerfileError
 from imgtools.build.language.model import Arg, Containerfile, Copy, From, Instruction, Run
 from imgtools.build.language.mounts import mount_from
+from imgtools.build.language.numbers import stage_number
 from imgtools.build.planning.arguments import Arguments
 from imgtools.build.planning.model import (
     ContextRef,
@@ -108,8 +109,9 @@ def find_target(stages: Sequence[Stage], target: str) -> int:
     for stage in reversed(stages):
         if stage.name and stage.name == target.lower():
             return stage.index
-    if target.isascii() and target.isdigit() and int(target) < len(stages):
-        return int(target)
+    number = stage_number(target)
+    if number is not None and number < len(stages):
+        return number
     names = [stage.name for stage in stages if stage.name]
     close = difflib.get_close_matches(target.lower(), names, 1)
     hint = (
@@ -147,9 +149,10 @@ def source_of(
     for other in order:
         if other.name and other.name == word.lower():
             return _earlier(word, other.index, own)
-    if word.isascii() and word.isdigit():
-        if int(word) < len(stages):
-            return _earlier(word, int(word), own)
+    number = stage_number(word)
+    if number is not None:
+        if number < len(stages):
+            return _earlier(word, number, own)
         raise NotFound(f"there is no stage {word}; they are counted from 0")
     return ScratchRef() if word == SCRATCH else ImageRef(name=word)
 
