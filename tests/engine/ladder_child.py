@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import tarfile
+from dataclasses import replace
 from typing import Any
 
 from engine.containers.options import RunOptions
@@ -39,14 +40,16 @@ def _store(order: dict[str, Any]) -> Store:
 
 
 def run(order: dict[str, Any]) -> Any:
-    """Run `script` in a container of `image` that is kept as `keep`."""
+    """Run `script` in a container of `image` that is kept as `keep`; `choice` has what the
+    isolation is to be taken for beside what was found."""
     report = probe_host(ProbeOptions(storage=order["root"]))
+    choice = replace(report.choice, **order.get("choice", {}))
     session = _enter(order)
     warnings: list[str] = []
     with Zygote.start(sys.executable) as zygote, _store(order) as store:
         engine = Engine(
             store=store,
-            choice=report.choice,
+            choice=choice,
             session=session,
             zygote=zygote,
             network=survey_network(()),

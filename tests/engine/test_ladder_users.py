@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,13 +82,17 @@ def _run(ladder: Ladder, where: Environment, user: str, script: str, *options: s
     return done.out
 
 
-def _changes(ladder: Ladder, where: Environment, script: str, user: str) -> dict[str, object]:
+def _changes(
+    ladder: Ladder, where: Environment, script: str, user: str, warned: int = 0, **choice: object
+) -> dict[str, Any]:
     """What a script prints, and the layer that it leaves."""
-    ran = ladder.child(where, "run", image=IMAGE, keep="kept", script=script, user=user)
+    ran = ladder.child(
+        where, "run", image=IMAGE, keep="kept", script=script, user=user, choice=choice
+    )
     assert ran.code == 0, ran.err
     *printed, answer = ran.out.splitlines()
     assert json.loads(answer)["code"] == 0, ran.err
-    assert json.loads(answer)["warnings"] == []
+    assert len(json.loads(answer)["warnings"]) == warned
     differing = ladder.child(where, "diff", keep="kept")
     assert differing.code == 0, differing.err
     return {"printed": printed, **json.loads(differing.out)}
@@ -100,7 +105,6 @@ def test_a_user_leaves_the_same_layer_on_every_rung(ladder: Ladder) -> None:
     expected = _changes(ladder, rig.ROOT, script, "joe")
     assert expected["printed"] == printed
     members = expected["members"]
-    assert isinstance(members, dict)
     assert members["home/joe/dir/sub"][1:4] == ["0o2750", 1000, 10]
     assert members["tmp/moved/inside"][2:4] == [1000, 1000]
     for where in OTHERS:
@@ -119,6 +123,22 @@ def test_the_program_has_the_ids_of_its_user(ladder: Ladder, where: Environment)
         ("root", "0:0", "/root"),
     ):
         assert _run(ladder, where, user, script).split() == [ids, home, ids], user
+
+
+def test_users_where_no_calls_can_be_answered(ladder: Ladder) -> None:
+    """What it makes is its own even so, and the kernel itself refuses what a user may not do."""
+    script = """
+touch /tmp/a && mkdir /tmp/d && ln -s a /tmp/l && chown 1000:1000 /tmp/a && id -u
+chown 0:0 /tmp/a 2>/dev/null || echo refused
+"""
+    expected = _changes(ladder, rig.ROOT, script, "joe")
+    assert expected["printed"] == ["1000", "refused"]
+    for emulation in ("errno", ""):
+        assert _changes(ladder, rig.UNGRANTED, script, "joe", emulation=emulation) == expected
+    instead = _changes(ladder, rig.UNGRANTED, script, "joe", warned=1, own_user=False)
+    assert instead["printed"] == ["0"]
+    assert instead["members"]["tmp/d"] == expected["members"]["tmp/d"]
+    assert instead["members"]["tmp/a"][2:4] == [0, 0], "root gave it away"
 
 
 def test_a_user_without_many_rights(ladder: Ladder) -> None:
