@@ -1,7 +1,9 @@
 """`python -m bench`: run the cases and print the table.
 
 It makes its own images and registries on loopback and needs Debian's skopeo and
-docker-registry. `--json FILE` also writes the figures.
+docker-registry; the cases of builds need buildah, busybox linked statically, and root, who
+measures as a user too; that of apt a mirror and mmdebstrap. `--json FILE` also writes the
+figures.
 """
 
 from __future__ import annotations
