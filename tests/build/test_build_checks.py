@@ -112,3 +112,14 @@ def test_the_parsers_notes_are_told_once(rig: BuildRig) -> None:
     assert told(rig)[0].startswith("1 syntax=example.com/other/frontend is not fetched")
     rig.build(f"# check=skip=NoEmptyContinuation\n{text.partition(chr(10))[2]}")
     assert told(rig) == []
+
+
+def test_a_base_image_of_another_platform_is_told(rig: BuildRig) -> None:
+    """An image of one platform is not looked at for its platform when it is named."""
+    rig.base("alpine")
+    text = "FROM --platform=$BUILDPLATFORM alpine AS tool\nENV A=b\nFROM alpine\nENV A=b\n"
+    rig.build(text)
+    assert told(rig) == []
+    rig.build(text, platforms=(Platform.parse("linux/arm64"),), skip_unused_stages=False)
+    assert told(rig) == ["3 InvalidBaseImagePlatform"]
+    assert "alpine is for linux/amd64, and linux/arm64 is built" in str(rig.events)

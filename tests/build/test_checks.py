@@ -135,7 +135,8 @@ def test_all_rules_have_cases() -> None:
     """Each is violated at least once and each is kept to at least once."""
     violated = {rule for rule, lines, _ in CASES if lines}
     kept = {rule for rule, lines, _ in CASES if not lines}
-    assert violated == kept == set(RULES) - {"CopyIgnoredFile"}
+    # Two depend on what is beside the file, and have tests of their own.
+    assert violated == kept == set(RULES) - {"CopyIgnoredFile", "InvalidBaseImagePlatform"}
 
 
 def rules(text: str, options: CheckOptions | None = None) -> list[str]:

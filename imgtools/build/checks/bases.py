@@ -97,6 +97,17 @@ def check_platforms(
             )
 
 
+def check_images(stages: Sequence[Stage], options: CheckOptions) -> Iterator[Found]:
+    """InvalidBaseImagePlatform: an image of a single platform is taken for any other."""
+    for stage in stages:
+        asked, found = options.platforms.get(stage.index, (None, None))
+        if asked is None or found is None or not found.os or not found.architecture:
+            continue
+        if (asked.os, asked.architecture) != (found.os, found.architecture):
+            text = f"base image {stage.base} is for {found}, and {asked} is built"
+            yield Found("InvalidBaseImagePlatform", text, stage.head)
+
+
 def _is_target(expanded: Expanded, variables: Mapping[str, str]) -> bool:
     return (
         expanded.matched == {"TARGETPLATFORM"}

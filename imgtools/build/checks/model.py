@@ -22,6 +22,7 @@ RULES = (
     "ExposeProtoCasing",
     "FromAsCasing",
     "FromPlatformFlagConstDisallowed",
+    "InvalidBaseImagePlatform",
     "InvalidDefaultArgInFrom",
     "InvalidDefinitionDescription",
     "JSONArgsRecommended",
@@ -83,7 +84,8 @@ class CheckOptions:
     `environments` has the variables of base images, by the name in FROM after expansion; in an
     image that is not there no variable is called undefined. None means that images set only
     PATH. `contexts` are the names of additional build contexts, which go before stages and
-    images; their variables are not known.
+    images; their variables are not known. `platforms` says of stages (by index) that stand on an
+    image which platform was asked for, and which one the image is for.
     """
 
     settings: CheckSettings = CheckSettings()
@@ -94,6 +96,9 @@ class CheckOptions:
     target_platform: Platform = _NATIVE
     environments: Mapping[str, Mapping[str, str]] | None = None
     contexts: frozenset[str] = frozenset()
+    platforms: Mapping[int, tuple[Platform, Platform]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

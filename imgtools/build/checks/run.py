@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from imgtools.build.checks.bases import check_arguments, check_defaults, check_platforms
+from imgtools.build.checks.bases import (
+    check_arguments,
+    check_defaults,
+    check_images,
+    check_platforms,
+)
 from imgtools.build.checks.instructions import check_file, check_forms, check_once, check_secrets
 from imgtools.build.checks.model import CheckOptions, CheckWarning, Found
 from imgtools.build.checks.naming import (
@@ -70,6 +75,7 @@ def _findings(file: Containerfile, options: CheckOptions) -> Iterator[Found]:
     yield from check_unused(stages, options)
     yield from check_arguments(file, stages, variables)
     yield from check_platforms(file, stages, variables)
+    yield from check_images(stages, options)
     yield from check_forms(stages)
     yield from check_once(stages)
     yield from check_secrets(stages)

@@ -13,7 +13,7 @@ from typing import Any
 from imgtools.build.contexts.hashes import FileHashes
 from imgtools.build.events import BuildNote, BuildPlanned
 from imgtools.build.execute.admitting import admitted_plan
-from imgtools.build.execute.checking import base_images, check_options, tell_checks
+from imgtools.build.execute.checking import base_images, base_platforms, check_options, tell_checks
 from imgtools.build.execute.crew import Crew
 from imgtools.build.execute.environment import (
     BuildEnvironment,
@@ -139,6 +139,7 @@ class Builder:
                 host=environment.host,
                 target=each.crew.platform,
                 images=base_images(each.survey),
+                platforms=base_platforms(each.survey),
             )
             for each in ready
         ]

@@ -23,9 +23,11 @@ def check_options(
     host: Platform,
     target: Platform,
     images: Mapping[str, BaseImage] | None,
+    platforms: Mapping[int, tuple[Platform, Platform]] | None = None,
 ) -> CheckOptions:
     """What checks know of one platform's build: `patterns` are those of the context's ignore
-    file, `images` the base images by the name in FROM; what is not there is not known."""
+    file, `images` the base images by the name in FROM; what is not there is not known.
+    `platforms` are those that `base_platforms` finds."""
     environments = None
     if images is not None:
         environments = {name: environment_of(image) for name, image in images.items()}
@@ -37,6 +39,7 @@ def check_options(
         target_platform=target,
         environments=environments,
         contexts=frozenset(context.name for context in options.contexts),
+        platforms=platforms or {},
     )
 
 
@@ -51,6 +54,16 @@ def base_images(survey: Survey) -> dict[str, BaseImage]:
     return {
         standing.stage.base: standing.image
         for standing in survey.stages.values()
+        if standing.image is not None
+    }
+
+
+def base_platforms(survey: Survey) -> dict[int, tuple[Platform, Platform]]:
+    """Of each stage that stands on an image, by its index: the platform that was asked for, and
+    the one that the image's config names."""
+    return {
+        index: (standing.platform.normalised(), standing.image.config.platform.normalised())
+        for index, standing in survey.stages.items()
         if standing.image is not None
     }
 
