@@ -75,6 +75,11 @@ class Surveyor:
                 wanted |= _stages_of((standing.source, *standing.needs))
             # The triggers of a stage depend on the stage below, which may not be known yet.
             self._add_triggers(found, wanted)
+        for index in sorted(found):
+            source = found[index].source
+            if isinstance(source, StageRef):
+                # Whatever --platform says: a stage goes on from an image that is there.
+                found[index] = replace(found[index], platform=found[source.index].platform)
         for ref in {ref for standing in found.values() for ref in standing.needs}:
             if isinstance(ref, ImageRef | ContextRef) and self._is_image(ref):
                 images[ref.name] = self._look_up(ref, self._platform)

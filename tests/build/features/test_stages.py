@@ -146,6 +146,9 @@ def test_an_image_of_another_platform(kit: Kit) -> None:
         name="localhost/arm-only:latest")  # fmt: skip
     built = kit("FROM --platform=linux/arm64 localhost/arm-only\nCOPY f /f", {"f": "text"})
     assert (built["arch"], built.document["architecture"]) == ("arm", "arm64")
+    for flag in ("", "--platform=linux/amd64"):
+        built = kit(f"FROM --platform=linux/arm64 localhost/arm-only AS a\nFROM {flag} a\nUSER 5")
+        assert built.document["architecture"] == "arm64", "a stage is what it stands on"
     copied = kit("FROM --platform=$BUILDPLATFORM localhost/base AS tool\nRUN echo $A >/tool\n"
                  "FROM localhost/arm-only\nCOPY --from=tool /tool /tool",
                  platforms=(ARM,))  # fmt: skip
