@@ -120,6 +120,16 @@ class Ladder:
             store = ()
         return (f"{INTERPRETER}/bin/python", "-c", START, verb, *store)
 
+    def base(self, tar: Path) -> Path:
+        """An OCI archive of an image with the layer `tar`, readable for all."""
+        archive = self.directory / "base.tar"
+        done = self.imgtools(
+            ROOT, "copy", "--dest-compress=false", f"tarball:{tar}", f"oci-archive:{archive}"
+        )
+        assert done.code == 0, done.err
+        archive.chmod(0o644)
+        return archive
+
     def child(self, where: Environment, action: str, **options: object) -> Done:
         """Run an action of ladder_child.py there."""
         home = self.home(where)

@@ -49,12 +49,7 @@ def _ladder() -> Iterator[Ladder]:
         directory = Path(name)
         directory.chmod(0o755)
         ladder = Ladder(directory)
-        small = make_image(directory)
-        done = ladder.execute(
-            rig.ROOT, f"{rig.INTERPRETER}/bin/python", "-c", rig.START, "copy",
-            f"tarball:{small}", f"oci-archive:{directory}/base.tar",
-        )  # fmt: skip
-        assert done.code == 0, done.err
+        ladder.base(make_image(directory))
         _fill(directory / "context")
         for file, text in (("whole", CONTAINERFILE), ("plain", NO_RUN)):
             (directory / file).write_text(text.format(base=directory / "base.tar"))

@@ -24,13 +24,9 @@ def _ladder() -> Iterator[Ladder]:
         directory = Path(name)
         directory.chmod(0o755)
         ladder = Ladder(directory)
-        (directory / "layer.tar").write_bytes(layer_with_python(*MORE))
-        done = ladder.imgtools(
-            rig.ROOT, "copy", "--dest-compress=false", f"tarball:{name}/layer.tar",
-            f"oci-archive:{name}/base.tar",
-        )  # fmt: skip
-        assert done.code == 0, done.err
-        (directory / "base.tar").chmod(0o644)
+        layer = directory / "layer.tar"
+        layer.write_bytes(layer_with_python(*MORE))
+        ladder.base(layer)
         yield ladder
 
 
