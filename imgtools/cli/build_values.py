@@ -17,6 +17,8 @@ from imgtools.errors import InvalidInput, StorageError
 from imgtools.spec.platform import Platform
 
 MAX_ARG_FILE = 1 << 20
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
+"""Of the years 1 and 9999."""
 PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 _POLICIES: tuple[tuple[PullPolicy, tuple[str, ...]], ...] = (
     ("always", ("true", "always")),
@@ -244,7 +246,10 @@ def seconds(text: str, option: str) -> int:
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 12:
         raise InvalidInput(f"{option} {text!r}: expected whole seconds since 1970")
-    return int(text)
+    found = int(text)
+    if not FIRST_SECOND <= found <= LAST_SECOND:
+        raise InvalidInput(f"{option} {text}: only times in the years 1 to 9999 can be written")
+    return found
 
 
 def source_policy(path: str, env: Mapping[str, str]) -> SourcePolicy | None:

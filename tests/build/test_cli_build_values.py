@@ -276,3 +276,9 @@ def test_the_context_is_the_current_directory_by_default(
     assert asked(monkeypatch, directory).build.context == str(directory)
     for word in ("-", ".", "https://h/x.git#main:sub"):
         assert asked(monkeypatch, directory, word).build.context == word
+
+
+@pytest.mark.parametrize("text", ["253402300800", "999999999999", "-62135596801"])
+def test_times_that_cannot_be_written_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="years 1 to 9999"):
+        values.seconds(text, "--timestamp")

@@ -28,6 +28,8 @@ NOTE_LIMIT = 64 * 1024
 """Bytes of a note that we read."""
 TEXT_LIMIT = 500
 """Characters of a record's text that are kept."""
+LAST_SECOND = 253_402_300_799
+"""Of the year 9999, behind which there is no way to write a time down."""
 EMPTY = b"{}"
 
 
@@ -128,6 +130,15 @@ def expected_chain(record: CacheRecord) -> Digest | None:
     return Digest.of(f"{record.parent} {record.diff_id}".encode(), record.diff_id.algorithm)
 
 
+def is_plausible(record: CacheRecord) -> bool:
+    """Whether a record, which may be damaged or somebody else's, can be gone on from."""
+    return (
+        record.chain_id == expected_chain(record)
+        and record.size >= 0
+        and 0 <= record.created <= LAST_SECOND
+    )
+
+
 def _layer(raw: RawManifest) -> Descriptor:
     view = parse(raw)
     layers = view.layers if isinstance(view, Manifest) else ()
@@ -153,6 +164,6 @@ def _digest(value: Mapping[str, Any], key: str) -> Digest | None:
 def _time(value: Mapping[str, Any]) -> float:
     found = value.get("created")
     number = isinstance(found, int | float) and not isinstance(found, bool)
-    if not number or not math.isfinite(found) or not 0 <= found < 1 << 40:  # type: ignore[arg-type, operator]
+    if not number or not math.isfinite(found) or not 0 <= found <= LAST_SECOND:  # type: ignore[arg-type, operator]
         raise InvalidManifest("cache record has no time")
     return float(found)  # type: ignore[arg-type]

@@ -162,4 +162,4 @@ def _layers(
 def stamp(seconds: int) -> str:
     """RFC 3339, as configs have times."""
     when = datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{when.replace(tzinfo=None).isoformat()}Z"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from imgtools.build.cache.documents import is_plausible
 from imgtools.build.execute.environment import StepCache
 from imgtools.build.protocols import CacheRecord
 from imgtools.spec.digest import Digest
@@ -38,9 +39,9 @@ class Memory:
         if own is not None or self._cache is None or not self._recall:
             return own
         found = self._cache.find(key, task=task)
-        if found is None or (self._oldest is not None and found.created < self._oldest):
+        if found is None or not is_plausible(found):
             return None
-        return found
+        return found if self._oldest is None or found.created >= self._oldest else None
 
     def remember(self, record: CacheRecord, key: str, task: Task, *, made: bool = False) -> None:
         """Keep what a step gave under one more key; `made` is whether it was made just now."""

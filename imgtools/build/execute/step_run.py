@@ -6,6 +6,7 @@ Secrets are read when the command is about to run and are handed to the engine a
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from contextlib import ExitStack
 
@@ -36,6 +37,8 @@ MAX_SECRET = 500 * 1024
 SECRET_MODE = 0o400
 SOCKET_MODE = 0o600
 NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"
+USUAL_NETWORKS = ("default", "private")
+"""What --network calls the network that a step has anyway."""
 
 
 def prepare_run(work: RunWork, context: StepContext) -> Keyed:
@@ -48,7 +51,7 @@ def prepare_run(work: RunWork, context: StepContext) -> Keyed:
         shown,
         context.run.plan.standing.platform,
         crew.options.stamps,
-        crew.options.host.network,
+        "" if crew.options.host.network in USUAL_NETWORKS else crew.options.host.network,
         _kept_out(work, crew),
     )
     return Keyed(keys=(key,), execute=lambda: _execute(work, context))
@@ -57,24 +60,22 @@ def prepare_run(work: RunWork, context: StepContext) -> Keyed:
 def _shown(work: MountWork, context: StepContext) -> str:
     """What a mount shows, as far as it decides about the result; "" if it does not."""
     mount, sources = work.mount, context.crew.sources
-    if mount.kind == "bind":
-        opened = sources.context(work.source, context.task)
-        if opened is None:
-            chain = sources.chain(work.source, context.task)
-            return f"{chain} {mount.source}"
-        files = TreeFiles(
-            tree=opened.tree,
-            patterns=(mount.source or "/",),
-            ignored=opened.ignored,
-            may_keep=opened.may_keep,
-        )
-        plan = plan_copy(
-            CopyRequest(sources=(files,), destination="/", base=None, link=True), task=context.task
-        )
-        return str(content_digest(plan, context.crew.hashes))
-    if mount.kind == "cache" and mount.from_:
+    if mount.kind != "bind" and not (mount.kind == "cache" and mount.from_):
+        return ""
+    opened = sources.context(work.source, context.task)
+    if opened is None:
         return f"{sources.chain(work.source, context.task)} {mount.source}"
-    return ""
+    files = TreeFiles(
+        tree=opened.tree,
+        # A mount has no patterns: every letter is meant.
+        patterns=(re.sub(r"[*?\[\\]", r"\\\g<0>", mount.source) or "/",),
+        ignored=opened.ignored,
+        may_keep=opened.may_keep,
+    )
+    plan = plan_copy(
+        CopyRequest(sources=(files,), destination="/", base=None, link=True), task=context.task
+    )
+    return str(content_digest(plan, context.crew.hashes))
 
 
 def _execute(work: RunWork, context: StepContext) -> Made:

@@ -87,7 +87,9 @@ def _mount(text: str, state: StageState, scope: Scope) -> MountWork:
     if mount.from_:
         word = scope.arguments.expand(mount.from_, {**scope.arguments.known, **state.variables})
         source = source_of(word, scope.stage, scope.stages, scope.contexts)
-    return MountWork(mount=_placed(mount, state), source=source)
+    # As text, before links: what the key speaks of is then what the mount shows.
+    path = config.resolved_path({}, mount.source).strip("/")
+    return MountWork(mount=_placed(replace(mount, source=path), state), source=source)
 
 
 def _placed(mount: Mount, state: StageState) -> Mount:
