@@ -140,7 +140,14 @@ def _mounts(
         elif mount.kind == "ssh":
             _add_agent(mount, number, context, undo, found, env)
         elif mount.kind == "tmpfs":
-            found.append(StepMount(kind="tmpfs", target=mount.target, size=mount.size))
+            found.append(
+                StepMount(
+                    kind="tmpfs",
+                    target=mount.target,
+                    size=mount.size,
+                    read_only=bool(mount.read_only),
+                )
+            )
         elif mount.kind == "cache":
             found.append(_cache(each, context))
         else:

@@ -95,6 +95,8 @@ def parse_mount(text: str) -> Mount:
     sharing = values.get("sharing", "shared").lower()
     if sharing not in SHARING:
         raise _wrong(f"sharing={brief(sharing)} does not exist", _meant(sharing, SHARING))
+    if kind == "cache" and values.get("source", "/").strip("/.") and not values.get("from"):
+        raise _wrong("source of a cache is a path in what from names", "give it a from")
     identity = values.get("id", "")
     if kind == "secret":
         identity = _secret_id(values)

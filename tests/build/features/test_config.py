@@ -41,6 +41,10 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "EXPOSE sctp": ("EXPOSE 80/sctp", {"ExposedPorts": {"80/sctp": {}}}),
     "EXPOSE variables": ("ARG P=80 Q='81 82/udp'\nEXPOSE $P ${R:-83}",
                          {"ExposedPorts": {"80/tcp": {}, "83/tcp": {}}}),
+    "EXPOSE words of a variable": ("ARG PORTS='3000 4000/udp'\nEXPOSE $PORTS 5000", {
+        "ExposedPorts": {"3000/tcp": {}, "4000/udp": {}, "5000/tcp": {}}}),
+    "ENTRYPOINT that is no JSON": ("ENTRYPOINT []random words",
+                                   {"Entrypoint": [*SH, "[]random words"]}),
     "VOLUME words": ("VOLUME /a /b", {"Volumes": {"/a": {}, "/b": {}}}),
     "VOLUME JSON": ('VOLUME ["/a b", "c"]', {"Volumes": {"/a b": {}, "c": {}}}),
     "VOLUME twice": ("VOLUME /a\nVOLUME /b /a", {"Volumes": {"/a": {}, "/b": {}}}),

@@ -85,6 +85,9 @@ COPIED: dict[str, tuple[str, dict[str, str | None]]] = {
     "through a link that climbs": (
         "RUN ln -s /../../../../etc /s\nCOPY f /s/h", {"etc/h": "text"}
     ),
+    "into a directory linked to nothing": (
+        "RUN ln -s ../tmp/made /s\nCOPY f /s/", {"tmp/made/f": "text"}
+    ),
     "through a link to nothing": ("RUN ln -s /r /s\nCOPY f /s/h", {"r/h": "text"}),
     "--link to a linked directory replaces it": (
         "RUN mkdir /r; ln -s /r /s\nCOPY --link f /s/h", {"s/h": "text", "r/h": None}
@@ -133,6 +136,14 @@ COPIED: dict[str, tuple[str, dict[str, str | None]]] = {
     "--parents of a directory": ("COPY --parents d/e /h/", {"h/d/e/y": "y", "h/d/x": None}),
     "--parents from ./": ("COPY --parents ./d/x /h/", {"h/d/x": "x"}),
     "--parents without a slash": ("COPY --parents d/x /h", {"h/d/x": "x"}),
+    "--parents to .": ("WORKDIR /w\nCOPY --parents d/e/* .", {"w/d/e/y": "y", "w/d/x": None}),
+    "--parents to the root": ("COPY --parents d/e/y /", {"d/e/y": "y"}),
+    "--parents of nothing that matches": (
+        "COPY --parents d/./no* /h/\nCOPY --parents no*/e /i/", {"h": "/", "i": "/"}
+    ),
+    "--parents with a pattern in front of the pivot that matches nothing": (
+        "COPY f /h/\nCOPY --parents no*/./e /h/", {"h/f": "text"}
+    ),
     "--parents with a pivot": ("COPY --parents d/./e/y /h/", {"h/e/y": "y", "h/d": None}),
     "--parents with a pivot and a star": (
         "COPY --parents ./d/./*/*.txt /h/", {"h/e/z.txt": "z", "h/e/y": None}
@@ -175,6 +186,8 @@ REFUSED = {
         "FROM scratch\nCOPY --chown=joe f /h",
         "joe|passwd",
     ),
+    "--parents of what is not there": ("COPY --parents d/nothing /h/", "d/nothing"),
+    "--parents of what is not behind the pivot": ("COPY --parents d/./nothing /h/", "nothing"),
     "--chmod of no octal number": ("COPY --chmod=64a f /h", "64a"),
     "--chmod too large": ("COPY --chmod=10000 f /h", "10000"),
     "--chmod of nonsense": ("COPY --chmod=u~x f /h", "u~x"),

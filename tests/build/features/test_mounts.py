@@ -63,6 +63,7 @@ MOUNTED = {
         "--mount=type=tmpfs,target=/m,size=128m mount | grep ' /m ' | grep -o 'size=[0-9k]*'",
         "size=131072k",
     ),
+    "tmpfs,ro": ("--mount=type=tmpfs,target=/m,ro sh -c 'touch /m/a || echo ro'", "ro"),
     "tmpfs hides": ("--mount=type=tmpfs,target=/etc ls /etc", ""),
     "cache": ("--mount=type=cache,target=/m echo a >/m/a; cat /m/a", "a"),
     "cache, mode and owner": (
@@ -144,7 +145,7 @@ REFUSED = {
     "bad flag": ("--mount=target=/m,ro=perhaps true", "perhaps"),
     "source that is not there": ("--mount=source=nothing,target=/m true", "nothing"),
     "source that is ignored": ("--mount=source=hidden,target=/m true", "hidden"),
-    "source of a stage that is not there": ("--mount=from=one,source=/no,target=/m true", "/no"),
+    "source of a stage that is not there": ("--mount=from=one,source=/no,target=/m true", "no in"),
     "stage that is not there": ("--mount=from=nowhere.invalid/a,target=/m true", "nowhere"),
     "variable in from": ("--mount=from=$VAR,target=/m true", "from"),
     "secret that is required": ("--mount=type=secret,id=none,required true", "none"),
@@ -224,6 +225,17 @@ def test_caches_without_id_are_known_by_their_target(kit: Kit) -> None:
                 "RUN --mount=type=cache,id=/by/target,target=/x cat /x/a >/p\n"
                 "WORKDIR /by\nRUN --mount=type=cache,target=target cat target/a >/q")  # fmt: skip
     assert (built["o"], built["p"], built["q"]) == ("a", "a", "a")
+
+
+def test_caches_lead_nowhere(kit: Kit) -> None:
+    """A link in a cache is no way out of it; a part of one cannot be mounted."""
+    cache = "RUN --mount=type=cache,id=leads"
+    kit(f"{cache},target=/c ln -s /etc /c/sel; ln -s ../../../../../../etc /c/up")
+    for source in ("sel", "up"):
+        assert "from" in kit.fails(f"{cache},source={source},target=/v ls /v")
+    built = kit(f"{cache},source=/,target=/v ls /v >/o; ls /v/up/shadow || true")
+    assert built["o"] == "sel\nup"
+    assert "root:" not in built.out
 
 
 def test_caches_of_users(kit: Kit) -> None:

@@ -50,6 +50,20 @@ RAN = {
     "user that RUN has made": ("RUN echo 'ann:x:77:88::/home/ann:/bin/sh' >>/etc/passwd\nUSER ann\n"
                                "RUN id -u >/tmp/o; id -g >>/tmp/o\nUSER 0\nRUN mv /tmp/o /o",
                                "77\n88"),
+    "number without a group is in root's": (
+        "USER 1234\nRUN id >/tmp/o\nUSER 0\nRUN mv /tmp/o /o", "uid=1234 gid=0(root) groups=0(root)"
+    ),
+    "root is in its groups, whether or not it is named": (
+        "RUN echo 'more:x:77:root' >>/etc/group\nRUN id -G >/o\nUSER root\nRUN id -G >>/o\n"
+        "USER 0:0\nRUN id -G >>/o", "0 77\n0 77\n0"
+    ),
+    "name and number of a group": (
+        "RUN echo 'more:x:77:joe' >>/etc/group\nUSER 1000:more\nRUN id >/tmp/o\nUSER joe:77\n"
+        "RUN id >>/tmp/o\nUSER 0\nRUN sort -u /tmp/o >/o",
+        "uid=1000(joe) gid=77(more) groups=77(more)",
+    ),
+    "HOSTNAME": ("RUN echo $HOSTNAME >/o", "build"),
+    "ENTRYPOINT is not for RUN": ('ENTRYPOINT ["/none"]\nCMD ["/none"]\nRUN ["touch", "/o"]', ""),
     "home": ("RUN echo $HOME >/o\nUSER joe\nRUN echo $HOME >/tmp/p\nUSER root\nRUN cat /tmp/p >>/o",
              "/root\n/home/joe"),
     "home as ENV says": ("ENV HOME=/own\nRUN echo $HOME >/o", "/own"),
@@ -114,6 +128,7 @@ REFUSED = {
     "--network of an unknown kind": ("RUN --network=some true", "some"),
     "--security=insecure that nobody allows": ("RUN --security=insecure true", "insecure"),
     "--security of an unknown kind": ("RUN --security=some true", "some"),
+    "exec form with words behind": ('RUN ["echo", "a"] this is none', "exit code"),
     "empty exec form": ("RUN []", r"\[\]|empty|RUN"),
     "an escape that is left out": ('RUN ["c:\\windows"]', "exit code"),
 }  # fmt: skip

@@ -100,6 +100,22 @@ def test_expansion_that_is_refused(kit: Kit, text: str, said: str) -> None:
     assert re.search(said, kit.fails(text))
 
 
+def test_an_empty_value_of_the_caller_takes_the_fallback(kit: Kit) -> None:
+    text = 'ARG A\nENV B "b=${A:-def}"\nENV C "${B%%e*}"'
+    for args, expected in ((None, "b=def|b=d"), ("", "b=def|b=d"), ("over", "b=over|b=ov")):
+        assert kit.echo(text, '"$B|$C"', build_args={"A": args}) == [expected]
+
+
+def test_messages_of_arguments(kit: Kit) -> None:
+    text = f'ARG A=${{A:?"custom error"}}\nFROM {BASE}'
+    assert "custom error" in kit.fails(text)
+    assert kit(text, build_args={"A": "1"}).tree
+    text = 'ARG A\nARG B=${A:?"A missing"}'
+    assert "A missing" in kit.fails(text)
+    assert kit(text, build_args={"A": "1"}).tree
+    assert kit(text, build_args={"B": "1"}).tree
+
+
 @pytest.mark.parametrize(
     ("text", "args", "word", "expected"),
     [
