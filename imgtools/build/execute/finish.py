@@ -36,12 +36,11 @@ class Lineage:
 
 def lineage(run: StageRun) -> Lineage:
     """Of a stage that is done, the stages below it included."""
-    below = lineage(run.below) if run.below is not None else None
-    own = tuple(step.state.author for step in run.plan.steps)
+    runs = run.from_base()
     return Lineage(
-        base=below.base if below is not None else run.base,
-        results=(*(below.results if below is not None else ()), *run.results),
-        authors=(*(below.authors if below is not None else ()), *own),
+        base=runs[0].base,
+        results=tuple(result for each in runs for result in each.results),
+        authors=tuple(step.author for each in runs for step in each.plan.steps),
         state=run.plan.end,
     )
 

@@ -81,8 +81,21 @@ class StageRun:
 
     def make_available(self, obtain_base: Callable[[BaseImage, Task], None], task: Task) -> None:
         """Have all layers up to here in the store."""
-        if self.below is not None:
-            self.below.make_available(obtain_base, task)
+        for run in self.from_base():
+            run._make_own_available(obtain_base, task)
+
+    def from_base(self) -> list[StageRun]:
+        """The runs that this one stands on, the lowest first, and itself."""
+        found: list[StageRun] = []
+        run: StageRun | None = self
+        while run is not None:
+            found.append(run)
+            run = run.below
+        return found[::-1]
+
+    def _make_own_available(
+        self, obtain_base: Callable[[BaseImage, Task], None], task: Task
+    ) -> None:
         with self._lock:
             if self.base is not None and not self._base_obtained:
                 obtain_base(self.base, task)

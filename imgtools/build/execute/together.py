@@ -1,25 +1,37 @@
-"""Jobs that wait for each other, each in a thread of its own: the first error cancels the rest,
-all threads have ended before the call does."""
+"""Jobs that wait for each other, each in a thread of its own as far as that goes: the first error
+cancels the rest, all threads have ended before the call does."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from imgtools.errors import Cancelled, Error, SeveralErrors
 from imgtools.task import Task
 
+MOST_THREADS = 64
+"""More than there are steps at a time; a file may have thousands of stages."""
 
-def together(jobs: Sequence[Callable[[Task], None]], task: Task) -> None:
-    """Run all jobs; a job gets a task that is cancelled when another fails. Raises what the
-    first one that failed raised, with others that failed by themselves."""
+
+def together(
+    jobs: Sequence[Callable[[Task], None]], task: Task, *, most: int = MOST_THREADS
+) -> None:
+    """Run all jobs, in at most so many threads; a job gets a task that is cancelled when another
+    fails. Jobs are begun in their order, so a job may wait for those in front of it. Raises what
+    the first one that failed raised, with others that failed by themselves."""
     child = task.child()
     errors: list[BaseException] = []
     lock = threading.Lock()
+    waiting = deque(jobs)
 
-    def run(job: Callable[[Task], None], ended: threading.Event) -> None:
+    def work(ended: threading.Event) -> None:
         try:
-            job(child)
+            while waiting and not child.cancel.cancelled:
+                with lock:
+                    job = waiting.popleft() if waiting else None
+                if job is not None:
+                    job(child)
         except BaseException as e:  # noqa: BLE001 - carried to the waiting thread
             with lock:
                 errors.append(e)
@@ -31,9 +43,9 @@ def together(jobs: Sequence[Callable[[Task], None]], task: Task) -> None:
     # join would not wait for it, and what it cleans up would be left.
     waits: list[threading.Event] = []
     try:
-        for job in jobs:
+        for _ in jobs[:most]:
             ended = threading.Event()
-            threading.Thread(target=run, args=(job, ended), daemon=True).start()
+            threading.Thread(target=work, args=(ended,), daemon=True).start()
             waits.append(ended)
         for ended in waits:
             ended.wait()

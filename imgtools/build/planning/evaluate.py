@@ -51,6 +51,10 @@ from imgtools.build.planning.runs import run_work
 from imgtools.build.planning.stages import refused
 from imgtools.errors import InvalidInput, NotFound
 
+MAX_TOTAL = 16 << 20
+"""Characters of all variables of a stage, and of all its labels: far more than a program can be
+started with, or a registry takes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
@@ -101,47 +105,63 @@ def evaluate_stage(standing: StandingStage, start: StageState, scope: Scope) -> 
     if isinstance(standing.source, ContextRef) and standing.image is None:
         head = standing.stage.head
         history = f"{NOP} COPY {{}} in / "
-        steps.append(_step(head, head.text, state, whole_context(standing.source), history))
+        steps.append(_step(head, state, whole_context(standing.source), history))
     for instruction in (*standing.triggers, *standing.stage.instructions):
         try:
-            step = _evaluate(instruction, state, scope)
+            state, work = _evaluate(instruction, state, scope)
         except (InvalidInput, NotFound) as e:
             if isinstance(e, ContainerfileError):
                 raise
             raise refused(scope.file, instruction, e.message, hint=e.hint) from e
-        steps.append(step)
-        state = step.state
-    return StagePlan(standing=standing, start=start, steps=tuple(steps))
+        steps.append(_step(instruction, state, work, created_by(instruction, state, work)))
+    return StagePlan(standing=standing, start=start, steps=tuple(steps), end=state)
 
 
-def _evaluate(instruction: Instruction, state: StageState, scope: Scope) -> Step:
-    work: Work | None = None
-    shown = instruction.text
+def _evaluate(
+    instruction: Instruction, state: StageState, scope: Scope
+) -> tuple[StageState, Work | None]:
+    """What holds after an instruction, and what there is to do for it."""
     if isinstance(instruction, Run):
-        run = run_work(instruction, state, scope)
-        return _step(instruction, shown, state, run, created_by(instruction, state, run))
-    if isinstance(instruction, Copy | Add):
-        if isinstance(instruction, Copy):
-            copy = copy_work(instruction, state, scope)
-        else:
-            copy = add_work(instruction, state, scope)
-        return _step(instruction, shown, state, copy, created_by(instruction, state, copy))
+        return state, run_work(instruction, state, scope)
+    if isinstance(instruction, Copy):
+        return state, copy_work(instruction, state, scope)
+    if isinstance(instruction, Add):
+        return state, add_work(instruction, state, scope)
     if isinstance(instruction, Workdir):
         path = scope.expand(instruction.path, state)
         state = replace(state, settings=config.with_workdir(state.settings, path))
-        work = WorkdirWork(path=state.settings["WorkingDir"], user=state.settings.get("User") or "")
-        return _step(instruction, shown, state, work, created_by(instruction, state, work))
+        user = state.settings.get("User") or ""
+        return state, WorkdirWork(path=state.settings["WorkingDir"], user=user)
     change = _CHANGES.get(type(instruction))
     if change is None:
         raise InvalidInput(f"{instruction.keyword} cannot stand here")
-    state = change(instruction, state, scope)
-    return _step(instruction, shown, state, None, created_by(instruction, state, None))
+    changed = change(instruction, state, scope)
+    _check_size(changed, state)
+    return changed, None
 
 
-def _step(
-    instruction: Instruction, text: str, state: StageState, work: Work | None, history: str
-) -> Step:
-    return Step(instruction=instruction, text=text, created_by=history, state=state, work=work)
+def _check_size(state: StageState, before: StageState) -> None:
+    """Raise InvalidInput where variables or labels are made of each other without end."""
+    labels = state.settings.get("Labels") or {}
+    if state.variables is not before.variables:
+        _check_total("variables", state.variables)
+    if labels is not before.settings.get("Labels"):
+        _check_total("labels", labels)
+
+
+def _check_total(what: str, values: Mapping[str, str]) -> None:
+    if sum(map(len, values.values())) > MAX_TOTAL:
+        raise InvalidInput(f"the {what} of the stage have more than {MAX_TOTAL} characters")
+
+
+def _step(instruction: Instruction, state: StageState, work: Work | None, history: str) -> Step:
+    return Step(
+        instruction=instruction,
+        text=instruction.text,
+        created_by=history,
+        author=state.author,
+        work=work,
+    )
 
 
 def _env(instruction: Env, state: StageState, scope: Scope) -> StageState:

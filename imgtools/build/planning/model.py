@@ -189,26 +189,23 @@ Work = RunWork | CopyWork | WorkdirWork
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """An instruction with everything resolved: `work` None changes the config alone. `state`
-    is what holds after it. `text` is what logs show, `created_by` what history says; for COPY
+    """An instruction with everything resolved: `work` None changes the config alone. `author`
+    is the image's after it. `text` is what logs show, `created_by` what history says; for COPY
     and ADD the digest of what was copied goes where `{}` is."""
 
     instruction: Instruction
     text: str
     created_by: str
-    state: StageState
+    author: str = ""
     work: Work | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagePlan:
-    """The steps of a stage, and its state at start and end."""
+    """The steps of a stage, and its state at start and end. Those in between are not kept: a
+    file can have thousands of variables, and thousands of steps that have them all."""
 
     standing: StandingStage
     start: StageState
     steps: tuple[Step, ...]
-
-    @property
-    def end(self) -> StageState:
-        """The state after the last step."""
-        return self.steps[-1].state if self.steps else self.start
+    end: StageState
