@@ -49,6 +49,7 @@ def lent_mounts(
     with ExitStack() as undo:
         if mounts:
             lender = _Lender(engine, snapshot, undo, asking, task)
+            lender.take_caches(mounts)
             for mount in sorted(mounts, key=lambda each: each.target.rstrip("/").count("/")):
                 task.cancel.check()
                 lender.lend(mount)
@@ -76,6 +77,27 @@ class _Lender:
         root = undo.enter_context(engine.store.snapshots.written(snapshot))
         self._root = root
         self._top = os.readlink(f"/proc/self/fd/{root}")
+        self._caches: dict[str, str] = {}
+
+    def take_caches(self, mounts: Sequence[StepMount]) -> None:
+        """Lock all caches, in one order for all steps: two that want the same never wait for
+        each other. Raises Unsupported where one is wanted in two places at once."""
+        for mount in sorted(mounts, key=lambda each: each.cache):
+            if mount.kind != "cache":
+                continue
+            if mount.cache in self._caches:
+                raise Unsupported(
+                    f"cache {mount.cache}: in a chroot it cannot be in two places of a step",
+                    hint="give the second mount another id",
+                )
+            path, held = self._engine.store.cache_mounts.open(
+                mount.cache,
+                "private" if mount.sharing == "private" else "locked",
+                partial(fill_cache, self._sources, mount, True),
+                task=self._task,
+            )
+            self._undo.callback(held.close)
+            self._caches[mount.cache] = path
 
     def lend(self, mount: StepMount) -> None:
         """Put what one mount shows into its place."""
@@ -84,7 +106,7 @@ class _Lender:
         home = ""
         match mount.kind:
             case "cache":
-                home = path = self._cache(mount)
+                home = path = self._caches[mount.cache]
             case "bind" if mount.source is not None:
                 path = self._sources.copied(mount.source)
             case "tmpfs":
@@ -128,16 +150,6 @@ class _Lender:
         gone = home or os.path.join(self._sources.directory(), "gone")
         after = os.fstat(parent).st_mtime_ns
         self._undo.callback(_take, parent, name, gone, lent, before, after)
-
-    def _cache(self, mount: StepMount) -> str:
-        path, held = self._engine.store.cache_mounts.open(
-            mount.cache,
-            "private" if mount.sharing == "private" else "locked",
-            partial(fill_cache, self._sources, mount, True),
-            task=self._task,
-        )
-        self._undo.callback(held.close)
-        return path
 
     def _file(self, mount: StepMount) -> str:
         path = os.path.join(self._sources.directory(), "file")
