@@ -7,7 +7,7 @@ transforms the secret first (base64, a character a line) is not stopped by it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from imgtools.build.events import BuildEvent, BuildNote, Report, StepFailed, StepOutput
@@ -52,6 +52,17 @@ class Mask:
         looked_for = needles(values)
         either = b"|".join(re.escape(needle) for needle in looked_for)
         self._pattern = re.compile(either) if looked_for else None
+        self._longest = len(looked_for[0]) if looked_for else 0
+
+    def safe_cut(self, data: bytes) -> int:
+        """How much of the beginning of a line, of which more is to come, can be told by now: no
+        secret that begins in there goes on behind it."""
+        cut = max(0, len(data) - self._longest + 1)
+        if self._pattern is not None:
+            for found in self._pattern.finditer(data):
+                if found.start() < cut < found.end():
+                    return found.end()
+        return cut
 
     def hide(self, data: bytes) -> bytes:
         """`data` without secrets."""
@@ -75,3 +86,28 @@ class Mask:
             case BuildNote():
                 return replace(event, text=self.hide_text(event.text))
         return event
+
+
+class MaskedOutput:
+    """What one step writes, handed on to `output` without secrets, also those that lie across
+    the pieces of a line that was too long to come as one. `finish` when there is no more."""
+
+    def __init__(self, mask: Mask, output: Callable[[int, bytes], object]) -> None:
+        self._mask = mask
+        self._output = output
+        self._held: dict[int, bytes] = {}
+
+    def write(self, stream: int, data: bytes) -> None:
+        """A line, or a piece of one without its end."""
+        data = self._held.pop(stream, b"") + data
+        cut = len(data) if data.endswith(b"\n") else self._mask.safe_cut(data)
+        if cut < len(data):
+            self._held[stream] = data[cut:]
+        if cut:
+            self._output(stream, self._mask.hide(data[:cut]))
+
+    def finish(self) -> None:
+        """Hand on what was held back."""
+        held, self._held = self._held, {}
+        for stream, data in held.items():
+            self._output(stream, self._mask.hide(data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from imgtools.build.events import (
 from imgtools.build.execute.errors import CommandFailed
 from imgtools.build.language.errors import ContainerfileError
 from imgtools.build.language.model import Location
-from imgtools.build.masking import Mask, needles
+from imgtools.build.masking import Mask, MaskedOutput, needles
 from imgtools.cli.build_events import event_json
 from imgtools.cli.build_failure import failure_lines
 from imgtools.cli.build_frame import (
@@ -390,6 +391,23 @@ def test_no_secret_is_left_in_a_line(values: list[bytes], around: bytes) -> None
         last = found.pop()
         assert isinstance(last, StepOutput)
         assert needle not in last.data.replace(b"***", b"\0")
+
+
+@given(st.lists(st.integers(0, 60), max_size=5), st.binary(max_size=20), st.booleans())
+def test_no_secret_is_left_across_the_pieces_of_a_line(
+    cuts: list[int], around: bytes, twice: bool
+) -> None:
+    """Wherever it is cut; all else comes through, in its order."""
+    found: list[bytes] = []
+    line = around + SECRET + b"-" + SECRET * twice + around
+    output = MaskedOutput(Mask([SECRET, b"hunter2-"]), lambda stream, data: found.append(data))
+    places = [0, *sorted(min(cut, len(line)) for cut in cuts), len(line)]
+    for start, end in pairwise(places):
+        output.write(1, line[start:end])
+    output.write(2, b"other\n")
+    output.finish()
+    found.remove(b"other\n")
+    assert b"".join(found) == Mask([SECRET, b"hunter2-"]).hide(line)
 
 
 def test_errors_in_a_containerfile_show_the_line_and_a_caret() -> None:

@@ -8,14 +8,18 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from imgtools.build.options import SshSource
 from imgtools.errors import InvalidInput, Unsupported
 from imgtools.task import Task
 
 PATIENCE = 10.0
-"""Seconds that an agent has to open its socket, and to take a key."""
+"""Seconds that an agent has to open its socket, to take a key, and to end."""
+SHELL = "/bin/sh"
+WATCHED = 'exec 3<&0 </dev/null; { read -r end; kill $$; } <&3 & exec "$0" -D -a "$1" 3<&-'
+"""An agent that ends with its shell's standard input: also when the build is killed, for it has
+keys. The kernel's own means is of no use for a program that is set-group-id."""
 
 
 @contextmanager
@@ -33,17 +37,23 @@ def agent_socket(source: SshSource, scratch: str, *, task: Task) -> Iterator[str
         )
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
         socket = os.path.join(directory, "agent")
-        command = [str(programs["ssh-agent"]), "-D", "-a", socket]
+        command = [SHELL, "-c", WATCHED, str(programs["ssh-agent"]), socket]
         with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as agent:
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={"PATH": os.defpath}, start_new_session=True,
+        ) as agent:  # fmt: skip
             try:
                 _await_socket(socket, agent, task)
                 for key in source.keys:
                     _add(str(programs["ssh-add"]), socket, key)
                 yield socket
             finally:
-                agent.terminate()
+                # Its standard input first, so that nobody is left to end what has this pid then.
+                assert agent.stdin is not None
+                agent.stdin.close()
+                with suppress(subprocess.TimeoutExpired):
+                    agent.wait(PATIENCE)
+                agent.kill()
 
 
 def _await_socket(socket: str, agent: subprocess.Popen[bytes], task: Task) -> None:

@@ -18,6 +18,7 @@ from imgtools.build.execute.crew import Crew, Keyed, Made, StepContext
 from imgtools.build.execute.errors import CommandFailed
 from imgtools.build.execute.ssh import agent_socket
 from imgtools.build.language.model import Mount
+from imgtools.build.masking import Mask, MaskedOutput, secret_values
 from imgtools.build.options import SecretSource
 from imgtools.build.planning.keys import run_key
 from imgtools.build.planning.model import ContextRef, MountWork, RunWork, ScratchRef
@@ -96,14 +97,16 @@ def _execute(work: RunWork, context: StepContext) -> Made:
         )
         tail: deque[bytes] = deque(maxlen=TAIL)
 
-        def output(stream: int, data: bytes) -> None:
+        def tell(stream: int, data: bytes) -> None:
             tail.append(data)
             crew.environment.report(StepOutput(step=context.id, stream=stream, data=data))
 
+        output = MaskedOutput(Mask(secret_values(crew.options.secrets)), tell)
         store = crew.environment.store
         working = store.prepare(context.run.chain_id, task=task)
         try:
-            code = executor.run(working, spec, output=output, task=task)
+            code = executor.run(working, spec, output=output.write, task=task)
+            output.finish()
             if code:
                 instruction = context.step.instruction
                 raise CommandFailed(context.step.text, code, instruction.location, tuple(tail))
