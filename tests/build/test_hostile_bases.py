@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from imgtools.build.execute.step_copy import SPOOLED, Spool
 from imgtools.build.execute.users import owner_of_user, resolve_owner
 from imgtools.build.planning.inherited import checked_settings
-from imgtools.errors import InvalidInput, InvalidManifest, NotFound
+from imgtools.errors import InvalidInput, InvalidManifest, NotFound, StorageError
 from tests.build.build_rig import BuildRig
 from tests.build.test_build_users import opened
 
@@ -95,3 +96,13 @@ def test_a_user_file_that_is_a_fifo_has_no_users(tmp_path: Path) -> None:
     rig.write(a="x")
     with pytest.raises(NotFound, match="no user 'app'"):
         rig.build("FROM base\nCOPY --chown=app a /\n")
+
+
+@pytest.mark.parametrize("size", [1, 3 * SPOOLED])
+def test_a_full_disk_is_no_fault_of_standard_output(size: int) -> None:
+    with open("/dev/full", "wb", buffering=0) as file:
+        spool = Spool(file, "the scratch directory")
+        with pytest.raises(StorageError, match="the scratch directory: no space"):
+            for _ in range(size):
+                spool.write(b"x")
+            spool.finish()

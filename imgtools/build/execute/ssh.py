@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from imgtools.blob.files import storage_errors
 from imgtools.build.options import SshSource
 from imgtools.errors import InvalidInput, Unsupported
 from imgtools.task import Task
@@ -35,7 +36,9 @@ def agent_socket(source: SshSource, scratch: str, *, task: Task) -> Iterator[str
         raise Unsupported(
             f"keys for --ssh without {missing[0]}", hint="install it, or name an agent's socket"
         )
-    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+    with storage_errors(scratch):
+        temporary = tempfile.TemporaryDirectory(dir=scratch)
+    with temporary as directory:
         socket = os.path.join(directory, "agent")
         command = [SHELL, "-c", WATCHED, str(programs["ssh-agent"]), socket]
         with subprocess.Popen(

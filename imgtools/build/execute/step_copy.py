@@ -9,6 +9,7 @@ import tempfile
 from contextlib import ExitStack
 from typing import BinaryIO
 
+from imgtools.blob.files import storage_errors, write_all
 from imgtools.build.contexts.fetch import fetch_git, fetch_url, remote_state, url_state
 from imgtools.build.copying.digests import content_digest
 from imgtools.build.copying.model import (
@@ -36,6 +37,8 @@ from imgtools.build.planning.model import (
 from imgtools.build.tree import Tree
 from imgtools.spec.digest import Digest
 
+SPOOLED = 256 << 10
+"""Bytes that are written at a time."""
 _NUMBERS = re.compile(r"[0-9]+(?::[0-9]+)?|:[0-9]+")
 
 
@@ -185,12 +188,13 @@ class _Copy:
         with ExitStack() as undo:
             base = None if self._work.link else undo.enter_context(store.tree(chain))
             plan = self._owned(base)
-            spool = undo.enter_context(tempfile.TemporaryFile(dir=self._crew.scratch))
-            hashing = _Hashing(spool)
-            size = write_copy(plan, hashing.write, task=task, base=base).size
-            spool.flush()
-            spool.seek(0)
-            layer = store.apply(chain, hashing.digest(), spool, size, task=task)
+            scratch = self._crew.scratch
+            with storage_errors(scratch):
+                file = undo.enter_context(tempfile.TemporaryFile(dir=scratch, buffering=0))
+            spool = Spool(file, scratch)
+            size = write_copy(plan, spool.write, task=task, base=base).size
+            digest = spool.finish()
+            layer = store.apply(chain, digest, file, size, task=task)
         return Made(layer=layer, note=self._note(plan))
 
     def _note(self, plan: CopyPlan) -> str:
@@ -200,21 +204,35 @@ class _Copy:
         return f"{kind}:{self.content().partition(':')[2]}"
 
 
-class _Hashing:
-    """Writes to a file, and hashes what goes there."""
+class Spool:
+    """Writes to a file, and hashes what goes there; `place` is what errors call it."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, place: str) -> None:
+        """`file` has no buffer of its own: one that is full of what the disk refuses would try
+        again when it is closed."""
         self._file = file
+        self._place = place
+        self._waiting = bytearray()
         self._hasher = hashlib.sha256()
 
     def write(self, data: bytes) -> None:
-        """Pass on."""
-        self._hasher.update(data)
-        self._file.write(data)
+        """Pass on; raises StorageError."""
+        self._waiting += data
+        if len(self._waiting) >= SPOOLED:
+            self._flush()
 
-    def digest(self) -> Digest:
-        """Of all that was written."""
+    def finish(self) -> Digest:
+        """Go back to the start of the file; the digest of all that was written. Raises
+        StorageError."""
+        self._flush()
+        self._file.seek(0)
         return Digest("sha256", self._hasher.hexdigest())
+
+    def _flush(self) -> None:
+        data, self._waiting = bytes(self._waiting), bytearray()
+        self._hasher.update(data)
+        with storage_errors(self._place):
+            write_all(self._file, data)
 
 
 def prepare_copy(work: CopyWork, context: StepContext) -> Keyed:
