@@ -16,6 +16,7 @@ from imgtools.build.options import SecretSource
 SHORTEST = 8
 MASK = b"***"
 MAX_SECRET = 500 << 10
+_USER = re.compile(r"(https?://)[^/?#\s\"']*@", re.IGNORECASE)
 
 
 def needles(values: Iterable[bytes]) -> tuple[bytes, ...]:
@@ -43,6 +44,11 @@ def secret_values(sources: Iterable[SecretSource]) -> list[bytes]:
         except OSError:
             continue
     return found
+
+
+def without_credentials(text: str) -> str:
+    """Text for people that may have URLs in it, without what is in front of their hosts."""
+    return _USER.sub(r"\1***@", text)
 
 
 class Mask:

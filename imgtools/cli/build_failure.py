@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from imgtools.build.execute.errors import CommandFailed
 from imgtools.build.language.errors import ContainerfileError
+from imgtools.build.masking import without_credentials
 from imgtools.cli.build_frame import plain_text
 from imgtools.cli.own_errors import OUR_FAULT
 from imgtools.cli.text import escaped, one_line
@@ -42,9 +43,10 @@ def _lines(error: Error, output_shown: bool) -> list[str]:
 def excerpt(line: str, number: int, column: int) -> list[str]:
     """The line with its number, and a caret under `column`, which counts from 1; 0 for none."""
     margin = f"{number:>5} | "
-    text = line.rstrip("\r\n").expandtabs(1)
+    text = without_credentials(line.rstrip("\r\n").expandtabs(1))
     lines = [margin + escaped(text)]
-    if column:
+    # Where something is hidden, the place in the line is another one.
+    if column and len(text) == len(line.rstrip("\r\n")):
         before = escaped(text[: column - 1])
         lines.append(" " * (len(margin) - 2) + "| " + " " * len(before) + "^")
     return lines

@@ -154,6 +154,8 @@ def _listen(stream: IO[bytes], tail: deque[bytes]) -> None:
 def _hint(said: str, source: GitSource) -> str | None:
     if "could not read Username" in said or "Authentication failed" in said:
         return "a secret GIT_AUTH_TOKEN gives a token, GIT_AUTH_HEADER a whole header"
+    if "returned error: 30" in said:
+        return "it has moved, and credentials do not follow: name the URL that it has now"
     if "Host key verification failed" in said:
         return "add the host's key to known_hosts: there is nobody to ask whether to trust it"
     if "Permission denied (publickey" in said:
@@ -201,6 +203,8 @@ def _settings(source: GitSource, options: FetchOptions) -> str:
         origin = source.remote.split("/", 3)
         lines.append(f"[http {_quoted('/'.join(origin[:3]) + '/')}]")
         lines.append(f"extraHeader = {_quoted('Authorization: ' + header)}")
+        # git would send the header along to wherever it is redirected, another host's too.
+        lines.append("followRedirects = false")
     return "\n".join(lines) + "\n"
 
 

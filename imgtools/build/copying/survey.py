@@ -257,9 +257,12 @@ class _Survey:
         parent = stat_of(tree, self._resolved(tree, upper))
         hint = None
         if parent is not None and parent.is_dir:
-            names = map(os.fsdecode, list_names(tree, self._resolved(tree, upper)))
-            meant = nearest(path.rpartition("/")[2], names)
-            if meant is not None:
+            name = path.rpartition("/")[2]
+            names = [*map(os.fsdecode, list_names(tree, self._resolved(tree, upper)))]
+            meant = None if name in names else nearest(name, names)
+            if name in names:
+                hint = f"{path!r} is a link to what is not in {tree.name}"
+            elif meant is not None:
                 meant = f"{upper}/{meant}" if upper else meant
                 hint = f"there is {meant!r}; did you mean that?"
         else:

@@ -33,6 +33,7 @@ from imgtools.build.language.model import (
     Volume,
     Workdir,
 )
+from imgtools.build.masking import without_credentials
 from imgtools.build.planning import config_state as config
 from imgtools.build.planning.arguments import PROXIES, QUIET, Arguments
 from imgtools.build.planning.copies import add_work, copy_work, whole_context
@@ -157,7 +158,7 @@ def _check_total(what: str, values: Mapping[str, str]) -> None:
 def _step(instruction: Instruction, state: StageState, work: Work | None, history: str) -> Step:
     return Step(
         instruction=instruction,
-        text=instruction.text,
+        text=without_credentials(instruction.text),
         created_by=history,
         author=state.author,
         work=work,
