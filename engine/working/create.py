@@ -22,6 +22,7 @@ from engine.working.model import WorkingContainer
 from engine.working.registry import KIND, WorkingContainers
 from engine.working.show import hide
 from engine.working.times import rfc3339
+from imgtools.build.planning.inherited import checked_settings
 from imgtools.build.protocols import HostSettings
 from imgtools.errors import InvalidManifest
 from imgtools.spec.manifest import Manifest, parse
@@ -112,6 +113,8 @@ def described(
         raise InvalidManifest(f"manifest {raw.digest} of image {image.id} is no image")
     with store.parts.documents.open(image.config) as reader:
         config = reader.read()
+    document = dict(store.config(image).document)
+    checked_settings(document, name or image.id)
     annotations = dict(view.annotations)
     if name:
         annotations |= {BASE_NAME: name, BASE_DIGEST: str(raw.digest)}
@@ -123,7 +126,7 @@ def described(
         manifest=raw.content.decode("utf-8", "replace"),
         config=config.decode("utf-8", "replace"),
         layer=image.chain_id,
-        document=dict(store.config(image).document),
+        document=document,
         annotations=annotations,
     )
 

@@ -13,8 +13,11 @@ from imgtools.build.execute.step_copy import SPOOLED, Spool
 from imgtools.build.execute.users import owner_of_user, resolve_owner
 from imgtools.build.planning.inherited import checked_settings
 from imgtools.errors import InvalidInput, InvalidManifest, NotFound, StorageError
+from imgtools.spec.digest import Digest
+from imgtools.spec.strict_json import dumps
 from tests.build.build_rig import BuildRig
 from tests.build.test_build_users import opened
+from tests.build.working_rig import Scripts
 
 HUGE = "9" * 5000
 WRONG: list[tuple[str, Any]] = [
@@ -106,3 +109,41 @@ def test_a_full_disk_is_no_fault_of_standard_output(size: int) -> None:
             for _ in range(size):
                 spool.write(b"x")
             spool.finish()
+
+
+def _layout(directory: Path, settings: dict[str, Any]) -> None:
+    """An image without layers, called x, in an OCI layout."""
+
+    def put(document: dict[str, Any]) -> dict[str, Any]:
+        content = dumps(document)
+        path = directory / "blobs" / "sha256" / Digest.of(content).hex
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return {"digest": str(Digest.of(content)), "size": len(content)}
+
+    rootfs = {"type": "layers", "diff_ids": []}
+    where = {"os": "linux", "architecture": "amd64"}
+    config = put({**where, "config": settings, "rootfs": rootfs})
+    image = "application/vnd.oci.image"
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": f"{image}.manifest.v1+json",
+        "config": {"mediaType": f"{image}.config.v1+json", **config},
+        "layers": [],
+    }
+    entry = {"mediaType": manifest["mediaType"], **put(manifest)}
+    entry["annotations"] = {"org.opencontainers.image.ref.name": "x"}
+    (directory / "index.json").write_bytes(dumps({"schemaVersion": 2, "manifests": [entry]}))
+    (directory / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+
+
+def test_no_working_container_is_made_of_such_an_image(tmp_path: Path) -> None:
+    scripts = Scripts(tmp_path)
+    scripts.fill()
+    for number, (key, value) in enumerate([("OnBuild", [None]), ("Volumes", "x"), ("Cmd", 1)]):
+        _layout(scripts.work / str(number), {key: value})
+        done = scripts(f"t from --name c{number} oci:{number}:x")
+        assert done.returncode == 125
+        assert f"'{key}' in its config is not" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert scripts.names() == []
