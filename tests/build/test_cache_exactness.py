@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import os
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -227,3 +229,18 @@ def test_times_of_four_digit_years_are_written(seconds: int, tmp_path: Path) -> 
     rig = _rig(tmp_path)
     image = rig.build("FROM scratch\nCOPY a /\n", stamps=Stamps(source_date_epoch=seconds))
     assert len(image.config.created) == len("2000-01-01T00:00:00Z")
+
+
+def test_a_plan_pulls_nothing_and_knows_what_is_here(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("f"))
+    rig = _rig(tmp_path)
+    rig.base("other", {}, content.getvalue())
+    text = "FROM scratch\nCOPY --from=other {} /g\n"
+    rig.build(text.format("f"), dry=True)
+    assert rig.store.obtained == []
+    assert [step.fate for step in rig.result.planned] == ["run"]
+    rig.build(text.format("f"))
+    rig.build(text.format("./f"), dry=True)
+    assert [step.fate for step in rig.result.planned] == ["cached"]

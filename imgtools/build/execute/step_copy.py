@@ -60,7 +60,7 @@ class _Copy:
         origins = tuple(self._origin(source) for source in self._work.sources)
         if all(origins):
             key = self._key(tuple(f"from {origin}" for origin in origins))
-            return Keyed(keys=(key,), execute=self.execute, more=lambda: (self._content_key(),))
+            return Keyed(keys=(key,), execute=self.execute, more=self._costly_keys)
         return Keyed(keys=(self._content_key(),), execute=self.execute)
 
     def _key(self, content: tuple[str, ...]) -> str:
@@ -71,6 +71,21 @@ class _Copy:
             self._context.run.plan.standing.platform,
             self._crew.options.stamps,
         )
+
+    def _costly_keys(self) -> tuple[str, ...]:
+        """By content, which may have to be fetched; who only asks what would be done fetches
+        nothing for that."""
+        if self._crew.dry and not all(map(self._is_here, self._work.sources)):
+            return ()
+        return (self._content_key(),)
+
+    def _is_here(self, source: CopyFrom) -> bool:
+        if not isinstance(source, PathsFrom):
+            return isinstance(source, InlineFrom)
+        if self._crew.sources.context(source.source, self._context.task) is not None:
+            return True
+        chain = self._crew.sources.chain(source.source, self._context.task)
+        return chain is None or self._crew.environment.store.has(chain)
 
     def _content_key(self) -> str:
         return self._key((self.content(),))
