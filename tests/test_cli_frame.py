@@ -190,6 +190,32 @@ def test_a_signal_in_an_import_waits_for_its_end(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (143, "imported True\n"), done.stderr
 
 
+@pytest.mark.parametrize("ending", ["raise Cancelled('stopped')", "raise KeyboardInterrupt"])
+def test_a_signal_while_the_end_is_told_is_no_traceback(ending: str) -> None:
+    """The second of two, or one that had to wait for an import."""
+    script = (
+        "import os, signal, sys\n"
+        "from imgtools.cli import main\n"
+        "from imgtools.cli.settings import Settings\n"
+        "from imgtools.cli.state import Cli\n"
+        "from imgtools.errors import Cancelled\n"
+        f"def invoke(context):\n    {ending}\n"
+        "def complain(text):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    for n in range(999): pass\n"
+        "main.app.invoke, main._complain = invoke, complain\n"
+        "cli = Cli(settings=Settings.from_environment({}))\n"
+        "code = main.run(['inspect', 'dir:x'], cli)\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.exit(code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60,
+        cwd=REPOSITORY,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_closed_pipe_is_no_error_of_ours(run_cli: RunCli) -> None:
     read, write = os.pipe()
     os.close(read)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from dataclasses import dataclass
 
 from engine.runtime.kernel.proc import boot_id
@@ -90,7 +91,7 @@ def decide(location: StoreLocation, ids: Ids) -> DriverChoice:
     """
     ownership = location.ownership or best_ownership(ids)
     workspace = Workspace(Layout(location.root).tmp)
-    with workspace.directory() as inside:
+    with closing(workspace), workspace.directory() as inside:
 
         def directory() -> str:
             path = os.path.join(inside, str(len(os.listdir(inside))))

@@ -10,10 +10,11 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from engine.storage.drivers.removal import remove_tree
 from imgtools.blob.files import storage_errors
+from imgtools.errors import Error
 
 LOCK = ".lock"
 LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -25,6 +26,19 @@ class Workspace:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._mine: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Remove what is left of our own: Ctrl-C can come between any two lines, also of those
+        that make a directory or remove it. Nobody may use one any more. Raises nothing."""
+        while self._mine:
+            name, lock = self._mine.popitem()
+            # What cannot be removed now is left to the next sweep.
+            with suppress(Error, OSError):
+                self._remove(name)
+                os.unlink(os.path.join(self.path, name + LOCK))
+            if lock >= 0:
+                os.close(lock)
 
     @contextmanager
     def directory(self) -> Iterator[str]:
@@ -96,10 +110,12 @@ class Workspace:
         while True:
             name = os.urandom(12).hex()
             path = os.path.join(self.path, name + LOCK)
-            lock = os.open(path, LOCK_FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+            self._mine[name] = -1
+            lock = self._mine[name] = os.open(path, LOCK_FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
             if _same(lock, path):
                 return name, lock
+            del self._mine[name]
             os.close(lock)
 
     def _remove(self, name: str) -> None:
@@ -110,11 +126,13 @@ class Workspace:
             os.close(fd)
 
     def _forget(self, name: str, lock: int) -> None:
-        try:
-            if not os.path.lexists(os.path.join(self.path, name)):
-                os.unlink(os.path.join(self.path, name + LOCK))
-        finally:
-            os.close(lock)
+        """Take the lock file away, if its directory is; else both are left for `close`."""
+        if os.path.lexists(os.path.join(self.path, name)):
+            return
+        os.unlink(os.path.join(self.path, name + LOCK))
+        # In this order: a number that is closed may be somebody else's by then.
+        self._mine.pop(name, None)
+        os.close(lock)
 
 
 def _same(fd: int, path: str) -> bool:

@@ -257,8 +257,9 @@ class Store(Closing):
         )
 
     def close(self) -> None:
-        """Release the index."""
+        """Release the index, and what an interrupt has left of our temporary files."""
         self.parts.index.close()
+        self.layers.disk.workspace.close()
 
     def _origin(self, name: StorageName) -> Origin:
         at = f"@{name.image_id}" if name.image_id else ""

@@ -201,6 +201,16 @@ def run(args: list[str], cli: Cli) -> int:
     signal.signal(signal.SIGTERM, stop.handle)
     signal.signal(signal.SIGINT, stop.handle)
     try:
+        return _answered(args, cli, stop)
+    except KeyboardInterrupt:
+        # Another one, or a late one, while the end was being told.
+        return stop.code
+    finally:
+        stop.over = True
+
+
+def _answered(args: list[str], cli: Cli, stop: _Stop) -> int:
+    try:
         # Not app.main, which answers Ctrl-C and closed pipes in its own way.
         with app.make_context("imgtools", args, obj=cli) as context:
             result = app.invoke(context)
@@ -213,10 +223,10 @@ def run(args: list[str], cli: Cli) -> int:
     except (KeyboardInterrupt, click.Abort):
         cli.cancel.cancel("interrupted")
         _complain("terminated" if stop.terminated else "interrupted")
-        return 143 if stop.terminated else 130
+        return stop.code
     except Cancelled as e:
         _complain(e.message)
-        return 143 if stop.terminated else 130
+        return stop.code
     except BrokenPipeError:
         # Whoever read our output has gone; that is their decision, not an error of ours.
         _discard_output()
@@ -242,10 +252,18 @@ class _Stop:
     def __init__(self, cli: Cli) -> None:
         self._cli = cli
         self.terminated = False
+        self.over = False
+
+    @property
+    def code(self) -> int:
+        """What to exit with."""
+        return 143 if self.terminated else 130
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Cancel the work and unwind the main thread; a little later if it is importing, which
         would leave the lock of all imports to nobody, and other threads waiting for it."""
+        if self.over:
+            return
         self.terminated = number == signal.SIGTERM
         reason = "terminated" if self.terminated else "interrupted"
         self._cli.cancel.cancel_from_handler(reason)
