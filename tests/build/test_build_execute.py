@@ -174,6 +174,27 @@ def test_what_a_bind_mount_shows_counts(rig: BuildRig) -> None:
     assert rig.files() == {"x": "2"}
 
 
+def test_e71_caches_that_begin_with_something_else_are_others(rig: BuildRig) -> None:
+    """One id and other files, or another owner, are another cache; the same ones are not."""
+    rig.write(one="1", two="2")
+    mounts = {
+        "id=c": 0, "id=c,from=first": 1, "id=c,from=first,source=/": 1, "id=c,from=second": 2,
+        "id=c,uid=5": 3, "id=c,mode=0700": 4, "id=c,mode=0755": 0, "id=c,from=first,source=/d": 5,
+        "id=c,sharing=locked": 0, "id=d": 6,
+    }  # fmt: skip
+    lines = [f"RUN --mount=type=cache,{mount},target=/c say {mount}" for mount in mounts]
+    rig.build(
+        "\n".join(
+            ["FROM scratch AS first", "COPY one one", "COPY one d/one", "FROM scratch AS second",
+             "COPY two two", "FROM scratch", "COPY one one", *lines]
+        )
+    )  # fmt: skip
+    names = [spec.mounts[0].cache for spec in rig.executor.specs]
+    groups = [names.index(name) for name in names]
+    expected = list(mounts.values())
+    assert groups == [expected.index(number) for number in expected]
+
+
 def test_e69_secrets_are_in_nothing_that_is_kept_or_said(rig: BuildRig) -> None:
     secret = rig.directory / "secret"
     secret.write_bytes(SECRET)

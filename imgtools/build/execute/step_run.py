@@ -21,7 +21,7 @@ from imgtools.build.language.model import Mount
 from imgtools.build.masking import Mask, MaskedOutput, secret_values
 from imgtools.build.options import SecretSource
 from imgtools.build.planning.keys import run_key
-from imgtools.build.planning.model import ContextRef, MountWork, RunWork, ScratchRef
+from imgtools.build.planning.model import MountWork, RunWork, ScratchRef
 from imgtools.build.protocols import (
     CommitOptions,
     MountSource,
@@ -36,6 +36,7 @@ TAIL = 20
 """Lines of output that an error shows again."""
 MAX_SECRET = 500 * 1024
 SECRET_MODE = 0o400
+CACHE_MODE = 0o755
 SOCKET_MODE = 0o600
 NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"
 USUAL_NETWORKS = ("default", "private")
@@ -55,7 +56,7 @@ def prepare_run(work: RunWork, context: StepContext) -> Keyed:
         "" if crew.options.host.network in USUAL_NETWORKS else crew.options.host.network,
         _kept_out(work, crew),
     )
-    return Keyed(keys=(key,), execute=lambda: _execute(work, context))
+    return Keyed(keys=(key,), execute=lambda: _execute(work, shown, context))
 
 
 def _shown(work: MountWork, context: StepContext) -> str:
@@ -79,11 +80,11 @@ def _shown(work: MountWork, context: StepContext) -> str:
     return str(content_digest(plan, context.crew.hashes))
 
 
-def _execute(work: RunWork, context: StepContext) -> Made:
+def _execute(work: RunWork, shown: tuple[str, ...], context: StepContext) -> Made:
     crew, task = context.crew, context.task
     executor = crew.executor()
     with ExitStack() as undo:
-        mounts, env = _mounts(work, context, undo)
+        mounts, env = _mounts(work, shown, context, undo)
         spec = RunSpec(
             args=work.args,
             env=tuple(f"{name}={value}" for name, value in (*work.env, *work.hidden, *env)),
@@ -131,7 +132,7 @@ def _kept_out(work: RunWork, crew: Crew) -> tuple[str, ...]:
 
 
 def _mounts(
-    work: RunWork, context: StepContext, undo: ExitStack
+    work: RunWork, shown: tuple[str, ...], context: StepContext, undo: ExitStack
 ) -> tuple[tuple[StepMount, ...], tuple[tuple[str, str], ...]]:
     """The mounts of the engine, and variables that secrets and agents become."""
     found: list[StepMount] = []
@@ -152,7 +153,7 @@ def _mounts(
                 )
             )
         elif mount.kind == "cache":
-            found.append(_cache(each, context))
+            found.append(_cache(each, shown[number], context))
         else:
             found.append(_bind(each, context))
     if work.script is not None:
@@ -185,19 +186,24 @@ def _source(work: MountWork, context: StepContext) -> MountSource:
     return MountSource(chain_id=chain, path=work.mount.source)
 
 
-def _cache(work: MountWork, context: StepContext) -> StepMount:
+def _cache(work: MountWork, shown: str, context: StepContext) -> StepMount:
+    """A cache. What it begins with is part of its name, as in BuildKit: two that begin with
+    other files, or are of another owner, are two caches whatever their id."""
     mount = work.mount
     space = context.crew.options.build_args.get(NAMESPACE) or ""
-    name = mount.id or mount.target
-    first = None if isinstance(work.source, ScratchRef) else _source(work, context)
-    if isinstance(work.source, ContextRef) and not mount.from_:
+    first = _source(work, context) if mount.from_ else None
+    if isinstance(work.source, ScratchRef):
         first = None
+    begins = [shown] if first is not None else []
+    if mount.uid or mount.gid or mount.mode not in (None, CACHE_MODE):
+        mode = CACHE_MODE if mount.mode is None else mount.mode
+        begins.append(f"{mount.uid}:{mount.gid}:{mode:o}")
     return StepMount(
         kind="cache",
         target=mount.target,
         source=first,
         read_only=bool(mount.read_only),
-        cache=f"{space}/{name}",
+        cache=" ".join((f"{space}/{mount.id or mount.target}", *begins)),
         sharing=mount.sharing,
         mode=mount.mode,
         uid=mount.uid,
