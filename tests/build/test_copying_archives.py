@@ -106,10 +106,12 @@ def test_e58_cut_archive(site: Site, cut: int, compress: Callable[[bytes], bytes
 
 
 def test_e58_entry_of_the_root_changes_nothing(site: Site) -> None:
-    """Neither `.` nor `./` has a say about the destination."""
+    """Neither `.` nor `./` has a say about the destination, nor what has no name at all."""
     (site.base / "tmp").mkdir()
     (site.base / "tmp").chmod(0o1777)
-    site.tar("x.tar", member("./", DIR, mode=0o700), member(".", DIR, mode=0), member("./f"))
+    site.tar(
+        "x.tar", member("./", DIR, mode=0o700), member(".", DIR, mode=0), member(""), member("./f")
+    )
     copied = site.add("x.tar", "/tmp")
     assert copied.names == ["tmp/", "tmp/f"]
     assert copied.mode("tmp") == 0o1777

@@ -66,8 +66,7 @@ class Unpacking:
     def _one(self, entry: Entry, index: int) -> None:
         parts = _cleaned(entry.path, entry.path)
         if not parts:
-            if entry.type is not EntryType.DIR:
-                raise InvalidArchive(f"tar entry {entry.path!r} has no name")
+            # The destination itself, which stays what it is; docker, too, takes it of any type.
             return
         path = child_of(self._directory(parts[:-1]), parts[-1])
         if entry.type is EntryType.HARDLINK:
