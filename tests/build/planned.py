@@ -45,7 +45,7 @@ def planned(
         below = plans[source.index].end if isinstance(source, StageRef) else None
         triggers = tuple(
             parse_trigger(trigger, stage.base)
-            for trigger in ((base or {}).get("config") or {}).get("OnBuild", ())
+            for trigger in ((base or {}).get("config") or {}).get("OnBuild") or ()
             if below is None
         )
         standing = StandingStage(
