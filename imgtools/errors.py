@@ -11,6 +11,7 @@ ever enters either. A command line turns any of these into one line and an exit 
     │   ├── InvalidJSON           a document: duplicate keys, NaN, nesting, encoding
     │   ├── InvalidManifest       a manifest, index or config that breaks its specification
     │   ├── InvalidArchive        a tar, layer or archive that is malformed
+    │   ├── InvalidKey            a key, certificate or key ring that cannot be used
     │   └── UnsafePath            a name that would leave its root
     ├── LimitExceeded         something larger than we agree to read
     ├── NotFound              a tag, manifest, blob or file is not there
@@ -24,6 +25,8 @@ ever enters either. A command line turns any of these into one line and an exit 
     ├── Unverified            a verified stream was left before its end
     ├── DigestWouldChange     a change was needed and digests had to be preserved
     ├── Rejected              policy does not admit the image
+    │   └── NotSigned             a signature was required, and there is none
+    ├── InvalidSignature      a signature, or what came to prove it, does not hold
     ├── Unsupported           a valid request that this version does not do
     ├── Conflict              somebody else holds, or has changed, what we need
     │   └── TagImmutable          a tag that the registry does not let be moved
@@ -86,6 +89,10 @@ class InvalidManifest(InvalidInput):
 
 class InvalidArchive(InvalidInput):
     """A tar, layer or archive that is malformed."""
+
+
+class InvalidKey(InvalidInput):
+    """A key, certificate or key ring that is malformed, or too weak to be used."""
 
 
 class UnsafePath(InvalidInput):
@@ -192,6 +199,17 @@ class Rejected(Error):
     def __init__(self, message: str, *, requirement: str = "", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.requirement = requirement
+
+
+class NotSigned(Rejected):
+    """A signature was required, and there is none: every place was read, and held none."""
+
+
+class InvalidSignature(Error):
+    """A signature, or the payload, certificate or log entry that belongs to it, does not hold.
+
+    It is never raised for what could not be read: that is an error of its own kind.
+    """
 
 
 class Unsupported(Error):

@@ -1,0 +1,1 @@
+"""Sigstore bundles: DSSE envelopes, in-toto statements and what proves them."""

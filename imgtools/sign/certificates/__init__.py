@@ -1,0 +1,1 @@
+"""Certificates and transparency log entries that come with signatures."""

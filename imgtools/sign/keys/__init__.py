@@ -1,0 +1,1 @@
+"""Keys of sigstore signatures: reading, writing, making them, and signing with them."""

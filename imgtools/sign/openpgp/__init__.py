@@ -1,0 +1,1 @@
+"""OpenPGP: simple signing messages, made and verified with GnuPG in homes of our own."""

@@ -1,0 +1,1 @@
+"""policy.json and its companion: what admits an image, decided requirement by requirement."""

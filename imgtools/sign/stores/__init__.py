@@ -1,0 +1,1 @@
+"""Where signatures are kept: attachments, referrers, lookaside, the signatures API, dir:."""
