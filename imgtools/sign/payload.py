@@ -8,6 +8,7 @@ cosign would write.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
@@ -33,6 +34,7 @@ TYPES: Mapping[Kind, str] = MappingProxyType(
 """critical.type, by the kind of signature that may carry it."""
 
 _INT64 = 2**63
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse_payload(content: bytes, *, kind: Kind) -> Claim:
@@ -130,7 +132,7 @@ def _check_values(value: Any) -> None:
         elif isinstance(item, list):
             waiting.extend(item)
         elif isinstance(item, str):
-            if any("\ud800" <= c <= "\udfff" for c in item):
+            if _SURROGATE.search(item):
                 raise InvalidSignature("the payload has half of a surrogate pair")
         elif isinstance(item, float | int) and not _is_float64(item):
             raise InvalidSignature("the payload has a number that is too large")
