@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgtools.errors import Error, InvalidInput, LimitExceeded, NotFound, StorageError
+from imgtools.spec.yaml_tree import parse_yaml
 from imgtools.sync.config import read_source_file
 from imgtools.sync.options import RepositoryWanted
 from imgtools.sync.tags import EveryTag, MatchingTags, VersionTags
-from imgtools.sync.yaml_tree import parse_yaml
 from imgtools.transport.options import Credentials, RegistryOptions
 
 DIGEST = "sha256:" + "ab" * 32

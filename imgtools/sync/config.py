@@ -23,10 +23,11 @@ from dataclasses import replace
 from imgtools.errors import Error, InvalidDigest, InvalidInput, InvalidReference
 from imgtools.spec.digest import Digest
 from imgtools.spec.reference import Reference
+from imgtools.spec.yaml_tree import Node, parse_yaml
 from imgtools.sync.names import repository_of
 from imgtools.sync.options import RepositoryWanted
 from imgtools.sync.tags import EveryTag, MatchingTags, TagFilter, VersionTags
-from imgtools.sync.yaml_tree import Node, parse_yaml, read_file
+from imgtools.sync.yaml_file import read_file
 from imgtools.transport.options import Credentials, RegistryOptions
 
 _TRUE = ("true", "yes", "on", "y")

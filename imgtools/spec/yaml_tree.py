@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from imgtools.errors import InvalidInput, LimitExceeded, NotFound
+from imgtools.errors import InvalidInput, LimitExceeded
 
-_LONGEST = 4 * 1024 * 1024
 _DEEPEST = 32
 _MOST_NODES = 200_000
 _NULL = ("", "~", "null", "Null", "NULL")
@@ -30,24 +29,6 @@ class Node:
     line: int
     nodes: int = 1
     is_null: bool = False
-
-
-def read_file(path: str) -> bytes:
-    """The content of a file; raises NotFound, StorageError, LimitExceeded."""
-    from imgtools.blob.files import storage_error
-
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_LONGEST + 1)
-    except FileNotFoundError as e:
-        raise NotFound(f"{path}: no such file") from e
-    except ValueError as e:
-        raise InvalidInput(f"{path!r} is not the name of a file") from e
-    except OSError as e:
-        raise storage_error(e, path) from e
-    if len(content) > _LONGEST:
-        raise LimitExceeded(path, _LONGEST)
-    return content
 
 
 def parse_yaml(content: bytes, name: str) -> Node | None:
