@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 from engine.storage.images import StoredImage
@@ -68,26 +68,27 @@ def once(action: Callable[[], T], /) -> T:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseOptions:
-    """How base images are found: `source` how registries are reached, `admit` policy about
-    manifests, `check_name` about names, which raise Rejected; `host` is the platform of this
-    machine. `retry` is how often a registry in trouble is asked again."""
+    """How base images are found: `source` how registries are reached, `check_name` policy,
+    which raises Rejected for a name and says who has to admit the manifests; `host` is the
+    platform of this machine. `retry` is how often a registry in trouble is asked again."""
 
     retry: Retry = once
     source: SourceOptions = field(default_factory=SourceOptions)
-    admit: Admit | None = None
-    check_name: Callable[[ImageName], object] | None = None
+    check_name: Callable[[ImageName], Admit | None] | None = None
     host: Platform | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where a base image is: `stored` in the store, or to be copied from `source`, as it was
-    chosen, under the name `name` ("" for none); `digests` are those it is known by."""
+    chosen, under the name `name` ("" for none); `digests` are those it is known by. `admit` is
+    who admitted its manifest, and has to once more when it is copied."""
 
     stored: StoredImage | None = None
     source: ImageName | None = None
     name: str = ""
     digests: tuple[str, ...] = ()
+    admit: Admit | None = None
 
 
 class Bases:
@@ -119,10 +120,9 @@ class Bases:
         """How often a registry in trouble is asked again."""
         return self._options.retry
 
-    @property
-    def admit(self) -> Admit | None:
-        """Policy about manifests."""
-        return self._options.admit
+    def admit(self, name: ImageName) -> Admit | None:
+        """Policy about the image `name`: who has to admit its manifest; raises Rejected."""
+        return self._options.check_name(name) if self._options.check_name is not None else None
 
     def _look_up(self, text: str, platform: Platform | None, pull: str, task: Task) -> BaseImage:
         transport, colon, _ = text.partition(":")
@@ -161,8 +161,7 @@ class Bases:
 
     def _platforms(self, name: ImageName, task: Task) -> tuple[Platform, ...]:
         """Those of an index, without what no machine runs; none for a single image."""
-        if self._options.check_name is not None:
-            self._options.check_name(name)
+        self.admit(name)
         task.cancel.check()
         with self.open(name) as source:
             view = parse(source.top())
@@ -220,8 +219,7 @@ class Bases:
         self, text: str, name: ImageName, platform: Platform | None, task: Task
     ) -> BaseImage:
         """Exactly the image `name`: manifest and config are read, no layer."""
-        if self._options.check_name is not None:
-            self._options.check_name(name)
+        admit = self.admit(name)
         if name.transport == STORAGE:
             stored = parse_storage_name(name.rest)
             if stored.spec is None:
@@ -229,24 +227,24 @@ class Bases:
         task.cancel.check()
         with self.open(name) as source:
             top = source.top()
-            if self._options.admit is not None:
-                self._options.admit(top)
+            if admit is not None and not top.is_index:
+                admit(top)
             raw = _instance(source, top, platform or self._options.host or _host())
+            if admit is not None and top.is_index:
+                admit(raw)
             config = _config(source, raw)
-        return _base(text, name, top, raw, config)
+        return _base(text, Place(source=name, admit=admit), top, raw, config)
 
 
-def _base(
-    text: str, name: ImageName, top: RawManifest, raw: RawManifest, config: Config
-) -> BaseImage:
+def _base(text: str, place: Place, top: RawManifest, raw: RawManifest, config: Config) -> BaseImage:
     view = parse(raw)
-    pinned, place = "", Place(source=name)
-    if name.transport == "docker":
+    pinned, name = "", place.source
+    if name is not None and name.transport == "docker":
         reference = Reference.parse(name.rest[2:])
         pinned = f"{reference.name}@{top.digest}"
         # Its tag may mean another image when the layers are wanted.
         chosen = ImageName(transport="docker", rest=f"//{reference.with_digest(raw.digest)}")
-        place = Place(source=chosen, name=str(reference), digests=(pinned,))
+        place = replace(place, source=chosen, name=str(reference), digests=(pinned,))
     return BaseImage(
         name=text,
         pinned=pinned,

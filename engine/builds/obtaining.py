@@ -60,7 +60,7 @@ class Obtaining:
             self._store.destination(stored, repo_digests=place.digests) as destination,
         ):
             options = CopyOptions(selection=Selection(platform=base.platform))
-            done = copy_image(source, destination, options, admit=self._bases.admit, task=task)
+            done = copy_image(source, destination, options, admit=place.admit, task=task)
             if done.up_to_date:
                 return
             config = self._store.config(destination.committed)

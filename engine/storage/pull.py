@@ -51,14 +51,14 @@ NEXT = (ImageNotFound, Denied, ConnectionFailed, RegistryError)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullOptions:
     """How an image is pulled. `platform` None is that of this machine, whatever is stored;
-    one that was asked for has to be that of a stored image too. `admit` is policy about
-    manifests, `check_name` about names: it raises Rejected before anything is read."""
+    one that was asked for has to be that of a stored image too. `check_name` is policy: it
+    raises Rejected for a name before anything is read, and says who has to admit the
+    manifests, None for nobody."""
 
     policy: PullPolicy = "missing"
     platform: Platform | None = None
     source: SourceOptions = field(default_factory=SourceOptions)
-    admit: Admit | None = None
-    check_name: Callable[[ImageName], object] | None = None
+    check_name: Callable[[ImageName], Admit | None] | None = None
 
 
 def pull_image(
@@ -141,8 +141,7 @@ def _pull(
     store: Store, name: ImageName, options: PullOptions, transports: Transports, task: Task
 ) -> StoredImage:
     """Copy the image `name` into the store, under its name if it is one of a registry."""
-    if options.check_name is not None:
-        options.check_name(name)
+    admit = options.check_name(name) if options.check_name is not None else None
     reference = Reference.parse(name.rest[2:]) if name.transport == "docker" else None
     lock = store.parts.locks.exclusive(PULL_LOCK, name_key(str(name)), task=task)
     with retiring(lock), transports.open_source(name, options.source) as source:
@@ -152,7 +151,7 @@ def _pull(
             digests = (f"{reference.name}@{source.resolve().digest}",)
         stored = StorageName(text=str(reference) if reference is not None else "")
         for _ in range(_ATTEMPTS):
-            image = _copied(store, source, stored, digests, options, task)
+            image = _copied(store, source, stored, digests, options, admit, task)
             if image is not None:
                 return image
     raise ImageNotFound(f"{name}: it is removed as fast as it is pulled")
@@ -164,12 +163,13 @@ def _copied(
     name: StorageName,
     digests: tuple[str, ...],
     options: PullOptions,
+    admit: Admit | None,
     task: Task,
 ) -> StoredImage | None:
     """The image of `source`, copied if need be; None when it was there and then removed."""
     with store.destination(name, repo_digests=digests) as destination:
         copy = CopyOptions(selection=Selection(platform=options.platform))
-        result = copy_image(source, destination, copy, admit=options.admit, task=task)
+        result = copy_image(source, destination, copy, admit=admit, task=task)
         if not result.up_to_date:
             return destination.committed
     image = ImageRegistry(store.parts).by_name(str(stored_name(name.reference)))

@@ -137,6 +137,8 @@ class CopyPlan:
     `blobs` are in the order in which they are started, `manifests` children first and the
     top one last. `held` is the content of blobs that the survey has read. `up_to_date` says
     that the destination is as the copy would leave it; `root` is what it then holds.
+    `images` are the manifests of the image itself, as they are at the source, where they
+    were read.
     """
 
     source: Origin
@@ -147,4 +149,5 @@ class CopyPlan:
     held: Mapping[Digest, bytes]
     warnings: tuple[str, ...] = ()
     up_to_date: bool = False
+    images: tuple[Descriptor, ...] = ()
     tmpdir: str | None = None

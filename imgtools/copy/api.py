@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imgtools.copy.actions import CopyPlan
+from imgtools.copy.attaching import Attaching
 from imgtools.copy.execute import CopyResult, execute
 from imgtools.copy.options import CopyOptions
 from imgtools.copy.plan import plan_copy
@@ -41,18 +42,20 @@ def copy_image(
     options: CopyOptions | None = None,
     *,
     admit: Admit | None = None,
+    attaching: Attaching | None = None,
     task: Task,
 ) -> CopyResult:
     """Copy what `source` names to where `destination` does, and commit it.
 
-    `admit` is called with the source's top manifest before anything of it is parsed and
-    raises Rejected to refuse it. Both ends stay open. Raises ImageNotFound, Unsupported,
+    `admit` is called with the manifests that policy is about (`to_admit`) before any blob is
+    read, and raises Rejected to refuse them. `attaching`, with the option `entire`, puts what
+    goes with the manifests. Both ends stay open. Raises ImageNotFound, Unsupported,
     DigestWouldChange, the other errors of the transports, and Cancelled; all but the last
     say which copy failed.
     """
     plan = prepare(source, destination, options, admit=admit, task=task)
     with failures_named(source, destination):
-        return execute(plan, source, destination, task=task)
+        return execute(plan, source, destination, attaching=attaching, task=task)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from imgtools.copy.actions import (
     Tag,
     Transfer,
 )
+from imgtools.copy.attaching import Arriving, Attaching
 from imgtools.copy.rewrite import (
     IndexDraft,
     Key,
@@ -88,16 +89,30 @@ class CopyResult:
     up_to_date: bool
 
 
-def execute(plan: CopyPlan, source: Source, destination: Destination, *, task: Task) -> CopyResult:
+def execute(
+    plan: CopyPlan,
+    source: Source,
+    destination: Destination,
+    *,
+    attaching: Attaching | None = None,
+    task: Task,
+) -> CopyResult:
     """Do what `plan` says; nothing of it is visible at the destination after an error, but
     for what a registry shows as it arrives.
 
-    Raises what the transports raise, Cancelled, and SeveralErrors for parallel failures.
+    With `attaching`, what goes with the manifests is put before the top one gets its name, and
+    so also when nothing else is to be done. Raises what the transports raise, Cancelled, and
+    SeveralErrors for parallel failures.
     """
     for warning in plan.warnings:
         task.warn(warning)
-    run = _Run(plan, source, destination)
-    if not plan.up_to_date:
+    run = _Run(plan, source, destination, attaching)
+    if attaching is not None:
+        attaching.check(run.arriving())
+    if plan.up_to_date:
+        if attaching is not None:
+            attaching.attach(run.arriving(), destination)
+    else:
         run.announce()
         with WorkerPool(task) as pool:
             # Not map, which waits and so would report the first error only.
@@ -110,8 +125,15 @@ def execute(plan: CopyPlan, source: Source, destination: Destination, *, task: T
 
 
 class _Run:
-    def __init__(self, plan: CopyPlan, source: Source, destination: Destination) -> None:
+    def __init__(
+        self,
+        plan: CopyPlan,
+        source: Source,
+        destination: Destination,
+        attaching: Attaching | None,
+    ) -> None:
         self.plan, self.source, self.destination = plan, source, destination
+        self.attaching = attaching
         self.written: dict[Key, Written] = {}
         self.outcomes: list[tuple[str, int]] = []
         self.new: dict[Digest, CopiedManifest] = {}
@@ -251,6 +273,20 @@ class _Run:
             return lambda: BlobReader.of(content, blob.digest)
         return lambda: self.source.open_blob(blob)
 
+    def arriving(self) -> tuple[Arriving, ...]:
+        """The manifests of the image, and what they are at the destination by now."""
+        actions = {action.old.digest: action for action in self.plan.manifests}
+        found = []
+        for old in self.plan.images:
+            new: Descriptor | None = old
+            if (done := self.new.get(old.digest)) is not None:
+                new = done.new
+            elif isinstance(action := actions.get(old.digest), PutManifest | PutIndex):
+                new = action.raw.descriptor() if action.raw is not None else None
+            top = old.digest == self.plan.images[0].digest
+            found.append(Arriving(old=old, new=new, top=top))
+        return tuple(found)
+
     def manifests(self, task: Task) -> None:
         """Put the manifests, those of one level in parallel, the top one last."""
         rest = [action for action in self.plan.manifests if not action.top]
@@ -261,7 +297,24 @@ class _Run:
                         pool.submit(partial(self._manifest, action, pool.task))
         for action in self.plan.manifests:
             if action.top:
-                self._manifest(action, task)
+                self._top(action, task)
+        if self.attaching is not None and not any(action.top for action in self.plan.manifests):
+            self.attaching.attach(self.arriving(), self.destination)
+
+    def _top(self, action: AnyManifestAction, task: Task) -> None:
+        """Put the top manifest; where it is seen at once, by digest first, so that its name
+        never leads to a manifest without what is attached to it."""
+        if self.attaching is None:
+            self._manifest(action, task)
+            return
+        if self.destination.capabilities.remote:
+            if isinstance(action, PutManifest | PutIndex):
+                self._manifest(replace(action, top=False), task)
+            self.attaching.attach(self.arriving(), self.destination)
+            self._manifest(action, task)
+        else:
+            self._manifest(action, task)
+            self.attaching.attach(self.arriving(), self.destination)
 
     def _manifest(self, action: AnyManifestAction, task: Task) -> None:
         task.cancel.check()

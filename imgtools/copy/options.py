@@ -56,7 +56,9 @@ class CopyOptions:
     that the source keeps beside the image and no destination can. `blobs_likely` says that
     the destination may have some of the blobs although its name holds nothing yet, so that
     asking is worth it, and `differs` that the names are known to differ, so that the source
-    is read at once. `tmpdir` is where recompressed layers are spooled (None: the system's).
+    is read at once. `entire` reads all manifests of the image even where nothing has to be
+    moved, for who attaches something to each. `tmpdir` is where recompressed layers are
+    spooled (None: the system's).
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -73,6 +75,7 @@ class CopyOptions:
     remove_signatures: bool = False
     blobs_likely: bool = False
     differs: bool = False
+    entire: bool = False
     tmpdir: str | None = None
 
     def __post_init__(self) -> None:

@@ -100,6 +100,7 @@ class _Planner:
             warnings=tuple(self.warnings),
             up_to_date=all(isinstance(a, ReuseManifest) for a in manifests)
             and all(isinstance(b, Reuse | Skip) for b in blobs),
+            images=tuple(self.survey.nodes[d].raw.descriptor() for d in self.survey.images),
             tmpdir=self.options.tmpdir,
         )
 

@@ -1,8 +1,8 @@
 """The reads of a copy: what the source has, what the destination holds, as frozen facts.
 
-Policy is asked first, then the two names are compared, and only what a difference makes
-necessary is read further: manifests in parallel, configs where layers change, presence of
-blobs where asking is cheaper than moving.
+Policy is asked as soon as a manifest is there, then the two names are compared, and only what
+a difference makes necessary is read further: manifests in parallel, configs where layers
+change, presence of blobs where asking is cheaper than moving.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 from imgtools.copy.decide import Rules, is_left, keeps, may_change_layers
-from imgtools.copy.options import CopyOptions
+from imgtools.copy.options import CopyOptions, Selection
 from imgtools.copy.walk import MAX_BYTES, Node, Tree, choose
 from imgtools.errors import LimitExceeded, Unsupported
 from imgtools.image.select import is_manifest_entry
@@ -28,7 +28,8 @@ from imgtools.task import Task, WorkerPool
 from imgtools.transport.base import Capabilities, Destination, Origin, Source
 
 Admit = Callable[[RawManifest], object]
-"""Policy: raises Rejected for a manifest, as received, that must not be copied."""
+"""Policy: raises Rejected for a manifest, as received, that must not be copied. It is asked
+about those that `to_admit` says."""
 
 
 @runtime_checkable
@@ -46,7 +47,8 @@ class Survey:
     bytes, None when nothing has to be put. `current` is what the destination's name points
     at. `complete` says that the whole tree of `root` is known to be at the destination byte
     for byte, `named` that its name points there too; then `nodes` may lack it. `nodes` are
-    the manifests by digest, `referrers` the descriptors by subject, `configs` and `blobs`
+    the manifests by digest, `images` those of them that are the image's own in the order of
+    reading, `referrers` the descriptors by subject, `configs` and `blobs`
     (present or not; absent when not asked) by digest, `manifests` those that the
     destination has.
     """
@@ -60,6 +62,7 @@ class Survey:
     complete: bool = False
     named: bool = False
     nodes: Mapping[Digest, Node]
+    images: tuple[Digest, ...] = ()
     referrers: Mapping[Digest, tuple[Descriptor, ...]]
     configs: Mapping[Digest, bytes]
     blobs: Mapping[Digest, bool]
@@ -74,7 +77,8 @@ def survey(
     *,
     task: Task,
 ) -> Survey:
-    """Read what a copy with `options` has to know; `admit` sees the top manifest first.
+    """Read what a copy with `options` has to know; `admit` sees the manifests before any
+    blob is read.
 
     Raises ImageNotFound, NotFound, Rejected, LimitExceeded, InvalidManifest and what the
     transports raise.
@@ -101,6 +105,7 @@ class _Surveyor:
         )
         self.remote = destination.capabilities.remote
         self.current: Descriptor | None = None
+        self.asked = False  # policy, about the top manifest, before it was parsed
 
     def run(self) -> Survey:
         if self.options.referrers and not self.rules.capabilities.referrers:
@@ -114,12 +119,14 @@ class _Surveyor:
         if top is None:
             top = self.source.top()
             self.task.cancel.check()
-        if self.admit is not None:
+        self.asked = not top.is_index or _alone(self.options.selection)
+        if self.admit is not None and self.asked:
             self.admit(top)
         root = self._root(top)
         equal = self._same(root) and self._equal(root)
         there = equal or (self._same(root) and self.rules.same_repository)
-        if there and self._implies_children(root) and not self.options.referrers:
+        every = self.options.referrers or self.options.entire or self.admit is not None
+        if there and self._implies_children(root) and not every:
             return self._complete(root, top, named=equal)
         return self._walk(root, top, there=there, named=equal)
 
@@ -143,6 +150,7 @@ class _Surveyor:
         options = self.options
         return (
             self.admit is not None
+            or options.entire
             or options.differs
             or options.referrers
             or bool(options.additional_tags)
@@ -197,16 +205,20 @@ class _Surveyor:
         tree = Tree(self.source, self.task)
         raw = top if top.digest == root.digest else self.source.manifest(root)
         tree.add(raw, self.options.selection)
+        if self.admit is not None:
+            for found in to_admit(raw, self.options.selection, tree.nodes):
+                if found.digest != top.digest or not self.asked:
+                    self.admit(found)
         self._check_signatures(root, tree)
         complete = there and self._implies_children(root)
-        image = frozenset(tree.nodes)
+        image = tuple(tree.nodes)
         if self.options.referrers:
             tree.add_referrers()
         missing = [
             node for digest, node in tree.nodes.items() if not complete or digest not in image
         ]
         manifests = self._ask_manifests(missing, root)
-        complete = complete or (there and image <= manifests | {root.digest})
+        complete = complete or (there and manifests | {root.digest} >= set(image))
         if self.remote or complete:
             missing = [node for node in missing if node.raw.digest not in manifests]
         if complete:
@@ -217,6 +229,7 @@ class _Surveyor:
             complete=complete,
             named=named and complete,
             tree=tree,
+            images=image,
             configs=self._configs(missing),
             blobs=self._ask_blobs(missing),
             manifests=manifests,
@@ -304,6 +317,7 @@ class _Surveyor:
         complete: bool,
         named: bool,
         tree: Tree | None = None,
+        images: tuple[Digest, ...] = (),
         configs: dict[Digest, bytes] | None = None,
         blobs: dict[Digest, bool] | None = None,
         manifests: frozenset[Digest] = frozenset(),
@@ -318,11 +332,32 @@ class _Surveyor:
             complete=complete,
             named=named,
             nodes=MappingProxyType(dict(tree.nodes) if tree else {}),
+            images=images,
             referrers=MappingProxyType(dict(tree.referrers) if tree else {}),
             configs=MappingProxyType(configs or {}),
             blobs=MappingProxyType(blobs or {}),
             manifests=manifests,
         )
+
+
+def to_admit(
+    root: RawManifest, selection: Selection, nodes: Mapping[Digest, Node]
+) -> list[RawManifest]:
+    """Which manifests of the tree `nodes` below `root` policy is asked about.
+
+    Each image that is copied, as in containers/image, so that an index cannot bring in an
+    instance that nobody signed. An index of its own where it arrives with instances that are
+    not read: alone, sparse, or with none at all.
+    """
+    images = [node.raw for node in nodes.values() if not node.raw.is_index]
+    if not images or (root.is_index and _alone(selection)):
+        return [root, *images]
+    return images
+
+
+def _alone(selection: Selection) -> bool:
+    """Whether an index is copied with instances that are not."""
+    return selection.mode == "index-only" or (selection.mode == "platforms" and selection.sparse)
 
 
 def _of(raw: RawManifest, root: Descriptor) -> Descriptor:
