@@ -7,7 +7,9 @@ cosign verify. A key comes from a file or a policy and never out of a signature.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from cryptography.exceptions import InvalidSignature as _Mismatch
@@ -124,7 +126,9 @@ class PublicKey:
         return utils.encode_dss_signature(int.from_bytes(r), int.from_bytes(s))
 
 
-_HASHES = {"sha256": hashes.SHA256, "sha384": hashes.SHA384, "sha512": hashes.SHA512}
+_HASHES: Mapping[str, Callable[[], hashes.HashAlgorithm]] = MappingProxyType(
+    {"sha256": hashes.SHA256, "sha384": hashes.SHA384, "sha512": hashes.SHA512}
+)
 
 
 def load_public_key(content: bytes, what: str) -> PublicKey:
