@@ -14,20 +14,27 @@ Everything works without a network; only a `with` block listens, on a loopback p
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from imgtools.testing.connection import Connection, Exchange, Manners
+from imgtools.testing.faults import Fault, FaultScript
+from imgtools.testing.listener import Listener
 from imgtools.testing.sigstore import trust
 from imgtools.testing.sigstore.authority import AuthorityOptions, CertificateAuthority, Chain, Leaf
 from imgtools.testing.sigstore.clock import Clock, system_clock
 from imgtools.testing.sigstore.entries import TransparencyEntry
 from imgtools.testing.sigstore.rekor import RekorV1, RekorV2
+from imgtools.testing.sigstore.services import Services
 from imgtools.testing.sigstore.signer import Signer
 from imgtools.testing.sigstore.timestamps import TimestampAuthority
 from imgtools.testing.sigstore.tokens import TokenIssuer
@@ -49,7 +56,54 @@ class LocalSigstore:
         self.rekor = RekorV1(clock=clock)
         self.rekor2 = RekorV2()
         self.timestamps = TimestampAuthority(clock=clock)
+        self.services = Services(
+            authority=self.authority,
+            rekor=self.rekor,
+            rekor2=self.rekor2,
+            timestamps=self.timestamps,
+            issuer=self.issuer,
+        )
         self.url = NOWHERE
+        self.faults = FaultScript()
+        self.requests: list[Exchange] = []
+        self._closing = threading.Event()
+        self._listener: Listener | None = None
+
+    # --- life -----------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        """Listen; `url` is the address of every service."""
+        self._listener = Listener(self._serve, self._closing)
+        self.url = f"http://127.0.0.1:{self._listener.port}"
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Cut everything and wait for every thread."""
+        self._closing.set()
+        if self._listener is not None:
+            self._listener.stop()
+        self.url = NOWHERE
+
+    def _serve(self, sock: socket.socket, number: int) -> None:
+        Connection(
+            sock,
+            number,
+            handle=self.services.handle,
+            choose=self.faults.choose,
+            record=self.requests.append,
+            latency=lambda: 0.0,
+            closing=self._closing,
+            manners=Manners(),
+        ).serve()
+
+    def fail(self, **fault: Any) -> int:
+        """Add a `Fault`, given by its fields; its number, for `faults.applied`."""
+        return self.faults.add(Fault(**fault))
 
     # --- certificates, entries, timestamps ----------------------------------------------------
 

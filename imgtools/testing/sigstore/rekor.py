@@ -112,9 +112,11 @@ class RekorV1:
             self.entries.append(entry)
         return entry
 
-    def find(self, body: bytes) -> TransparencyEntry | None:
-        """The entry with that body."""
-        return next((entry for entry in self.entries if entry.body == body), None)
+    def find(self, proposal: Mapping[str, Any]) -> TransparencyEntry | None:
+        """The entry that a hashedrekord already has; other kinds never have one."""
+        body = canonical(proposal)
+        with self._lock:
+            return next((entry for entry in self.entries if entry.body == body), None)
 
     def promise(self, body: bytes, time: int, index: int, log_id: str | None = None) -> bytes:
         """A signed entry timestamp (SET), whether or not there is such an entry."""
