@@ -30,6 +30,7 @@ REFERENCE_ANNOTATION = "docker-reference"
 MOST_SUBJECTS = 1024
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _FIELDS = frozenset({"_type", "subject", "predicateType", "predicate"})
 _SUBJECT_FIELDS = frozenset(
     {"name", "uri", "digest", "content", "downloadLocation", "mediaType", "annotations"}
@@ -69,6 +70,7 @@ def parse_statement(payload: bytes) -> Statement:
         value = strict_json.loads_object(payload, "statement", limit=PAYLOAD_LIMIT)
     except (InvalidJSON, LimitExceeded) as e:
         raise InvalidSignature(e.message) from e
+    _check_text(value)
     _known(value, _FIELDS, "statement")
     kind = value.get("_type")
     if kind not in (STATEMENT_V01, STATEMENT_V1):
@@ -158,6 +160,19 @@ def _subject(value: object) -> Subject:
         digests=MappingProxyType(dict(digests)),
         annotations=MappingProxyType(dict(annotations)),
     )
+
+
+def _check_text(value: object) -> None:
+    """Refuse halves of surrogate pairs, which readers turn into different characters."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += [*item.keys(), *item.values()]
+        elif isinstance(item, list):
+            waiting += item
+        elif isinstance(item, str) and _SURROGATE.search(item):
+            raise InvalidSignature("the statement has half of a surrogate pair")
 
 
 def _known(value: dict[str, Any], fields: frozenset[str], what: str) -> None:

@@ -1,0 +1,91 @@
+"""Makes bundles with a key: the statement, its envelope, and the bundle around them.
+
+The layouts are those of cosign 3 and sigstore-go, so that what we make verifies there; our
+only addition is the annotation that says which name was signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from imgtools.errors import InvalidInput
+from imgtools.sign.bundles.dsse import IN_TOTO, pre_authentication
+from imgtools.sign.bundles.model import Bundle, Envelope
+from imgtools.sign.bundles.statement import COSIGN_SIGN, REFERENCE_ANNOTATION, STATEMENT_V1
+from imgtools.sign.bundles.write import encoded, write_bundle
+from imgtools.sign.model import BUNDLE_MEDIA_TYPE, PAYLOAD_LIMIT
+from imgtools.sign.protocols import KeySigner
+from imgtools.spec import strict_json
+from imgtools.spec.digest import Digest
+
+
+def make_statement(
+    digest: Digest,
+    *,
+    reference: str = "",
+    predicate_type: str = COSIGN_SIGN,
+    predicate: Mapping[str, Any] | None = None,
+    annotations: Mapping[str, str] | None = None,
+) -> bytes:
+    """The statement that `predicate` holds for the manifest `digest`: the payload to sign.
+
+    Without a predicate it is cosign's signature of an image. `reference` is the name to sign,
+    "" for none; `annotations` are the signer's own words. Raises InvalidInput for a digest
+    that verifiers do not know and for a statement that is too large.
+    """
+    if digest.algorithm != "sha256":
+        raise InvalidInput(f"{digest} cannot be signed: signatures name manifests by sha256")
+    if annotations and REFERENCE_ANNOTATION in annotations:
+        raise InvalidInput(f"the annotation {REFERENCE_ANNOTATION} is for the name that is signed")
+    words = dict(annotations or {})
+    if reference:
+        words[REFERENCE_ANNOTATION] = reference
+    subject: dict[str, Any] = {"digest": {"sha256": digest.hex}}
+    if words or predicate_type == COSIGN_SIGN:
+        subject["annotations"] = dict(sorted(words.items()))
+    payload = strict_json.dumps(
+        {
+            "_type": STATEMENT_V1,
+            "subject": [subject],
+            "predicateType": predicate_type,
+            "predicate": dict(predicate or {}),
+        }
+    )
+    # In base64, within the bundle, it has to fit too.
+    if len(payload) > PAYLOAD_LIMIT // 2:
+        raise InvalidInput(f"the statement has {len(payload)} bytes: at most {PAYLOAD_LIMIT // 2}")
+    return payload
+
+
+def make_key_bundle(payload: bytes, signer: KeySigner) -> bytes:
+    """A bundle v0.3 with the statement `payload` signed by `signer`.
+
+    The hint is sigstore-go's: the SHA-256 of the public key's SPKI, in base64. Raises what
+    the signer raises, and InvalidKey.
+    """
+    from imgtools.sign.keys.public import load_public_key
+
+    key = load_public_key(signer.public_pem, "the public key of the signer")
+    signature = signer.sign(pre_authentication(IN_TOTO, payload))
+    return write_bundle(
+        Bundle(
+            media_type=BUNDLE_MEDIA_TYPE,
+            version=(0, 3),
+            key_hint=encoded(bytes.fromhex(key.spki_sha256)),
+            envelope=Envelope(payload_type=IN_TOTO, payload=payload, signatures=(signature,)),
+        )
+    )
+
+
+def make_envelope(payload: bytes, signer: KeySigner) -> bytes:
+    """A bare DSSE envelope with the statement `payload`, as cosign 2 attaches it: fields in
+    the order of its Go type. Raises what the signer raises."""
+    signature = signer.sign(pre_authentication(IN_TOTO, payload))
+    return strict_json.dumps(
+        {
+            "payloadType": IN_TOTO,
+            "payload": encoded(payload),
+            "signatures": [{"keyid": "", "sig": encoded(signature)}],
+        }
+    )
