@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from imgtools.errors import InvalidInput, LimitExceeded, NotFound
-from imgtools.spec.reference import Reference
+from imgtools.sign.policies.scopes import identity_scopes
+from imgtools.spec.reference import ImageName, Reference
 from imgtools.spec.yaml_tree import Node, parse_yaml
 
 _FILE_LIMIT = 1024 * 1024
@@ -80,26 +81,11 @@ class RegistriesD:
             yield self.default
 
 
-def section_names(reference: Reference) -> Iterator[str]:
-    """The names of sections for `reference`, most specific first: the image itself, its
-    repository, the namespaces around it, the host, and `*.` with the domains of the host
-    (without its port). An image with tag and digest has both names, the digest's first."""
-    if reference.digest is not None:
-        yield f"{reference.name}@{reference.digest}"
-    if reference.tag:
-        yield f"{reference.name}:{reference.tag}"
-    name = reference.name
-    while True:
-        yield name
-        if "/" not in name:
-            break
-        name = name.rpartition("/")[0]
-    host = reference.registry
-    if not host.startswith("["):
-        host = host.partition(":")[0]
-    while "." in host:
-        host = host.partition(".")[2]
-        yield f"*.{host}"
+def section_names(reference: Reference) -> tuple[str, ...]:
+    """The names of sections for `reference`, most specific first: those of policy scopes, but
+    for the empty one. An image with tag and digest is known by its digest."""
+    name = ImageName(transport="docker", rest=f"//{reference}")
+    return tuple(scope for scope in identity_scopes(name) if scope)
 
 
 def load(dirs: Sequence[str], *, lookaside: str = "", required: bool = False) -> RegistriesD:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from imgtools.blob.files import storage_errors
 from imgtools.errors import Conflict, Error, InvalidInput, NotFound, StorageError, UnsafePath
 from imgtools.spec.descriptor import Descriptor
+from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
 from imgtools.task import Task
 from imgtools.transport.base import BlobOpener, BlobOutcome, Capabilities, Origin
@@ -153,6 +154,20 @@ class DirectoryDestination(Closing):
             self._has_top = True
         else:
             self._other_digests |= raw.digest.algorithm != "sha256"
+
+    def put_signatures(self, digest: Digest | None, blobs: Sequence[bytes]) -> None:
+        """Keep `blobs` as all signatures of the instance `digest`, or with None of the top
+        manifest; they show with the image, when it is committed."""
+        folder = self._begin().folder
+        prefix = "" if digest is None else f"{blob_name(digest)}."
+        for number, blob in enumerate(blobs, 1):
+            folder.write(f"{prefix}signature-{number}", blob)
+        number = len(blobs) + 1
+        while folder.size(f"{prefix}signature-{number}") is not None:
+            folder.remove(f"{prefix}signature-{number}")
+            number += 1
+        if digest is not None and blobs:
+            self._other_digests |= digest.algorithm != "sha256"
 
     def commit(self) -> None:
         """Make the image the directory's; raises Conflict when something else is there now."""

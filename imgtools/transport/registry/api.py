@@ -143,6 +143,22 @@ class Repository:
         behind = f"&last={quote(after, safe='')}" if after else ""
         return self._request("GET", f"tags/list?n={page}{behind}")
 
+    def ping(self) -> Response:
+        """GET the base of the API (end-1) without credentials, so that a registry that asks
+        for some answers 401; its headers say what it can do."""
+        return self.session.anonymous_request("GET", f"{self.session.base}/v2/", {})
+
+    def signatures(self, digest: Digest) -> Response:
+        """GET the simple signatures of a manifest (OpenShift's extension of the API)."""
+        return self._request("GET", self._extension(digest))
+
+    def put_signature(self, digest: Digest, content: bytes) -> Response:
+        """PUT one more simple signature of a manifest (OpenShift's extension of the API)."""
+        return self._request("PUT", self._extension(digest), body=Body.of(content))
+
+    def _extension(self, digest: Digest) -> str:
+        return f"/extensions/v2/{self.name}/signatures/{digest}"
+
     def get(self, url: str, accept: str = "application/json") -> Response:
         """GET a further page at an absolute URL."""
         return self._request("GET", url, headers={"Accept": accept})
@@ -162,7 +178,7 @@ class Repository:
         repeat: bool = True,
         cancel: CancelToken | None = None,
     ) -> Response:
-        if "://" not in target.partition("?")[0]:
+        if not target.startswith("/") and "://" not in target.partition("?")[0]:
             target = f"/v2/{self.name}/{target}"
         return self.session.request(
             method,

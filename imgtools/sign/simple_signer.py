@@ -1,0 +1,87 @@
+"""Makes and verifies simple signatures: GnuPG's messages with simple signing payloads in them.
+
+Whether the claim fits an image, and whether the key is one to trust for it, is decided by who
+calls.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from imgtools.errors import InvalidReference, InvalidSignature, Unsupported
+from imgtools.sign.model import Format, Proof, SimpleSignature, Verified
+from imgtools.sign.payload import make_payload, parse_payload
+from imgtools.spec.descriptor import Descriptor
+from imgtools.spec.reference import Reference
+
+
+class SimpleSigner:
+    """An ImageSigner with a secret key in a GnuPG key ring."""
+
+    def __init__(
+        self,
+        key: str,
+        *,
+        creator: str,
+        homedir: str | None = None,
+        passphrase: bytes | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`key` is a fingerprint, key id or mail address in the user's own key ring, or the
+        one of `homedir`; `creator` is the name and version that signatures say who made
+        them; `clock` gives seconds since 1970. Without `passphrase` GnuPG's agent asks."""
+        self._key = key
+        self._creator = creator
+        self._homedir = homedir
+        self._passphrase = passphrase
+        self._clock = clock
+
+    @property
+    def format(self) -> Format:
+        """ "simple"."""
+        return "simple"
+
+    def preflight(self) -> None:
+        """Make a signature that nobody gets, so that a key that is not there, has expired or
+        has another passphrase is known now. Raises InvalidKey, Unsupported."""
+        self._sign(b"preflight")
+
+    def sign(self, subject: Descriptor, reference: str) -> SimpleSignature:
+        """See ImageSigner. Raises InvalidReference for a reference without tag and digest,
+        Unsupported for a manifest that is not known by sha256."""
+        if subject.digest.algorithm != "sha256":
+            raise Unsupported(f"simple signatures are of sha256 digests, not of {subject.digest}")
+        named = Reference.parse(reference, default_tag="")
+        if not named.tag and named.digest is None:
+            raise InvalidReference(reference, "a name to be signed needs a tag or a digest")
+        payload = make_payload(
+            "simple", subject.digest, str(named), self._creator, int(self._clock())
+        )
+        return SimpleSignature(blob=self._sign(payload), where=f"the new signature of {reference}")
+
+    def _sign(self, payload: bytes) -> bytes:
+        from imgtools.sign.openpgp.gpg import sign_message
+
+        return sign_message(payload, self._key, homedir=self._homedir, passphrase=self._passphrase)
+
+
+def verify_simple(
+    signature: SimpleSignature, keyrings: Sequence[bytes], *, now: datetime | None = None
+) -> Verified:
+    """Verify `signature` by any key of `keyrings` (binary or armored), and read its claim.
+
+    `now` judges it at another time than the present. Raises InvalidSignature, InvalidKey for
+    a key ring without keys, Unsupported where there is no GnuPG.
+    """
+    from imgtools.sign.openpgp.gpg import verify_message
+
+    what = signature.where or "the signature"
+    found = verify_message(signature.blob, keyrings, what, now=now)
+    try:
+        claim = parse_payload(found.payload, kind="simple")
+    except InvalidSignature as e:
+        raise e.with_context(what) from e
+    proof = Proof(kind="gpg", key=found.primary_fingerprint)
+    return Verified(signature=signature, claim=claim, proof=proof)
