@@ -38,6 +38,7 @@ _VERBS = {
     "diff": "Show what differs between two images.",
     "experimental-image-proxy": "Serve images to another program over a socket.",
     "from": "Make a working container of an image.",
+    "generate-sigstore-key": "Make a key pair for signing images.",
     "images": "List the images of the store.",
     "info": "Show what this host lets containers do.",
     "inspect": "Look at an image where it is.",

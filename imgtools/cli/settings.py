@@ -18,7 +18,8 @@ class Settings:
 
     `login_file` is where credentials are written, in docker's form with `login_docker`;
     `login_file_given` says that the user chose it, and `runtime_dir` is the directory of
-    XDG_RUNTIME_DIR if the file is in it.
+    XDG_RUNTIME_DIR if the file is in it. `passphrase` is that of private keys, None if the
+    environment has none.
     """
 
     auth_files: tuple[str, ...] = ()
@@ -34,6 +35,7 @@ class Settings:
     state_dir: str | None = None
     host: Platform = field(default_factory=Platform)
     proxies: Proxies = field(default_factory=Proxies)
+    passphrase: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str], uid: int | None = None) -> Settings:
@@ -69,6 +71,7 @@ class Settings:
             state_dir=os.path.join(state, "imgtools") if state else None,
             host=from_machine(host.sysname.lower(), host.machine),
             proxies=_proxies(env),
+            passphrase=os.fsencode(env["COSIGN_PASSWORD"]) if "COSIGN_PASSWORD" in env else None,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from cryptography.hazmat.primitives import serialization
@@ -13,23 +13,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from imgtools.blob.files import TEMPORARY_PREFIX, storage_errors, sync_directory
 from imgtools.errors import Conflict, InvalidInput
 from imgtools.sign.keys.encrypted import encrypt
+from imgtools.sign.keys.kinds import DEFAULT_KIND, KINDS
 from imgtools.sign.keys.private import PrivateKey
 from imgtools.sign.keys.public import PublicKey
 
-DEFAULT_KIND = "ecdsa-p256"
-
-_MAKERS: Mapping[str, Callable[[], PrivateKey]] = MappingProxyType(
-    {
-        "ecdsa-p256": lambda: ec.generate_private_key(ec.SECP256R1()),
-        "ecdsa-p384": lambda: ec.generate_private_key(ec.SECP384R1()),
-        "ecdsa-p521": lambda: ec.generate_private_key(ec.SECP521R1()),
-        "rsa-2048": lambda: rsa.generate_private_key(65537, 2048),
-        "rsa-3072": lambda: rsa.generate_private_key(65537, 3072),
-        "rsa-4096": lambda: rsa.generate_private_key(65537, 4096),
-        "ed25519": ed25519.Ed25519PrivateKey.generate,
-    }
+_CURVES: Mapping[str, type[ec.EllipticCurve]] = MappingProxyType(
+    {"p256": ec.SECP256R1, "p384": ec.SECP384R1, "p521": ec.SECP521R1}
 )
-KINDS = tuple(_MAKERS)
 
 
 def generate(passphrase: bytes, kind: str = DEFAULT_KIND) -> tuple[bytes, bytes]:
@@ -38,15 +28,24 @@ def generate(passphrase: bytes, kind: str = DEFAULT_KIND) -> tuple[bytes, bytes]
     `kind` is one of KINDS: ECDSA P-256 is what every verifier knows, and skopeo's only one.
     Raises InvalidInput for an unknown kind.
     """
-    if kind not in _MAKERS:
+    if kind not in KINDS:
         raise InvalidInput(f"unknown kind of key {kind!r}: expected one of {', '.join(KINDS)}")
-    key = _MAKERS[kind]()
+    key = _new(kind)
     der = key.private_bytes(
         serialization.Encoding.DER,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
     return encrypt(der, passphrase), PublicKey.of(key.public_key(), "the new key").pem
+
+
+def _new(kind: str) -> PrivateKey:
+    family, _, size = kind.partition("-")
+    if family == "ecdsa":
+        return ec.generate_private_key(_CURVES[size]())
+    if family == "rsa":
+        return rsa.generate_private_key(65537, int(size))
+    return ed25519.Ed25519PrivateKey.generate()
 
 
 def pair_paths(prefix: str) -> tuple[str, str]:
