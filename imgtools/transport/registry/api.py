@@ -37,12 +37,14 @@ class Repository:
         """GET or HEAD a manifest by tag or digest (end-3)."""
         return self._request(method, f"manifests/{target}", headers={"Accept": ACCEPT_MANIFESTS})
 
-    def put_manifest(self, target: str, raw: RawManifest) -> Response:
-        """PUT a manifest by tag or digest (end-7)."""
+    def put_manifest(self, target: str, raw: RawManifest, *, if_match: str = "") -> Response:
+        """PUT a manifest by tag or digest (end-7); with the entity tag `if_match` only in place
+        of what has it, where the registry goes by that (412 else)."""
+        condition = {"If-Match": if_match} if if_match else {}
         return self._request(
             "PUT",
             f"manifests/{target}",
-            headers={"Content-Type": raw.media_type},
+            headers={"Content-Type": raw.media_type, **condition},
             body=Body.of(raw.content),
         )
 

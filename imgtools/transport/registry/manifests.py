@@ -84,6 +84,14 @@ def get_manifest(repository: Repository, target: str, digest: Digest | None) -> 
     Raises ImageNotFound, DigestMismatch, LimitExceeded, InvalidManifest, InvalidJSON and
     what a request raises.
     """
+    return get_with_etag(repository, target, digest)[0]
+
+
+def get_with_etag(
+    repository: Repository, target: str, digest: Digest | None
+) -> tuple[RawManifest, str]:
+    """Like `get_manifest`, with the strong entity tag that a change of it can be bound to
+    (RFC 9110 section 13.1.1), "" for none."""
     response = repository.manifest("GET", target)
     with response:
         if response.status == 404:
@@ -95,16 +103,19 @@ def get_manifest(repository: Repository, target: str, digest: Digest | None) -> 
         content = response.body(MANIFEST_LIMIT, where)
         media_type = response.header("Content-Type")
         hint = coding_hint(response)
+        etag = response.header("ETag").strip()
     expected = _agreed(said, digest, f"manifest {target}") or said
     try:
         if expected is None:
-            return RawManifest.of(content, media_type)
-        return RawManifest.verified(content, media_type, expected)
+            raw = RawManifest.of(content, media_type)
+        else:
+            raw = RawManifest.verified(content, media_type, expected)
     except Error as e:
         if media_type.partition(";")[0].strip().lower() == "text/html":
             hint = "the answer is a web page: is something else than a registry answering?"
         e.hint = hint or e.hint
         raise e.with_context(f"{repository.session.host}/{repository.name}") from e
+    return raw, etag if etag.startswith('"') else ""
 
 
 def _agreed(said: Digest | None, pinned: Digest | None, what: str) -> Digest | None:

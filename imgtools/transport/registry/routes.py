@@ -115,6 +115,16 @@ class Routes:
         session, there = self._only(config, name, found, options)
         return session.features.has_referrers(there.repository)
 
+    def members(self, reference: Reference, options: RegistryOptions) -> Members:
+        """The endpoints that `reference` is read from, in order, the primary last: for who
+        reads what is kept beside an image. Raises like `source`."""
+        config, found = self._endpoints(reference, options, write=False, mirrors=options.mirrors)
+        if not found:
+            from imgtools.transport.registries.match import Endpoint
+
+            found = (Endpoint(reference=reference, kind="primary"),)
+        return self._members(config, reference, found, options)
+
     def writer(self, reference: Reference, options: RegistryOptions) -> Session:
         """The session that changes what `reference` names; raises like `source`."""
         config, found = self._endpoints(reference, options, write=True, mirrors=False)
