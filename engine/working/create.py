@@ -60,6 +60,7 @@ def create_container(
         use = _begin(store, image, container_id, task)
         undo.callback(use.end)
         container = described(store, image, name, container_id, options)
+        container = replace(container, annotations=_with_base(container))
         undo.callback(containers.records.remove, container_id)
         container = containers.register(container, task=task)
         undo.callback(store.snapshots.remove, container_id)
@@ -115,9 +116,6 @@ def described(
         config = reader.read()
     document = dict(store.config(image).document)
     checked_settings(document, name or image.id)
-    annotations = dict(view.annotations)
-    if name:
-        annotations |= {BASE_NAME: name, BASE_DIGEST: str(raw.digest)}
     return replace(
         new,
         image=name,
@@ -127,8 +125,19 @@ def described(
         config=config.decode("utf-8", "replace"),
         layer=image.chain_id,
         document=document,
-        annotations=annotations,
+        annotations=dict(view.annotations),
     )
+
+
+def _with_base(container: WorkingContainer) -> dict[str, str]:
+    """The annotations of what is committed: of the image, and which image that was. What the
+    image says of its own base is not about the container, so a name that is unknown goes."""
+    annotations = {k: v for k, v in container.annotations.items() if k != BASE_NAME}
+    if container.image_digest:
+        annotations[BASE_DIGEST] = container.image_digest
+    if container.image:
+        annotations[BASE_NAME] = container.image
+    return annotations
 
 
 def _empty_document(platform: Platform | None) -> Mapping[str, Any]:

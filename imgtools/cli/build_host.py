@@ -115,11 +115,11 @@ def _private(option: str, value: str) -> None:
 def _memory(memory: str | None, swap: str | None) -> tuple[int | None, int | None]:
     limit = parse_size(memory, "--memory")
     both = parse_size(swap, "--memory-swap")
-    if both and not limit:
+    if both and both > 0 and not limit:
         raise InvalidInput("--memory-swap needs --memory")
     if limit and both is not None and 0 < both < limit:
         raise InvalidInput("--memory-swap is memory and swap together: less than --memory")
-    return limit or None, both or None
+    return limit or None, (both or None) if limit else None
 
 
 def _volumes(values: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from imgtools.blob.files import storage_errors
 from imgtools.build.cache.locations import cache_locations
 from imgtools.build.options import BuildOptions, CacheOptions, ConfigEdits, Stamps
 from imgtools.build.outputs.attest_options import AttestOptions, parse_attestations
@@ -89,9 +90,10 @@ def build_request(
     result = _result(kwargs)
     stamps = _stamps(kwargs, env)
     cache = _cache(kwargs)
+    context, files = _inputs(context, values.words(kwargs.pop("files")))
     options = BuildOptions(
-        context=_context(context),
-        files=values.words(kwargs.pop("files")),
+        context=context,
+        files=files,
         ignore_file=kwargs.pop("ignorefile"),
         target=kwargs.pop("target"),
         build_args=values.build_args(kwargs.pop("build_arg_file"), kwargs.pop("build_arg"), env),
@@ -136,12 +138,20 @@ def _warnings(env: Mapping[str, str]) -> tuple[str, ...]:
     return ("BUILDAH_RUNTIME is not used: steps are run by imgtools' own runtime",)
 
 
-def _context(text: str | None) -> str:
-    if text is None:
-        return os.getcwd()
-    if text == "":
+def _inputs(context: str | None, files: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The context and the Containerfiles. As with buildah, the name of a Containerfile in place
+    of the context means that file, and its directory."""
+    if context is None:
+        return os.getcwd(), files
+    if context == "":
         raise InvalidInput("the context is empty: name a directory, a URL, or -")
-    return text
+    if not files and os.path.isfile(context):
+        from imgtools.build.contexts.archive import is_archive, read_start
+
+        with storage_errors(context), open(context, "rb", buffering=0) as file:
+            if not is_archive(read_start(file)):
+                return os.path.dirname(os.path.abspath(context)), (os.path.abspath(context),)
+    return context, files
 
 
 def _mode(dry_run: bool, check: bool) -> Literal["build", "plan", "check"]:

@@ -237,8 +237,17 @@ def platforms(
             variant=variant or kept,
         )
         return (one.normalised(),)
-    found = [host if text == "local" else Platform.parse(text) for text in words(values)]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(_platform(text, host) for text in words(values)))
+
+
+def _platform(text: str, host: Platform) -> Platform:
+    if text == "local":
+        return host
+    os_name, slash, architecture = text.partition("/")
+    if slash and bool(os_name) != bool(architecture):
+        # buildah fills what is empty from the host: windows/, /arm64.
+        text = f"{os_name or host.os}/{architecture or host.architecture}"
+    return Platform.parse(text, host)
 
 
 def seconds(text: str, option: str) -> int:

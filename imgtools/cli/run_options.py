@@ -147,7 +147,9 @@ def _limits(kwargs: dict[str, Any]) -> Limits:
     memory = parse_size(kwargs.pop("memory"), "--memory")
     swap = parse_size(kwargs.pop("memory_swap"), "--memory-swap")
     if swap is not None and memory is None:
-        raise InvalidInput("--memory-swap needs --memory")
+        if swap > 0:
+            raise InvalidInput("--memory-swap needs --memory")
+        swap = None
     if memory is not None and swap is not None and 0 <= swap < memory:
         raise InvalidInput("--memory-swap is memory and swap together: less than --memory")
     shm = parse_size(kwargs.pop("shm_size"), "--shm-size")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from imgtools.errors import InvalidInput
@@ -51,8 +51,12 @@ class Platform:
     os_features: tuple[str, ...] = field(default=())
 
     @classmethod
-    def parse(cls, text: str) -> Platform:
-        """`os/architecture[/variant]` as users write it; raises InvalidInput."""
+    def parse(cls, text: str, host: Platform | None = None) -> Platform:
+        """`os/architecture[/variant]` as users write it; raises InvalidInput.
+
+        With `host` one word is enough, as containerd reads it: an architecture of the host's
+        system, or a system on the host's architecture.
+        """
         parts = text.split("/")
         if not 1 <= len(parts) <= 3 or not all(_PART.fullmatch(part) for part in parts):
             raise InvalidInput(
@@ -60,12 +64,22 @@ class Platform:
                 hint="for example linux/amd64 or linux/arm/v7",
             )
         if len(parts) == 1:
+            if host is not None and (found := cls._of_one_word(parts[0].lower(), host)):
+                return found
             raise InvalidInput(
                 f"invalid platform {text!r}: the architecture is missing",
                 hint=f"for example linux/{text}" if text in _KNOWN_ARCH else None,
             )
         variant = parts[2] if len(parts) == 3 else ""
         return cls(os=parts[0], architecture=parts[1], variant=variant).normalised()
+
+    @classmethod
+    def _of_one_word(cls, word: str, host: Platform) -> Platform | None:
+        if word in _KNOWN_OS:
+            return replace(host, os=word).normalised()
+        if word in _KNOWN_ARCH or word in _ARCHITECTURES:
+            return cls(os=host.os, architecture=word).normalised()
+        return None
 
     @classmethod
     def from_json(cls, value: object) -> Platform | None:
@@ -127,6 +141,7 @@ class Platform:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
 
+_KNOWN_OS = frozenset({"linux", "windows", "darwin", "macos", "freebsd", "wasi"})
 _KNOWN_ARCH = frozenset(
     {"amd64", "arm64", "arm", "386", "ppc64le", "s390x", "riscv64", "loong64", "mips64le"}
 )

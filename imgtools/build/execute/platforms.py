@@ -61,7 +61,7 @@ def known_images(
         if not isinstance(source, ImageRef) or source.name in tried:
             continue
         tried.add(source.name)
-        wanted = Platform.parse(stage.platform) if stage.platform else platform
+        wanted = Platform.parse(stage.platform, environment.host) if stage.platform else platform
         name = admitted_image(options.source_policy, source.name)
         try:
             image = environment.store.look_up(name, wanted, options.pull, task=task)

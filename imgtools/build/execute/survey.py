@@ -91,7 +91,8 @@ class Surveyor:
         if isinstance(source, ContextRef) and source.name == stage.name:
             # The context takes the place of what the stage would have made.
             stage = replace(stage, instructions=())
-        platform = Platform.parse(stage.platform) if stage.platform else self._platform
+        host = self._environment.host
+        platform = Platform.parse(stage.platform, host) if stage.platform else self._platform
         image = None
         triggers: tuple[Instruction, ...] = ()
         if isinstance(source, ImageRef | ContextRef) and self._is_image(source):

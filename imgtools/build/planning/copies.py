@@ -40,8 +40,6 @@ def copy_work(instruction: Copy, state: StageState, scope: Scope) -> CopyWork:
             instruction.from_, {**scope.arguments.known, **state.variables}
         )
         source = source_of(word, scope.stage, scope.stages, scope.contexts)
-        if instruction.heredocs:
-            raise InvalidInput("a here-document cannot be copied with --from")
     work = _common(instruction, state, scope, source)
     return replace(work, parents=instruction.parents, from_stage=bool(instruction.from_))
 

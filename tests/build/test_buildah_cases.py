@@ -1,0 +1,118 @@
+"""What buildah's own tests taught: command lines and files that buildah accepts, and what its
+scripts find in images and containers afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imgtools.build.options import BuildOptions
+from imgtools.spec.platform import Platform
+from tests.build.build_rig import BuildRig
+from tests.build.cli_request import HOST, requests, run
+from tests.build.working_rig import BASE, Scripts
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> BuildRig:
+    return BuildRig(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Scripts:
+    made = Scripts(tmp_path_factory.mktemp("buildah"))
+    made.fill()
+    return made
+
+
+def asked(
+    monkeypatch: pytest.MonkeyPatch, directory: Path, *words: str, context: Path | None = None
+) -> BuildOptions:
+    """What a command line, run in `directory`, asks to be built."""
+    monkeypatch.chdir(directory)
+    found = requests(monkeypatch)
+    assert run(directory, *words, *([str(context)] if context else [])) == 0
+    return found[0].build
+
+
+def test_here_documents_are_copied_beside_files_of_a_stage(rig: BuildRig) -> None:
+    rig.write(file="of the context")
+    rig.build(
+        "FROM scratch AS one\nCOPY file /found\n"
+        "FROM scratch\nCOPY --from=one found <<a <<b /all/\nin a\na\nin b\nb\n"
+    )
+    assert rig.files() == {"all/found": "of the context", "all/a": "in a\n", "all/b": "in b\n"}
+
+
+@pytest.mark.parametrize("word", ["arm64", "linux/arm64"])
+def test_one_word_of_from_platform_is_enough(rig: BuildRig, word: str) -> None:
+    rig.base("b", {"architecture": "arm64"})
+    image = rig.build(f"FROM --platform={word} b\nENV a=b\n")
+    assert image.config.document["architecture"] == "arm64"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("arm64", "linux/arm64"),
+        ("aarch64", "linux/arm64"),
+        ("linux", str(HOST)),
+        ("windows", "windows/amd64"),
+        ("windows/", "windows/amd64"),
+        ("/arm", "linux/arm/v7"),
+    ],
+)
+def test_what_a_platform_does_not_say_is_as_on_the_host(
+    word: str, meant: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = asked(monkeypatch, tmp_path, "--platform", word).platforms
+    assert found == (Platform.parse(meant),)
+
+
+@pytest.mark.parametrize("word", ["flight", "/", "linux//v7"])
+def test_words_that_are_no_platform(word: str, tmp_path: Path) -> None:
+    assert run(tmp_path, "--platform", word) == 125
+
+
+def test_unlimited_swap_needs_no_limit_of_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    host = asked(monkeypatch, tmp_path, "--memory-swap=-1").host
+    assert (host.memory, host.memory_swap) == (None, None)
+
+
+def test_a_containerfile_in_place_of_the_context(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "part" / "Dockerfile.x"
+    file.parent.mkdir()
+    file.write_text("FROM scratch\n")
+    found = asked(monkeypatch, tmp_path, context=Path("part/Dockerfile.x"))
+    assert (found.context, found.files) == (str(file.parent), (str(file),))
+    named = asked(monkeypatch, tmp_path, "-f", "other", context=file)
+    assert (named.context, named.files) == (str(file), ("other",))
+
+
+def test_inspect_shows_the_annotations_of_an_image_as_they_are(shop: Scripts) -> None:
+    """Not those that an image made of it would have."""
+    lines = shop.lines(f"""
+        t inspect --format '{{{{.ImageAnnotations}}}}' {BASE}
+        c=$(t from --name said {BASE}); t commit -q $c made
+        t inspect --format '{{{{.ImageAnnotations}}}}' made
+        t inspect --format '{{{{.ImageAnnotations}}}}' $c
+    """)
+    assert "base.name" not in lines[0]
+    assert f"base.name:{BASE}" in lines[-2]
+    assert f"base.name:{BASE}" in lines[-1]
+
+
+def test_a_container_of_an_image_without_a_name_knows_its_digest(shop: Scripts) -> None:
+    lines = shop.lines(f"""
+        i=$(t commit -q $(t from --name first {BASE}))
+        t commit -q $(t from --name second $i) named
+        t inspect --format '{{{{.FromImageDigest}}}}' $i
+    """)
+    notes = shop.manifest("named").annotations
+    assert notes["org.opencontainers.image.base.digest"] == lines[-1]
+    assert "org.opencontainers.image.base.name" not in notes
