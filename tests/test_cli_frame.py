@@ -14,7 +14,6 @@ import pytest
 from imgtools.cli.command import Duration, go_bool, normalise_args, verb
 from imgtools.cli.settings import Settings
 from imgtools.cli.state import Cli
-from imgtools.errors import Unsupported
 from tests.rig import REPOSITORY, RunCli
 
 
@@ -79,7 +78,6 @@ def test_bad_durations(text: str) -> None:
         (["inspect", "busybox"], "it has no transport"),
         (["inspect", "quay.io/a:b"], "did you mean docker://quay.io/a:b?"),
         (["inspect", "nosuch:x"], "unknown transport 'nosuch'"),
-        (["inspect", "--registries.d", "/x", "dir:/x"], "--registries.d is not supported"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_1(
@@ -260,11 +258,6 @@ def test_platform_overrides() -> None:
     assert str(cli.with_globals({"override_arch": "arm"}).platform()).endswith("/arm/v7")
     chosen = {"override_os": "windows", "override_arch": "arm64", "override_variant": "v9"}
     assert str(cli.with_globals(chosen).platform()) == "windows/arm64/v9"
-
-
-def test_options_that_do_nothing_yet_are_refused() -> None:
-    with pytest.raises(Unsupported):
-        Cli(settings=Settings()).with_globals({"registries_d": "/x"})
 
 
 def test_proxies_are_read_from_the_environment() -> None:

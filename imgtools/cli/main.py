@@ -56,6 +56,8 @@ _VERBS = {
     "rmi": "Remove images from the store.",
     "run": "Run a command in a container of an image, or in a working container.",
     "serve": "Offer a folder of OCI layouts as a registry.",
+    "standalone-sign": "Sign a manifest in a file with an OpenPGP key.",
+    "standalone-verify": "Verify the OpenPGP signature of a manifest, both in files.",
     "sync": "Keep images of one place in another, copying only what differs.",
     "tag": "Give an image of the store another name.",
     "umount": "Show the files of a working container no more.",
@@ -71,6 +73,8 @@ _ALIASES = {
     "ps": "containers",
     "unmount": "umount",
 }
+_HIDDEN = frozenset(("untrusted-signature-dump-without-verification",))
+"""Verbs that no list has: what they show may be anybody's word."""
 _MODULES = {"from": "from_"}
 """Where a verb is that cannot be the name of a module."""
 
@@ -85,7 +89,7 @@ class VerbGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """The command of a verb, or None."""
         name = _ALIASES.get(name, name)
-        if name not in _VERBS:
+        if name not in _VERBS and name not in _HIDDEN:
             return None
         import importlib
 
@@ -112,7 +116,7 @@ class VerbGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The verb that is meant; an unknown one is a usage error with a suggestion."""
-        if args and args[0] not in (*_VERBS, *_ALIASES):
+        if args and args[0] not in (*_VERBS, *_ALIASES, *_HIDDEN):
             import difflib
 
             close = difflib.get_close_matches(args[0], _VERBS, 1)

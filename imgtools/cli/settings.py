@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from imgtools.spec.platform import Platform, from_machine
 from imgtools.transport.options import Proxies, RegistriesFiles
@@ -36,6 +37,8 @@ class Settings:
     host: Platform = field(default_factory=Platform)
     proxies: Proxies = field(default_factory=Proxies)
     passphrase: bytes | None = field(default=None, repr=False)
+    registries_d: tuple[str, ...] = ()
+    lookaside: str = ""
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str], uid: int | None = None) -> Settings:
@@ -71,6 +74,12 @@ class Settings:
             state_dir=os.path.join(state, "imgtools") if state else None,
             host=from_machine(host.sysname.lower(), host.machine),
             proxies=_proxies(env),
+            registries_d=_named(
+                os.path.join(containers, "registries.d") if containers else "",
+                os.path.join(home, ".config/containers/registries.d") if home else "",
+                "/etc/containers/registries.d",
+            ),
+            lookaside=_lookaside(home, uid),
             passphrase=os.fsencode(env["COSIGN_PASSWORD"]) if "COSIGN_PASSWORD" in env else None,
         )
 
@@ -109,6 +118,13 @@ def _registries(env: Mapping[str, str], containers: str, cache: str) -> Registri
         drop_ins=_named("/etc/containers/registries.conf.d", f"{own}.d" if own else ""),
         aliases=os.path.join(cache, "containers/short-name-aliases.conf") if cache else None,
     )
+
+
+def _lookaside(home: str, uid: int) -> str:
+    """containers-registries.d(5): where signatures are that no section has a place for."""
+    if uid and home:
+        return f"file://{quote(os.path.join(home, '.local/share/containers/sigstore'))}"
+    return "file:///var/lib/containers/sigstore"
 
 
 def _named(*paths: str) -> tuple[str, ...]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imgtools.cli.settings import Settings
-from imgtools.errors import Unsupported
 from imgtools.spec.platform import Platform
 from imgtools.spec.reference import ImageName
 from imgtools.task import CancelToken, Progress, Task, ignore
 from imgtools.transport.options import RegistriesFiles, TlsDetails
+
+if TYPE_CHECKING:
+    from imgtools.sign.registries_d import RegistriesD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +27,7 @@ class Cli:
 
     def with_globals(self, found: Mapping[str, Any]) -> Cli:
         """The same invocation with the global options `found` set too."""
-        merged = {**self.values, **found}
-        if merged.get("registries_d"):
-            raise Unsupported("--registries.d is not supported by this version")
-        return replace(self, values=merged)
+        return replace(self, values={**self.values, **found})
 
     @property
     def debug(self) -> bool:
@@ -88,6 +87,18 @@ class Cli:
         if aliases := self.values.get("short_name_alias_conf"):
             files = replace(files, aliases=aliases)
         return replace(files, main=(chosen,), required=True) if chosen else files
+
+    def signature_places(self) -> RegistriesD:
+        """Where signatures are kept, by the files of registries.d, which are read now.
+
+        Raises NotFound for a directory that --registries.d names and that is not there,
+        StorageError, InvalidInput, LimitExceeded.
+        """
+        from imgtools.sign.registries_d import load
+
+        chosen = self.values.get("registries_d")
+        directories = (chosen,) if chosen else self.settings.registries_d
+        return load(directories, lookaside=self.settings.lookaside, required=bool(chosen))
 
     def tls_details(self) -> TlsDetails:
         """What --tls-details says; raises NotFound, InvalidInput for a bad file."""

@@ -57,12 +57,12 @@ _BAD = frozenset(
 """Status lines with any of which a message is not what it should be, whatever else is said."""
 
 _REASONS = {
+    "NO_PUBKEY": "the signature is of a key that is not among those given",
     "BADSIG": "the signature does not match what it signs",
     "ERRSIG": "the signature cannot be checked",
     "EXPSIG": "the signature has expired",
     "EXPKEYSIG": "the key of the signature has expired",
     "REVKEYSIG": "the key of the signature was revoked",
-    "NO_PUBKEY": "the signature is of a key that is not among those given",
 }
 
 
@@ -131,7 +131,7 @@ def export_keys(fingerprints: Sequence[str], *, homedir: str | None = None) -> b
             )
     if not fingerprints:
         return b""
-    gpg = _make(_GpgOptions(home=homedir, options=("--no-autostart",), environment=None))
+    gpg = _make(_GpgOptions(home=homedir, options=(), environment=None))
     exported = gpg.export_keys(list(fingerprints), armor=False, minimal=False)
     return exported if isinstance(exported, bytes) else b""
 
@@ -171,16 +171,6 @@ def sign_message(
     if read_message(blob, "what gpg signed").payload != payload:
         raise InvalidKey(f"gpg signed something else with the key {key!r} than it was given")
     return blob
-
-
-def has_secret_key(key: str, *, homedir: str | None = None) -> bool:
-    """Whether the user's own key ring, or the one of `homedir`, has a secret key `key`.
-
-    Raises InvalidKey for what is no name of a key, Unsupported.
-    """
-    _check_key(key)
-    gpg = _make(_GpgOptions(home=homedir, options=(), environment=None))
-    return bool(gpg.list_keys(secret=True, keys=[key]))
 
 
 def _check_key(key: str) -> None:
