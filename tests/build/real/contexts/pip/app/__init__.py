@@ -1,0 +1,1 @@
+"""A program that a build installs into a virtual environment."""

@@ -1,0 +1,5 @@
+"""Says who runs it."""
+
+import os
+
+print("hello from uid", os.getuid())
