@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from imgtools.sign.model import Format, Signature
+from imgtools.sign.model import Claim, Format, Signature
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 
@@ -77,4 +77,9 @@ class ImageSigner(Protocol):
     def sign(self, subject: Descriptor, reference: str) -> Signature:
         """A signature of `subject` by the name `reference` (host/repository:tag, or with
         digest). Raises InvalidKey, Denied, ConnectionFailed and what the maker raises."""
+        ...
+
+    def made(self, signature: Signature) -> Claim | None:
+        """What `signature` claims if this signer made it, else None; so that nothing is
+        signed twice alike."""
         ...

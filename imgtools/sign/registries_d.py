@@ -46,11 +46,12 @@ class Section:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorePlaces:
     """Where the signatures of an image are: the URLs below which simple signatures are read
-    and written, and whether its registry may have them as attachments."""
+    and written, and whether its registry may have them as attachments, None where nothing is
+    said of it."""
 
     lookaside_read: str
     lookaside_write: str
-    attachments: bool = False
+    attachments: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ class RegistriesD:
         return StorePlaces(
             lookaside_read=next((s.read_base for s in sections if s.read_base), self.lookaside),
             lookaside_write=next((s.write_base for s in sections if s.write_base), self.lookaside),
-            attachments=next((use for use in attachments if use is not None), False),
+            attachments=next((use for use in attachments if use is not None), None),
         )
 
     def _sections(self, reference: Reference) -> Iterator[Section]:

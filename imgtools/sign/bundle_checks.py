@@ -1,0 +1,88 @@
+"""Bundles, and certificates of any kind of signer, against one trust.
+
+What `checks` is for the requirements of policy.json this is for those of its companion and for
+`imgtools verify`: bundles by key or certificate, attestations, identities by pattern.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imgtools.errors import InvalidSignature
+from imgtools.sign.bundles.parse import parse_bundle
+from imgtools.sign.bundles.statement import Statement, signature_claim
+from imgtools.sign.checks import KeyTrust
+from imgtools.sign.model import BundleSignature, Claim, Proof, SigstoreSignature, Verified
+from imgtools.sign.policies.model import CertificateIdentity
+from imgtools.spec.digest import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeylessCheck:
+    """Certificates of the sigstore whose trusted_root.json is `root`, of one of
+    `identities`."""
+
+    root: bytes
+    identities: tuple[CertificateIdentity, ...]
+
+
+def check_bundle_key(signature: BundleSignature, trust: KeyTrust) -> Verified:
+    """A bundle that signs an image, by a key."""
+    statement, proof = _by_key(signature, trust)
+    return Verified(signature=signature, claim=signature_claim(statement), proof=proof)
+
+
+def check_bundle_keyless(signature: BundleSignature, trust: KeylessCheck) -> Verified:
+    """A bundle that signs an image, by a certificate."""
+    statement, proof = _by_certificate(signature, trust)
+    return Verified(signature=signature, claim=signature_claim(statement), proof=proof)
+
+
+def check_attestation_key(
+    signature: BundleSignature, trust: KeyTrust, predicate_type: str, digest: Digest
+) -> Verified:
+    """An attestation of a type about the manifest `digest`, by a key."""
+    statement, proof = _by_key(signature, trust)
+    return _attested(signature, statement, proof, predicate_type, digest)
+
+
+def check_attestation_keyless(
+    signature: BundleSignature, trust: KeylessCheck, predicate_type: str, digest: Digest
+) -> Verified:
+    """An attestation of a type about the manifest `digest`, by a certificate."""
+    statement, proof = _by_certificate(signature, trust)
+    return _attested(signature, statement, proof, predicate_type, digest)
+
+
+def _attested(
+    signature: BundleSignature,
+    statement: Statement,
+    proof: Proof,
+    predicate_type: str,
+    digest: Digest,
+) -> Verified:
+    if statement.predicate_type != predicate_type:
+        raise InvalidSignature(
+            f"it is an attestation of type {statement.predicate_type[:200]!r}, not of "
+            f"{predicate_type!r}"
+        )
+    if not statement.is_about(digest):
+        raise InvalidSignature(f"it is not about {digest}")
+    return Verified(signature=signature, claim=Claim(digest=digest), proof=proof)
+
+
+def _by_key(signature: BundleSignature, trust: KeyTrust) -> tuple[Statement, Proof]:
+    from imgtools.sign.bundles.verify_key import verify_with_key
+
+    return verify_with_key(parse_bundle(signature.content), trust.keys)
+
+
+def _by_certificate(signature: BundleSignature, trust: KeylessCheck) -> tuple[Statement, Proof]:
+    from imgtools.sign.bundles.verify_certificate import verify_with_certificate
+
+    return verify_with_certificate(signature.content, trust.root, identities=trust.identities)
+
+
+def check_sigstore_keyless(signature: SigstoreSignature, trust: KeylessCheck) -> Verified:
+    """An attachment's signature under a certificate of a sigstore, as cosign 2 makes them."""
+    raise InvalidSignature("attachments under certificates of a trusted root are not verified")

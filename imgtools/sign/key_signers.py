@@ -1,0 +1,137 @@
+"""Makes sigstore signatures with a key: cosign's attachment, and the bundle of cosign 3.
+
+Both sign the digest of a manifest together with the name it was signed by; in a bundle the name
+is an annotation of ours, since cosign's own bundles name nothing but the digest.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from imgtools.errors import InvalidSignature, Unsupported
+from imgtools.sign.checks import SET_ANNOTATION, SIGNATURE_ANNOTATION
+from imgtools.sign.model import (
+    BundleSignature,
+    Claim,
+    Format,
+    Signature,
+    SigstoreSignature,
+    Verified,
+)
+from imgtools.sign.payload import make_payload
+from imgtools.sign.protocols import KeySigner
+from imgtools.spec.descriptor import Descriptor
+
+if TYPE_CHECKING:
+    from imgtools.sign.checks import KeyTrust
+
+Log = Callable[[bytes, bytes, bytes], str]
+"""Enters a payload, its signature and the PEM of key or certificate into a transparency log;
+the log's promise, as the text of an attachment's annotation."""
+
+
+class AttachmentSigner:
+    """An ImageSigner of cosign's attachments, by a key; with `log` they are logged too."""
+
+    def __init__(
+        self,
+        key: KeySigner,
+        *,
+        creator: str,
+        log: Log | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`creator` is what signatures say who made them, name and version; `clock` gives
+        seconds since 1970."""
+        self._key, self._creator, self._log, self._clock = key, creator, log, clock
+
+    @property
+    def format(self) -> Format:
+        """ "sigstore"."""
+        return "sigstore"
+
+    def preflight(self) -> None:
+        """Sign something that nobody gets."""
+        self._key.sign(b"preflight")
+
+    def sign(self, subject: Descriptor, reference: str) -> SigstoreSignature:
+        """See ImageSigner."""
+        check_digest(subject)
+        at = int(self._clock())
+        payload = make_payload("sigstore", subject.digest, reference, self._creator, at)
+        signature = self._key.sign(payload)
+        annotations: Mapping[str, str] = {
+            SIGNATURE_ANNOTATION: base64.b64encode(signature).decode()
+        }
+        if self._log is not None:
+            promise = self._log(payload, signature, self._key.public_pem)
+            annotations = {**annotations, SET_ANNOTATION: promise}
+        return SigstoreSignature(payload=payload, annotations=MappingProxyType(annotations))
+
+    def made(self, signature: Signature) -> Claim | None:
+        """See ImageSigner; one that is not in a log is not what a logging signer makes."""
+        from imgtools.sign.checks import check_sigstore_key
+
+        if not isinstance(signature, SigstoreSignature):
+            return None
+        if self._log is not None and SET_ANNOTATION not in signature.annotations:
+            return None
+        return _claim(lambda: check_sigstore_key(signature, key_trust(self._key)))
+
+
+class BundleSigner:
+    """An ImageSigner of sigstore bundles, by a key."""
+
+    def __init__(self, key: KeySigner) -> None:
+        """The key stays the caller's."""
+        self._key = key
+
+    @property
+    def format(self) -> Format:
+        """ "bundle"."""
+        return "bundle"
+
+    def preflight(self) -> None:
+        """Sign something that nobody gets."""
+        self._key.sign(b"preflight")
+
+    def sign(self, subject: Descriptor, reference: str) -> BundleSignature:
+        """See ImageSigner."""
+        from imgtools.sign.bundles.make import make_key_bundle, make_statement
+
+        check_digest(subject)
+        statement = make_statement(subject.digest, reference=reference)
+        return BundleSignature(content=make_key_bundle(statement, self._key))
+
+    def made(self, signature: Signature) -> Claim | None:
+        """See ImageSigner."""
+        from imgtools.sign.bundle_checks import check_bundle_key
+
+        if not isinstance(signature, BundleSignature):
+            return None
+        return _claim(lambda: check_bundle_key(signature, key_trust(self._key)))
+
+
+def key_trust(key: KeySigner) -> KeyTrust:
+    """What is by this key alone."""
+    from imgtools.sign.checks import KeyTrust
+    from imgtools.sign.keys.public import load_public_key
+
+    return KeyTrust(keys=(load_public_key(key.public_pem, "the public key of the signer"),))
+
+
+def check_digest(subject: Descriptor) -> None:
+    """Raise Unsupported for a manifest that no signature can name."""
+    if subject.digest.algorithm != "sha256":
+        raise Unsupported(f"{subject.digest} cannot be signed: signatures name manifests by sha256")
+
+
+def _claim(check: Callable[[], Verified]) -> Claim | None:
+    try:
+        return check().claim
+    except InvalidSignature:
+        return None
