@@ -86,6 +86,15 @@ def parse_bundle(content: bytes) -> Bundle:
     )
 
 
+def parse_envelope(content: bytes) -> Envelope:
+    """A bare DSSE envelope, as cosign 2 attaches it; raises InvalidSignature."""
+    try:
+        value = strict_json.loads_object(content, "envelope", limit=PAYLOAD_LIMIT)
+    except (InvalidJSON, LimitExceeded) as e:
+        raise InvalidSignature(e.message) from e
+    return _envelope(Fields(value, "envelope"))
+
+
 def _signer(material: Fields, version: tuple[int, int]) -> tuple[tuple[bytes, ...], str | None]:
     """The certificates, or the hint of the key: exactly one kind (a oneof)."""
     key = material.inner("publicKey", "publicKey")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from imgtools.errors import InvalidSignature
 from imgtools.sign.bundles.dsse import signed_message
-from imgtools.sign.bundles.model import Bundle
+from imgtools.sign.bundles.model import Bundle, Envelope
 from imgtools.sign.bundles.statement import Statement, parse_statement
 from imgtools.sign.model import Proof
 from imgtools.spec.digest import Digest
@@ -30,9 +30,17 @@ def verify_with_key(bundle: Bundle, keys: Sequence[PublicKey]) -> tuple[Statemen
     """
     if bundle.envelope is None:
         raise InvalidSignature("the bundle has the signature of a message, not a statement")
-    message, signature = signed_message(bundle.envelope)
+    return verify_envelope_with_key(bundle.envelope, keys)
+
+
+def verify_envelope_with_key(
+    envelope: Envelope, keys: Sequence[PublicKey]
+) -> tuple[Statement, Proof]:
+    """The statement in an envelope that one of `keys` signed, as in cosign's `.att`. Raises
+    like `verify_with_key`."""
+    message, signature = signed_message(envelope)
     key = _verified_by(keys, signature, message)
-    return parse_statement(bundle.envelope.payload), Proof(kind="key", key=key.spki_sha256)
+    return parse_statement(envelope.payload), Proof(kind="key", key=key.spki_sha256)
 
 
 def verify_message_with_key(

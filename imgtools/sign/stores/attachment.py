@@ -135,8 +135,7 @@ def attachment_manifest(raw: RawManifest) -> Manifest:
     """The manifest of an attachment.
 
     Raises InvalidSignature for an index and for another media type than OCI's (some
-    registries answer with Docker's), LimitExceeded for more layers, or larger ones, than
-    we agree to read.
+    registries answer with Docker's), LimitExceeded for more layers than we agree to read.
     """
     if raw.media_type != mt.OCI_MANIFEST:
         raise InvalidSignature(
@@ -144,34 +143,41 @@ def attachment_manifest(raw: RawManifest) -> Manifest:
         )
     value = parse(raw)
     assert isinstance(value, Manifest)
-    _check_size(value.layers)
+    _check_count(value.layers)
     return value
 
 
+def check_sizes(layers: Sequence[Descriptor]) -> None:
+    """Raise LimitExceeded for layers that are not to be read, or written, because of their
+    size; a bill of materials may be that large, and be listed."""
+    for layer in layers:
+        if layer.size > PAYLOAD_LIMIT:
+            raise LimitExceeded(f"layer {layer.digest} of the attachment", PAYLOAD_LIMIT)
+    if sum({layer.digest: layer.size for layer in layers}.values()) > TOTAL_LIMIT:
+        raise LimitExceeded("all layers of the attachment together", TOTAL_LIMIT)
+
+
 def _with_layers(manifest: Manifest, config: dict[str, Any], layers: Sequence[Layer]) -> Attachment:
-    descriptors = (*manifest.layers, *(layer.descriptor() for layer in layers))
-    _check_size(descriptors)
+    new = tuple(layer.descriptor() for layer in layers)
+    check_sizes(new)
+    descriptors = (*manifest.layers, *new)
+    _check_count(descriptors)
     # Readers never look at the config, but who appends parses it, and layers are not compressed.
     rootfs = {"type": "layers", "diff_ids": [str(item.digest) for item in descriptors]}
     content = strict_json.dumps({**config, "rootfs": rootfs})
-    new = replace(
+    changed = replace(
         manifest,
         config=replace(
             manifest.config, digest=Digest.of(content), size=len(content), data=None, urls=()
         ),
         layers=descriptors,
     )
-    return Attachment(manifest=new.to_raw(), config=content)
+    return Attachment(manifest=changed.to_raw(), config=content)
 
 
-def _check_size(layers: Sequence[Descriptor]) -> None:
+def _check_count(layers: Sequence[Descriptor]) -> None:
     if len(layers) > SIGNATURES_LIMIT:
         raise LimitExceeded("number of layers of the attachment", SIGNATURES_LIMIT, unit="layers")
-    for layer in layers:
-        if layer.size > PAYLOAD_LIMIT:
-            raise LimitExceeded(f"layer {layer.digest} of the attachment", PAYLOAD_LIMIT)
-    if sum({layer.digest: layer.size for layer in layers}.values()) > TOTAL_LIMIT:
-        raise LimitExceeded("all layers of the attachment together", TOTAL_LIMIT)
 
 
 def _is_same(one: Descriptor, other: Descriptor) -> bool:

@@ -20,6 +20,7 @@ from imgtools.sign.stores.attachment import (
     appended,
     attachment_manifest,
     attachment_tag,
+    check_sizes,
     missing,
     new_attachment,
     signature_layer,
@@ -273,6 +274,7 @@ def _read_layers(repository: Repository, tag: str) -> tuple[Layer, ...] | None:
 
 
 def _layers_of(repository: Repository, manifest: Manifest) -> tuple[Layer, ...]:
+    check_sizes(manifest.layers)
     contents: dict[Digest, bytes] = {}
     for layer in manifest.layers:
         if layer.digest not in contents:
