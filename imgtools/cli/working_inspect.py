@@ -186,7 +186,7 @@ def _docker(config: dict[str, Any], container: WorkingContainer) -> dict[str, An
     if config.get("author"):
         found["author"] = config["author"]
     found["config"] = settings
-    for key in ("architecture", "variant", "os"):
+    for key in ("architecture", "variant", "os", "os.version", "os.features"):
         if config.get(key):
             found[key] = config[key]
     if (config.get("rootfs") or {}).get("diff_ids"):

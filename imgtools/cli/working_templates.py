@@ -19,6 +19,7 @@ _DOCKER = (
     ("Architecture", "architecture", ""),
     ("Variant", "variant", ""),
     ("OS", "os", ""),
+    ("OSVersion", "os.version", ""),
 )
 _LISTS = ("Env", "Cmd", "Entrypoint", "OnBuild", "Shell")
 _MAPS = ("ExposedPorts", "Volumes", "Labels")
@@ -43,11 +44,16 @@ def builder_struct(value: dict[str, Any]) -> Any:
 def _docker(value: dict[str, Any]) -> Any:
     settings = _settings(value["config"])
     fields: dict[str, Any] = {name: value.get(key, usual) for name, key, usual in _DOCKER}
+    rootfs = value.get("rootfs") or {}
     fields |= {
         "ContainerConfig": settings,
         "Config": settings,
         "Size": 0,
-        "RootFS": value.get("rootfs"),
+        "OSFeatures": value.get("os.features") or [],
+        "RootFS": Struct(
+            "docker.V2S2RootFS",
+            {"Type": rootfs.get("type", "layers"), "DiffIDs": rootfs.get("diff_ids") or []},
+        ),
         "History": [_history(each) for each in value.get("history") or []],
     }
     return Struct("docker.V2Image", fields)

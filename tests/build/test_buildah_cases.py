@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from imgtools.build.events import StepStarted
 from imgtools.build.options import BuildOptions
 from imgtools.spec.platform import Platform
 from tests.build.build_rig import BuildRig
@@ -105,6 +106,37 @@ def test_inspect_shows_the_annotations_of_an_image_as_they_are(shop: Scripts) ->
     assert "base.name" not in lines[0]
     assert f"base.name:{BASE}" in lines[-2]
     assert f"base.name:{BASE}" in lines[-1]
+
+
+def test_templates_know_layers_and_the_system_in_dockers_form(shop: Scripts) -> None:
+    lines = shop.lines(f"""
+        t inspect --format '{{{{len .Docker.RootFS.DiffIDs}}}}' {BASE}
+        c=$(t from --name empty scratch); t commit -q $c nothing >id
+        t inspect --format '{{{{len .Docker.RootFS.DiffIDs}}}} {{{{.Docker.RootFS.Type}}}}' $c
+        printf 'FROM scratch\nLABEL a=b\n' >Containerfile
+        t build -q --os windows --os-version 1.0 --os-feature win32k -t system . >id
+        t inspect --format '{{{{.Docker.OSVersion}}}} {{{{.Docker.OSFeatures}}}}' system
+    """)
+    assert lines == ["1", "0 layers", "1.0 [win32k]"]
+
+
+def test_from_is_told_with_what_is_used(rig: BuildRig) -> None:
+    rig.base("b")
+    rig.build(
+        "ARG base=b\nFROM ${base} as One\nENV a=b\nFROM one\nFROM none AS two\nENV c=d\n",
+        from_="",
+        target="one",
+    )
+    assert started(rig)[0] == "FROM b AS one"
+    rig.build("FROM --platform=linux/amd64 none AS two\nENV c=d\n", from_="b")
+    assert started(rig)[0] == "FROM --platform=linux/amd64 b AS two"
+    rig.build("FROM b  as three\nENV c=d\n")
+    assert started(rig)[0] == "FROM b  as three"
+
+
+def started(rig: BuildRig) -> list[str]:
+    """The titles of the steps of the last build."""
+    return [event.text for event in rig.events if isinstance(event, StepStarted)]
 
 
 def test_a_container_of_an_image_without_a_name_knows_its_digest(shop: Scripts) -> None:

@@ -97,7 +97,7 @@ class StageRunner:
     def _begin(self) -> None:
         """FROM, which people count as the first step: what it names is known by now."""
         at, report = self._id(1), self._crew.environment.report
-        report(StepStarted(step=at, text=self._run.plan.standing.stage.head.text))
+        report(StepStarted(step=at, text=self._run.plan.standing.stage.text))
         began = time.monotonic()
         self._run.begin()
         report(StepFinished(step=at, cached=False, seconds=time.monotonic() - began))

@@ -57,6 +57,15 @@ class Stage:
     instructions: tuple[Instruction, ...]
 
     @property
+    def text(self) -> str:
+        """FROM as people are told: with what its variables and --from made of it."""
+        if (self.base, self.platform) == (self.head.image, self.head.platform):
+            return self.head.text
+        platform = (f"--platform={self.platform}",) if self.platform else ()
+        name = ("AS", self.name) if self.name else ()
+        return " ".join(("FROM", *platform, self.base, *name))
+
+    @property
     def title(self) -> str:
         """What people know the stage by: its name, else its number."""
         return self.name or str(self.index)
