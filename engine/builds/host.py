@@ -72,7 +72,9 @@ def build_engine(
                 cache=seccomp_cache,
                 warn=warn,
                 networks=undo.enter_context(networks),
+                later=store.layers.disk.workspace.take_later,
             )
 
+        undo.enter_context(store.layers.disk.workspace.unhurried())
         snapshots = undo.enter_context(BuildStore(store, transports, options))
         yield BuildHost(store=snapshots, executor=BuildExecutor(report.choice, start))

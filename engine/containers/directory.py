@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from engine.storage.store import Store
@@ -27,28 +27,44 @@ def state_root(runroot: str) -> str:
 
 
 @contextmanager
-def container_directory(runroot: str, container_id: str) -> Iterator[str]:
-    """A new directory for a container's own files, locked, gone afterwards; in it another for
-    those of its network. Raises StorageError."""
+def container_directory(
+    runroot: str, container_id: str, later: Callable[[Callable[[], object]], bool] | None = None
+) -> Iterator[str]:
+    """A new directory for a container's own files, locked, gone afterwards: if `later` takes
+    the job, soon. Raises StorageError."""
     path = os.path.join(runroot, OURS, CONTAINERS, container_id)
     with storage_errors(path):
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         fd = _made(path)
     try:
-        with storage_errors(path):
-            os.mkdir(NETWORK, 0o700, dir_fd=fd)
         yield path
     finally:
+        if later is None or not later(lambda: _end(path, fd)):
+            _end(path, fd)
+
+
+def _end(path: str, fd: int) -> None:
+    try:
         with storage_errors(path):
             _remove(path, fd)
+    finally:
         os.close(fd)
+
+
+def network_files(container: str) -> str:
+    """A new directory in that of a container, for the files of its network; gone with it.
+    Raises StorageError."""
+    path = os.path.join(container, NETWORK)
+    with storage_errors(path):
+        os.mkdir(path, 0o700)
+    return path
 
 
 @contextmanager
 def network_directory(runroot: str, name: str) -> Iterator[str]:
     """A directory for the files of a network that several containers share; as theirs."""
     with container_directory(runroot, name) as path:
-        yield os.path.join(path, NETWORK)
+        yield network_files(path)
 
 
 def _made(path: str) -> int:

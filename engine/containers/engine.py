@@ -23,7 +23,8 @@ class Engine:
     there are, the launcher, and where things of containers that run are kept.
 
     `cache` holds compiled seccomp profiles, None for none. `networks` are for containers that
-    follow each other; without, each has one of its own.
+    follow each other; without, each has one of its own. `later` takes jobs that nobody has to
+    wait for, or says that it does not.
     """
 
     store: Store
@@ -35,6 +36,7 @@ class Engine:
     cache: str | None
     warn: Callable[[str], object]
     networks: SharedNetworks | None = None
+    later: Callable[[Callable[[], object]], bool] | None = None
 
 
 class RunFailed(Error):

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.containers.assemble import OPENED, Setting, assemble
 from engine.containers.chroot import adapted, furnished
-from engine.containers.directory import NETWORK, state_root
+from engine.containers.directory import network_files, state_root
 from engine.containers.engine import Engine
 from engine.containers.limits import is_default
 from engine.containers.options import ImageDefaults, RunOptions
@@ -27,6 +27,7 @@ from engine.runtime.seccomp.filter import Filter
 from engine.runtime.zygote.client import Running
 from engine.runtime.zygote.request import LaunchRequest
 from engine.storage.drivers.base import opened
+from engine.storage.drivers.mounts import is_mount_point
 from engine.storage.options import RootMount, Snapshot
 
 
@@ -107,9 +108,11 @@ def launch(
     if planned.request.extras.chroot:
         tree = planned.document["root"]["path"]
         undo.enter_context(furnished(tree, planned.spare, setting.files, engine.warn))
-    directory = os.path.join(planned.request.bundle, NETWORK)
 
     def link(pid: int) -> None:
+        directory = planned.request.bundle
+        if setting.network.helper:
+            directory = network_files(directory)
         with planned.interruptible():
             undo.callback(attach(setting.network, pid, directory).close)
 
@@ -130,17 +133,24 @@ def remove_mount_points(engine: Engine, running: Running, snapshot: Snapshot) ->
     """Take the files and directories that were made as mount points out of a snapshot that is
     kept, unless the container has made something of them. Raises Failure, StorageError."""
     found = running.info.get("stubs") or ()
-    if found:
-        with _own_files(engine, snapshot) as fd:
-            remove_stubs(fd, tuple(_stub(values) for values in found))
+    if not found:
+        return
+    stubs = tuple(_stub(values) for values in found)
+    with _own_files(engine, snapshot) as fd:
+        if engine.later is None:
+            remove_stubs(fd, stubs)
+            return
+        workspace = engine.store.layers.disk.workspace
+        with workspace.directory(later=True) as path, opened(path) as aside:
+            remove_stubs(fd, stubs, aside)
 
 
 @contextmanager
 def _own_files(engine: Engine, snapshot: Snapshot) -> Iterator[int]:
     """The directory where the snapshot's own files are changed: that of an overlay which others
     have mounted, whose directories must not be changed beneath it, is the mount."""
-    place = engine.store.snapshots.root_mount(snapshot).path
-    if not place:
+    place = engine.store.snapshots.mount_point(snapshot)
+    if not is_mount_point(place):
         with engine.store.snapshots.written(snapshot) as fd:
             yield fd
         return

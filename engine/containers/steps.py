@@ -98,7 +98,9 @@ def run_step(
     require_suitable(engine)
     with ExitStack() as undo:
         try:
-            directory = undo.enter_context(container_directory(engine.runroot, step_id))
+            directory = undo.enter_context(
+                container_directory(engine.runroot, step_id, engine.later)
+            )
             setting = make_setting(
                 engine, asked, defaults, snapshot, step_id, directory, variables=VARIABLES
             )

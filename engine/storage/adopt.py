@@ -53,7 +53,7 @@ def adopt_snapshot(
     if disk.driver.max_stack > 1 and len(stack) + 1 > disk.driver.max_stack:
         return None
     own = snapshots.own_directory(snapshot)
-    with disk.workspace.directory() as inside:
+    with disk.workspace.directory(later=True) as inside:
         made = os.path.join(inside, "layer")
         content = os.path.join(made, disk.driver.content)
         with storage_errors(made):

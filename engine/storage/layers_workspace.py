@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from engine.storage.drivers.removal import remove_tree
+from engine.storage.later import Later
 from imgtools.blob.files import storage_errors
 from imgtools.errors import Error
 
@@ -27,6 +28,18 @@ class Workspace:
     def __init__(self, path: str) -> None:
         self.path = path
         self._mine: dict[str, int] = {}
+        self._later: Later | None = None
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Remove what may go `later` in the background for the block, at the end of which
+        it is gone."""
+        later = self._later = Later()
+        try:
+            yield
+        finally:
+            self._later = None
+            later.close()
 
     def close(self) -> None:
         """Remove what is left of our own: Ctrl-C can come between any two lines, also of those
@@ -41,8 +54,10 @@ class Workspace:
                 os.close(lock)
 
     @contextmanager
-    def directory(self) -> Iterator[str]:
-        """A new empty directory that is removed with all that is left in it in the end.
+    def directory(self, *, later: bool = False) -> Iterator[str]:
+        """A new empty directory that is removed with all that is left in it in the end; with
+        `later` in the background, if this is `unhurried`: what cannot be removed then is left
+        to the next sweep.
 
         Raises StorageError, and Conflict when something is mounted in it by then.
         """
@@ -57,16 +72,25 @@ class Workspace:
         try:
             yield os.path.join(self.path, name)
         finally:
-            with storage_errors(self.path):
-                try:
-                    self._remove(name)
-                finally:
-                    self._forget(name, lock)
+            if not (later and self.take_later(lambda: self._end(name, lock))):
+                self._end(name, lock)
 
-    def discard(self, path: str) -> bool:
+    def take_later(self, job: Callable[[], object]) -> bool:
+        """Have a removal done in the background; False where it is the caller's to do."""
+        return self._later is not None and self._later.take(job)
+
+    def _end(self, name: str, lock: int) -> None:
+        with storage_errors(self.path):
+            try:
+                self._remove(name)
+            finally:
+                self._forget(name, lock)
+
+    def discard(self, path: str, *, later: bool = False) -> bool:
         """Remove the tree `path` of the same file system: its name is gone at once, then what
-        it contains. False if there was none. Raises StorageError, Conflict."""
-        with self.directory() as into, storage_errors(path):
+        it contains; `later` as for a directory. False if there was none. Raises StorageError,
+        Conflict."""
+        with self.directory(later=later) as into, storage_errors(path):
             try:
                 os.rename(path, os.path.join(into, "gone"))
             except FileNotFoundError:

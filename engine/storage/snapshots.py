@@ -53,7 +53,7 @@ class SnapshotStore:
         stack = self.layers.get(chain_id).stack if chain_id is not None else ()
         if os.path.lexists(final):
             raise Conflict(f"snapshot {snapshot_id} exists already")
-        with self.disk.workspace.directory() as inside:
+        with self.disk.workspace.directory(later=True) as inside:
             made = os.path.join(inside, "snapshot")
             with storage_errors(made):
                 os.mkdir(made, 0o700)
@@ -118,7 +118,7 @@ class SnapshotStore:
 
         Raises Conflict if something is mounted in its directories, StorageError.
         """
-        return self.disk.workspace.discard(self.disk.layout.snapshot(snapshot_id))
+        return self.disk.workspace.discard(self.disk.layout.snapshot(snapshot_id), later=True)
 
     def root_mount(self, snapshot: Snapshot) -> RootMount:
         """What to mount. To be asked anew before each mount of a volatile snapshot.

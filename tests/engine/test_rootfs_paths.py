@@ -253,3 +253,22 @@ def test_a_replaced_stub_stays(tmp_path: Path, root: int) -> None:
     (base / "one").mkdir()
     assert remove_stubs(root, tuple(made)) == ()
     assert (base / "one").is_dir()
+
+
+def test_directories_can_be_moved_away_instead(tmp_path: Path, root: int) -> None:
+    base = tmp_path / "root"
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    os.utime(base, ns=(1, 10**18))
+    made: list[Stub] = []
+    os.close(make_directories(root, b"one/two", made=made))
+    os.close(make_directories(root, b"full", made=made))
+    os.close(make_file(root, b"three", made=made))
+    (base / "full" / "mine").touch()
+    fd = os.open(aside, os.O_RDONLY | os.O_DIRECTORY)
+    removed = remove_stubs(root, tuple(made), fd)
+    os.close(fd)
+    assert {stub.path for stub in removed} == {b"one/two", b"one", b"three"}
+    assert not (base / "one").exists()
+    assert (base / "full" / "mine").exists()
+    assert len(os.listdir(aside)) == 2
