@@ -6,7 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import select
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,10 +71,11 @@ def test_containers_one_after_the_other(
 ) -> None:
     for code in range(5):
         with zygote.launch(
-            request(bundle), config("/bin/sh", "-c", f"exit {code}"), null
+            request(bundle, f"c{code}"), config("/bin/sh", "-c", f"exit {code}"), null
         ) as running:
             assert running.wait_started() > 0
             assert running.wait() == code
+    zygote.close()
     assert os.listdir(bundle / "state") == []
 
 
@@ -133,8 +136,36 @@ def test_many_at_once(zygote: Zygote, bundle: Path, null: tuple[int, int, int]) 
     assert [each.wait() for each in running] == list(range(20))
     for each in running:
         each.close()
-    # Monitors are reaped as soon as they have ended.
-    wait_until(lambda: not children(zygote._pid), "monitors stay")
+    # Monitors are reaped as soon as they have ended; one waits for the next container.
+    wait_until(lambda: len(children(zygote._pid)) == 1, "monitors stay")
+
+
+def test_a_spare_monitor_that_is_killed_is_not_missed(
+    zygote: Zygote, bundle: Path, null: tuple[int, int, int]
+) -> None:
+    for number in range(6):
+        container = request(bundle, f"c{number}")
+        with zygote.launch(container, config("/bin/sh", "-c", f"exit {number}"), null) as running:
+            assert running.wait() == number
+        if number in (2, 4):
+            wait_until(lambda: len(children(zygote._pid)) == 1, "no monitor is spare")
+            (spare,) = children(zygote._pid)
+            os.kill(spare, signal.SIGKILL)
+            wait_until(lambda: not children(zygote._pid), "the spare monitor stays")
+
+
+def test_a_spare_monitor_ends_with_its_launcher(
+    zygote: Zygote, bundle: Path, null: tuple[int, int, int]
+) -> None:
+    for number in range(2):
+        with zygote.launch(request(bundle, f"c{number}"), config("/bin/true"), null) as running:
+            assert running.wait() == 0
+    wait_until(lambda: len(children(zygote._pid)) == 1, "no monitor is spare")
+    (spare,) = children(zygote._pid)
+    held = os.pidfd_open(spare)
+    os.kill(zygote._pid, signal.SIGKILL)
+    assert select.select([held], [], [], 10)[0], "the spare monitor stays"
+    os.close(held)
 
 
 def test_what_is_no_request_is_passed_over(

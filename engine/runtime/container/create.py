@@ -70,7 +70,8 @@ def make(
     """
     _require_descriptors(directory.fd)
     complete = with_environment(config, runtime.environment)
-    plan = plan_container(complete, options, survey_host(runtime, config), extras)
+    host = survey_host(runtime, config, extras.cgroups)
+    plan = plan_container(complete, options, host, extras)
     for text in (*plan.warnings, *(plan.notes if runtime.verbose else ())):
         warn(text)
     state = State(
@@ -84,7 +85,7 @@ def make(
         own_user=extras.own_user,
         rootfs=os.path.abspath(os.path.join(options.bundle, config.root.path)),
     )
-    directory.write(CONFIG, encode(to_document(config)).encode())
+    directory.write(CONFIG, extras.text or encode(to_document(config)).encode())
     directory.save(state)
     making = _Making(plan, state, directory, warn, link)
     try:

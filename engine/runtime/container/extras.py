@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.runtime.cgroups.model import CgroupHost
 from engine.runtime.record import Record
 from engine.runtime.rootfs.model import RootOverlay
 from engine.runtime.seccomp.filter import Filter
@@ -19,6 +20,8 @@ class Extras(Record):
     which has a single id; it gets one of its own (nesting.py).
     `sources` are detached mounts, as (number in `mounts`, descriptor), that are attached instead
     of a bind of the source that config.json names; whoever is given them closes them.
+    `cgroups` is the host's side of cgroups where that is known already, `text` what config.json
+    was read from.
     """
 
     overlay: RootOverlay | None = None
@@ -29,3 +32,5 @@ class Extras(Record):
     chroot: bool = False
     own_user: bool = False
     sources: tuple[tuple[int, int], ...] = ()
+    cgroups: CgroupHost | None = None
+    text: bytes = b""

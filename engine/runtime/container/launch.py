@@ -64,7 +64,8 @@ def run(
     """Make a container and run its program; its exit code, 0 at once if detached.
 
     `attend(pid)` is called while the program runs and returns when its process has ended.
-    `tell` gets what goes on: "started" with the pid, "listener" with a descriptor.
+    `tell` gets what goes on: "started" with the pid, "listener" with a descriptor, "exited"
+    with the code once nothing of the container runs.
     """
     check_descriptors(options.preserve_fds)
     with StateDir.make(runtime.root, options.id) as directory:
@@ -95,8 +96,7 @@ def run(
         alone = extras.die_with_creator and not made.plan.namespaces.has_new("pid")
         if alone and made.cgroup is None and not end_descendants():
             warn(f"processes of container {options.id} do not end")
-        if not options.keep:
-            _remove(made, directory, warn)
+        _remove(made, directory, warn, options, _Ended(tell, code))
         return code
 
 
@@ -119,10 +119,33 @@ def _start(made: Made, directory: StateDir, warn: Warn, tell: Tell | None) -> No
         tell("started", {"pid": born.pid, "stubs": list(made.stubs)}, ())
 
 
-def _remove(made: Made, directory: StateDir, warn: Warn) -> None:
-    """Remove a container that has ended, unless somebody else did so at once."""
+class _Ended:
+    """Tells that a container has ended, to whoever is still there."""
+
+    def __init__(self, tell: Tell | None, code: int) -> None:
+        self._tell = tell
+        self._code = code
+
+    def __call__(self) -> None:
+        if self._tell is None:
+            return
+        try:
+            self._tell("exited", {"code": self._code}, ())
+        except OSError:
+            return
+
+
+def _remove(
+    made: Made, directory: StateDir, warn: Warn, options: CreateOptions, ended: _Ended
+) -> None:
+    """Remove a container that has ended, unless it is to stay or somebody else did so at
+    once. Nobody waits for its directory to go."""
+    if options.keep:
+        ended()
+        return
     try:
         directory.lock()
     except NoSuchContainer:
+        ended()
         return
-    clean(directory, made.state, made.plan.config, warn)
+    clean(directory, made.state, made.plan.config, warn, ended)

@@ -56,11 +56,14 @@ class ContainerPlan(Record):
     notes: tuple[str, ...] = ()
 
 
-def survey_host(runtime: RuntimeOptions, config: Config) -> HostFacts:
-    """Read what the plan needs to know of this host and process."""
+def survey_host(
+    runtime: RuntimeOptions, config: Config, cgroups: CgroupHost | None = None
+) -> HostFacts:
+    """Read what the plan needs to know of this host and process, but for `cgroups` where they
+    are known."""
     return HostFacts(
         process=survey_process(config.process, runtime.rootless),
-        cgroups=None if runtime.cgroup_manager == "disabled" else survey(),
+        cgroups=None if runtime.cgroup_manager == "disabled" else cgroups or survey(),
     )
 
 

@@ -24,6 +24,8 @@ from engine.runtime.process.hooks import try_hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.runtime.container.options import RuntimeOptions, Warn
     from engine.runtime.spec.model import Config
 
@@ -81,8 +83,15 @@ def end(state: State) -> None:
             os.close(pidfd)
 
 
-def clean(directory: StateDir, state: State, config: Config | None, warn: Warn) -> None:
-    """End what still runs in the container's cgroup, remove it and the state; poststop hooks."""
+def clean(
+    directory: StateDir,
+    state: State,
+    config: Config | None,
+    warn: Warn,
+    ended: Callable[[], object] | None = None,
+) -> None:
+    """End what still runs in the container's cgroup, remove it and the state; poststop hooks.
+    `ended` is called as soon as nothing runs and no hook will."""
     cgroup = cgroup_of(state)
     if cgroup is not None:
         left = ending.kill_all(cgroup)
@@ -91,6 +100,9 @@ def clean(directory: StateDir, state: State, config: Config | None, warn: Warn) 
                 f"processes of container {state.id} do not end: {', '.join(map(str, left))}"
             )
         ending.remove(cgroup)
+    hooks = config is not None and config.hooks.poststop
+    if ended is not None and not hooks:
+        ended()
     directory.remove()
     if config is not None and config.hooks.poststop:
         document = describe(directory, state, STOPPED)
@@ -99,3 +111,5 @@ def clean(directory: StateDir, state: State, config: Config | None, warn: Warn) 
             config.hooks.poststop, encode(document).encode(), "poststop", bundle
         ):
             warn(warning)
+    if ended is not None and hooks:
+        ended()

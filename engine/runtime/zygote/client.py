@@ -51,7 +51,8 @@ class Running:
         return self.pid
 
     def wait(self) -> int:
-        """The exit code once the container has ended and nothing is left of it."""
+        """The exit code once the container has ended and nothing of it runs or is mounted; its
+        id is free a moment later, and when the launcher is closed."""
         while self.code is None:
             self.step()
         return self.code

@@ -1,34 +1,27 @@
 """The launcher's side: fork a monitor for each container that is asked for.
 
-The launcher itself only forks and reaps. A monitor makes its container, waits for it and
-removes what it left; if the engine goes away, the monitor kills its container, and if the
-monitor is killed, the container dies with it and the launcher cleans up.
+The launcher itself only forks and reaps. Who asks again is likely to go on doing so: from the
+second container on there is a spare monitor, which waits for the next one.
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import fcntl
 import gc
 import os
 import select
 
-from engine.runtime import jsontext
-from engine.runtime.container import launch, removal
-from engine.runtime.container.channel import Channel
+from engine.runtime.cgroups.watch import CgroupWatch
+from engine.runtime.container.channel import Channel, pair
 from engine.runtime.container.descendants import end_descendants
-from engine.runtime.container.options import CreateOptions, RuntimeOptions
-from engine.runtime.container.state import StateDir
 from engine.runtime.errors import Damaged, Failure
 from engine.runtime.kernel import processes
-from engine.runtime.spec.parse import parse_config
+from engine.runtime.zygote.monitor import monitor, remove_rest
 from engine.runtime.zygote.request import DESCRIPTORS, LaunchRequest, from_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
-
-MAX_CONFIG = 16 << 20
+    from typing import Any, NoReturn
 
 
 def serve(fd: int) -> NoReturn:
@@ -47,17 +40,17 @@ def serve(fd: int) -> NoReturn:
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     _signal.signal(_signal.SIGCHLD, _noted)
     _signal.set_wakeup_fd(write_end)
-    monitors: dict[int, LaunchRequest] = {}
+    launcher = _Launcher(control)
     poll = select.poll()
     poll.register(control.fileno(), select.POLLIN)
     poll.register(read_end, select.POLLIN)
     open_to_requests = True
-    while open_to_requests or monitors:
+    while open_to_requests or launcher.monitors:
         for ready, _ in poll.poll():
             if ready == read_end:
                 os.read(read_end, 4096)
-                _reap(monitors)
-            elif not _request(control, monitors):
+                launcher.reap()
+            elif not launcher.request():
                 open_to_requests = False
                 poll.unregister(ready)
     os._exit(0)
@@ -75,165 +68,130 @@ def _name_address() -> int:
     return ctypes.addressof(name)
 
 
-def _request(control: Channel, monitors: dict[int, LaunchRequest]) -> bool:
-    """Fork a monitor for the next request; False once there will be none."""
-    try:
-        received = control.receive()
-    except Failure:
-        return True
-    if received is None:
-        return False
-    document, fds = received
-    try:
-        if document.pop("type", "") != "launch" or len(fds) < len(DESCRIPTORS):
+class _Launcher:
+    """The monitors, by pid, and the spare one, which has nothing to do yet."""
+
+    def __init__(self, control: Channel) -> None:
+        self._control = control
+        self.monitors: dict[int, LaunchRequest] = {}
+        self._cgroups = CgroupWatch()
+        self._cgroups.survey()
+        self._spare: tuple[int, Channel] | None = None
+        self._served = 0
+
+    def request(self) -> bool:
+        """Have a monitor take care of the next request; False once there will be none."""
+        try:
+            received = self._control.receive()
+        except Failure:
             return True
-        request = from_document(document)
-        if len(fds) < len(DESCRIPTORS) + len(request.mounts):
-            raise Damaged("a launch request lacks descriptors")
+        if received is None:
+            self._let_go()
+            return False
+        document, fds = received
+        try:
+            if document.get("type") != "launch" or len(fds) < len(DESCRIPTORS):
+                return True
+            request = from_document({k: v for k, v in document.items() if k != "type"})
+            if len(fds) < len(DESCRIPTORS) + len(request.mounts):
+                raise Damaged("a launch request lacks descriptors")
+            if not self._handed(document, fds, request):
+                self.monitors[self._forked(request, fds)] = request
+            self._served += 1
+        except Failure as e:
+            Channel(os.dup(fds[1])).fail(e)
+        except OSError as e:
+            Channel(os.dup(fds[1])).fail(Failure(f"fork a monitor: {e.strerror}"))
+        finally:
+            for fd in fds:
+                os.close(fd)
+        if self._served > 1 and self._spare is None:
+            self._provide()
+        return True
+
+    def reap(self) -> None:
+        """Collect monitors that ended, and clean up after those that could not do so."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self._spare is not None and self._spare[0] == pid:
+                self._let_go()
+            request = self.monitors.pop(pid, None)
+            if request is not None and status:
+                remove_rest(request, pid)
+                # What a monitor had to look after is ours when it is gone.
+                end_descendants(keep=self._children())
+
+    def _children(self) -> tuple[int, ...]:
+        spare = () if self._spare is None else (self._spare[0],)
+        return (*self.monitors, *spare)
+
+    def _forked(self, request: LaunchRequest, fds: tuple[int, ...]) -> int:
+        cgroups = self._cgroups.survey()
         pid = os.fork()
         if pid == 0:
             try:
-                control.close()
-                _monitor(request, fds)
+                self._control.close()
+                self._let_go()
+                monitor(request, fds, cgroups)
             finally:
                 # Whatever happens, a monitor is no second launcher.
                 os._exit(1)
-        monitors[pid] = request
-    except Failure as e:
-        Channel(os.dup(fds[1])).fail(e)
-    except OSError as e:
-        Channel(os.dup(fds[1])).fail(Failure(f"fork a monitor: {e.strerror}"))
-    finally:
-        for fd in fds:
-            os.close(fd)
-    return True
+        return pid
 
-
-def _reap(monitors: dict[int, LaunchRequest]) -> None:
-    """Collect monitors that ended, and clean up after those that could not do so."""
-    while True:
+    def _provide(self) -> None:
+        """Fork a spare monitor; without one the next request forks its own."""
+        ours, theirs = pair()
+        self._cgroups.survey()
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
             return
         if pid == 0:
-            return
-        request = monitors.pop(pid, None)
-        if request is not None and status:
-            _remove_rest(request, pid)
-            # What a monitor had to look after is ours when it is gone.
-            end_descendants(keep=monitors)
-
-
-def _remove_rest(request: LaunchRequest, monitor: int) -> None:
-    """Remove what there may be of the container that the process `monitor` made: another one
-    may have the same id. What cannot be removed now, the engine finds when it looks for what
-    others have left."""
-    runtime = RuntimeOptions(root=request.state_root, cgroup_manager=request.cgroup_manager)
-    try:
-        with StateDir.find(request.state_root, request.id) as directory:
-            if directory.load().creator != monitor:
-                return
-        removal.delete(runtime, request.id, force=True, warn=_ignore)
-    except Failure:
-        return
-
-
-def _ignore(warning: str) -> None:
-    """A monitor that was killed has nobody to be warned."""
-
-
-def _monitor(request: LaunchRequest, fds: tuple[int, ...]) -> NoReturn:
-    """Make the container, wait for it, tell how it ended."""
-    left = 1
-    _signal.set_wakeup_fd(-1)
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    # Above the numbers that the container's own descriptors are to have.
-    above = 3 + len(fds)
-    config_fd, channel_fd, *standard = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]
-    for fd in fds:
-        os.close(fd)
-    channel = Channel(channel_fd)
-    count = len(standard) - len(request.mounts)
-    standard, given = standard[:count], standard[count:]
-    try:
-        config = parse_config(jsontext.parse(_content(config_fd), "config.json"))
-        terminal = config.process is not None and config.process.terminal
-        console = standard.pop(3) if terminal and len(standard) > 3 else -1
-        os.close(config_fd)
-        for number, fd in enumerate(standard):
-            os.dup2(fd, number)
-            os.close(fd)
-        runtime = RuntimeOptions(
-            root=request.state_root,
-            cgroup_manager=request.cgroup_manager,
-            rootless=request.rootless,
-        )
-        options = CreateOptions(
-            id=request.id,
-            bundle=request.bundle,
-            console_fd=console,
-            preserve_fds=len(standard) - 3,
-            no_pivot=request.no_pivot,
-            no_new_keyring=request.no_new_keyring,
-        )
-        code = launch.run(
-            runtime,
-            config,
-            options,
-            lambda text: channel.send({"type": "warning", "message": text}),
-            attend=lambda pid: _attend(pid, channel),
-            extras=request.extras.with_values(
-                sources=tuple(zip(request.mounts, given, strict=True))
-            ),
-            link=(lambda pid: _link(pid, channel)) if request.linked else None,
-            tell=lambda kind, document, more: channel.send({"type": kind, **document}, more),
-        )
-        left = 0
-        channel.send({"type": "exited", "code": code})
-    except Failure as e:
-        channel.fail(e)
-    except OSError as e:
-        # The engine may be gone: then there is nobody to be told.
-        channel.fail(Failure(f"launch: {os.strerror(e.errno or 0).lower()}", errno=e.errno or 0))
-    if left:
-        _remove_rest(request, os.getpid())
-    os._exit(left)
-
-
-def _link(pid: int, channel: Channel) -> None:
-    """Have the engine connect the network of the container whose init is `pid`."""
-    channel.send({"type": "namespaces", "pid": pid})
-    channel.expect("linked")
-
-
-def _content(fd: int) -> bytes:
-    """All of the file `fd`; raises Damaged if it is unreasonably large."""
-    size = os.fstat(fd).st_size
-    if size > MAX_CONFIG:
-        raise Damaged(f"config.json has {size} bytes")
-    return os.pread(fd, size, 0)
-
-
-def _attend(pid: int, channel: Channel) -> None:
-    """Until the init ends: pass signals on, and kill it if nobody is there any more."""
-    pidfd = processes.pidfd_open(pid)
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.register(channel.fileno(), select.POLLIN)
-    while True:
-        ready = [fd for fd, _ in poll.poll()]
-        if pidfd in ready:
-            return
-        try:
-            received = channel.receive()
-        except Failure:
-            continue
-        number = processes.SIGKILL if received is None else received[0].get("signal")
-        if received is None:
-            poll.unregister(channel.fileno())
-        if isinstance(number, int):
             try:
-                processes.signal_pidfd(pidfd, number)
-            except OSError:
-                continue
+                self._control.close()
+                ours.close()
+                _wait(theirs, self._cgroups)
+            finally:
+                os._exit(1)
+        theirs.close()
+        self._spare = (pid, ours)
+
+    def _handed(
+        self, document: dict[str, Any], fds: tuple[int, ...], request: LaunchRequest
+    ) -> bool:
+        """Whether the spare monitor has got the request."""
+        if self._spare is None:
+            return False
+        pid, channel = self._spare
+        try:
+            channel.send(document, fds)
+        except OSError:
+            return False
+        finally:
+            self._let_go()
+        self.monitors[pid] = request
+        return True
+
+    def _let_go(self) -> None:
+        """Have no spare monitor; one that has got nothing ends."""
+        if self._spare is not None:
+            self._spare[1].close()
+            self._spare = None
+
+
+def _wait(channel: Channel, cgroups: CgroupWatch) -> NoReturn:
+    """The spare monitor: wait for a request, or for the end of who would have sent one."""
+    received = channel.receive()
+    channel.close()
+    if received is None:
+        os._exit(0)
+    document, fds = received
+    document.pop("type", "")
+    monitor(from_document(document), fds, cgroups.survey())
