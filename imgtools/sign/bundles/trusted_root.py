@@ -105,8 +105,8 @@ def _may_sign_code(der: bytes) -> bool:
     """Whether a certificate is for code signing, as far as it says what it is for: an authority
     that is constrained to other purposes vouches for no signer, and nobody else looks."""
     from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID as Purpose
 
-    purposes = x509.ExtendedKeyUsageOID
     try:
         found = x509.load_der_x509_certificate(der).extensions
         usages = list(found.get_extension_for_class(x509.ExtendedKeyUsage).value)
@@ -114,7 +114,7 @@ def _may_sign_code(der: bytes) -> bool:
         return True
     except (ValueError, x509.DuplicateExtension) as e:
         raise InvalidKey(f"{_WHAT} has a malformed certificate") from e
-    return purposes.CODE_SIGNING in usages or purposes.ANY_EXTENDED_KEY_USAGE in usages
+    return Purpose.CODE_SIGNING in usages or Purpose.ANY_EXTENDED_KEY_USAGE in usages
 
 
 def _der(value: Mapping[str, Any]) -> bytes:

@@ -154,13 +154,14 @@ def _leaf(bundle: Bundle) -> Certificate:
 def _check_usage(leaf: Certificate) -> None:
     """The certificate is for signatures, and for those of code; raises InvalidSignature."""
     from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     try:
         signs = leaf.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
         purposes = list(leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
     except x509.ExtensionNotFound as e:
         raise InvalidSignature("the certificate does not say what it may be used for") from e
-    if not signs or x509.ExtendedKeyUsageOID.CODE_SIGNING not in purposes:
+    if not signs or ExtendedKeyUsageOID.CODE_SIGNING not in purposes:
         raise InvalidSignature("the certificate is not for code signing")
 
 
@@ -179,7 +180,8 @@ def _certified(leaf: Certificate) -> datetime:
     stamps = list(found.value)
     if len(stamps) != 1:
         raise InvalidSignature(f"the certificate has {len(stamps)} signed certificate timestamps")
-    return stamps[0].timestamp.replace(tzinfo=UTC)
+    seen: datetime = stamps[0].timestamp
+    return seen.replace(tzinfo=UTC)
 
 
 def _times(
