@@ -20,6 +20,7 @@ from imgtools.cli.options import destination_options, source_options
 from imgtools.cli.output import Warnings, say_lines, write_bytes, write_json, write_lines
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess
+from imgtools.cli.trust import Trust
 from imgtools.errors import Cancelled, Error
 from imgtools.task import Note, Task
 from imgtools.transport.options import RegistryOptions
@@ -101,6 +102,7 @@ def _bench(
     with ExitStack() as undo:
         store = undo.enter_context(access.open())
         transports = undo.enter_context(access.transports(warn=once))
+        source = source_options(cli, registry)
         host = undo.enter_context(
             build_engine(
                 store,
@@ -109,8 +111,8 @@ def _bench(
                 session=session,
                 options=BaseOptions(
                     retry=_retrying(cli, request.result if request.mode != "check" else NO_RETRY),
-                    source=source_options(cli, registry),
-                    check_name=cli.check_policy,
+                    source=source,
+                    check_name=Trust(cli, transports, source).check_name,
                     host=cli.settings.host,
                 ),
                 path=search_path(env),

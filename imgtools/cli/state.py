@@ -3,6 +3,7 @@ frozen options of the layers below."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,12 @@ class Cli:
         if aliases := self.values.get("short_name_alias_conf"):
             files = replace(files, aliases=aliases)
         return replace(files, main=(chosen,), required=True) if chosen else files
+
+    @property
+    def has_signature_places(self) -> bool:
+        """Whether there is a directory of registries.d, so that reading it is worth it."""
+        chosen = self.values.get("registries_d")
+        return bool(chosen) or any(os.path.isdir(path) for path in self.settings.registries_d)
 
     def signature_places(self) -> RegistriesD:
         """Where signatures are kept, by the files of registries.d, which are read now.

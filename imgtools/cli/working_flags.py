@@ -16,6 +16,7 @@ from imgtools.cli.options import registry_flags
 from imgtools.cli.output import warn
 from imgtools.cli.retrying import retrying
 from imgtools.cli.state import Cli
+from imgtools.cli.trust import Trust
 from imgtools.errors import InvalidInput, Unsupported
 
 if TYPE_CHECKING:
@@ -147,18 +148,19 @@ class Puller:
         from imgtools.cli.progress import listener
         from imgtools.transport.options import SourceOptions
 
-        options = PullOptions(
-            policy=policy,
-            platform=platform,
-            source=SourceOptions(registry=self._registry, tmpdir=self._cli.tmpdir),
-            check_name=self._cli.check_policy,
-        )
+        source = SourceOptions(registry=self._registry, tmpdir=self._cli.tmpdir)
 
         def pull() -> StoredImage:
             with (
                 listener(quiet=quiet, as_json=False) as progress,
                 self._access.transports(warn=warn) as transports,
             ):
+                options = PullOptions(
+                    policy=policy,
+                    platform=platform,
+                    source=source,
+                    check_name=Trust(self._cli, transports, source).check_name,
+                )
                 task = self._cli.task(progress)
                 return pull_image(store, text, options, transports=transports, task=task)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from imgtools.cli.options import source_options
 from imgtools.cli.output import warn
 from imgtools.cli.state import Cli
+from imgtools.cli.trust import Trust
 from imgtools.cli.working_choice import has_transport
 from imgtools.errors import ImageNotFound, InvalidInput
 
@@ -54,8 +55,10 @@ def opened(
                 yield source, ""
             return
         name = parse_name(_absolute(place or f"docker://{text}"))
-        cli.check_policy(name)
+        admit = Trust(cli, transports, options).check_name(name)
         with transports.open_source(name, options) as source:
+            if admit is not None:
+                admit(source.top())
             yield source, str(name)
 
 

@@ -7,13 +7,14 @@ anything is read, so that nothing fails for a passphrase half way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from imgtools.errors import InvalidReference, Unsupported
+from imgtools.errors import InvalidReference
 from imgtools.image.select import is_manifest_entry
+from imgtools.sign.image_writers import ImageWriters
 from imgtools.sign.model import Format, Signature
-from imgtools.sign.protocols import ImageSigner, SignatureWriter
+from imgtools.sign.protocols import ImageSigner
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
@@ -108,15 +109,18 @@ def plan_signing(
 def execute_signing(
     plan: SignPlan,
     signers: Sequence[ImageSigner],
-    writers: Mapping[Format, SignatureWriter],
+    places: ImageWriters,
     *,
     task: Task,
 ) -> tuple[tuple[ToSign, Signature | None], ...]:
     """Make and put what is missing; each step with its new signature, None where there was one.
 
-    Raises Unsupported for a format that has no writer, and what signers and writers raise.
+    Raises Unsupported for a format that has no place there, and what signers and writers
+    raise.
     """
-    check_writers({step.format for step in plan.steps if not step.present}, writers)
+    formats = frozenset(step.format for step in plan.steps if not step.present)
+    places.preflight(formats)
+    writers = places.writers(formats, None, plan.steps[0].subject.digest) if formats else {}
     done: list[tuple[ToSign, Signature | None]] = []
     for step in plan.steps:
         task.cancel.check()
@@ -126,17 +130,6 @@ def execute_signing(
             writers[step.format].put(step.subject, [made])
         done.append((step, made))
     return tuple(done)
-
-
-def check_writers(formats: set[Format], writers: Mapping[Format, SignatureWriter]) -> None:
-    """Raise Unsupported unless every format can be kept, and what the writers know to fail."""
-    for kind in sorted(formats):
-        if kind not in writers:
-            raise Unsupported(
-                f"{kind} signatures cannot be kept there",
-                hint="sign it in a registry, or in dir:",
-            )
-        writers[kind].preflight()
 
 
 def signed_name(reference: str) -> str:

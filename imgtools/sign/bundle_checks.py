@@ -80,7 +80,7 @@ def _by_key(signature: BundleSignature, trust: KeyTrust) -> tuple[Statement, Pro
 def _by_certificate(signature: BundleSignature, trust: KeylessCheck) -> tuple[Statement, Proof]:
     from imgtools.sign.bundles.verify_certificate import verify_with_certificate
 
-    return verify_with_certificate(signature.content, trust.root, identities=trust.identities)
+    return verify_with_certificate(parse_bundle(signature.content), trust.root, trust.identities)
 
 
 def check_sigstore_keyless(signature: SigstoreSignature, trust: KeylessCheck) -> Verified:

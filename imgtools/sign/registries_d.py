@@ -73,6 +73,10 @@ class RegistriesD:
             attachments=next((use for use in attachments if use is not None), None),
         )
 
+    def says_of(self, reference: Reference) -> bool:
+        """Whether a section says where the signatures of `reference` are read."""
+        return any(s.read_base or s.use_sigstore_attachments for s in self._sections(reference))
+
     def _sections(self, reference: Reference) -> Iterator[Section]:
         for name in section_names(reference):
             section = self.docker.get(name)

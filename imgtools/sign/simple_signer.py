@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from imgtools.errors import InvalidReference, InvalidSignature, Unsupported
-from imgtools.sign.model import Format, Proof, SimpleSignature, Verified
+from imgtools.sign.model import Claim, Format, Proof, Signature, SimpleSignature, Verified
 from imgtools.sign.payload import make_payload, parse_payload
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.reference import Reference
@@ -60,6 +60,17 @@ class SimpleSigner:
             "simple", subject.digest, str(named), self._creator, int(self._clock())
         )
         return SimpleSignature(blob=self._sign(payload), where=f"the new signature of {reference}")
+
+    def made(self, signature: Signature) -> Claim | None:
+        """See ImageSigner; raises InvalidKey, Unsupported."""
+        from imgtools.sign.openpgp.gpg import export_key
+
+        if not isinstance(signature, SimpleSignature):
+            return None
+        try:
+            return verify_simple(signature, [export_key(self._key, homedir=self._homedir)]).claim
+        except InvalidSignature:
+            return None
 
     def _sign(self, payload: bytes) -> bytes:
         from imgtools.sign.openpgp.gpg import sign_message

@@ -23,6 +23,8 @@ from imgtools.cli.options import (
 )
 from imgtools.cli.output import Warnings, flush, say, write_text
 from imgtools.cli.retrying import retry_flags, retrying
+from imgtools.cli.sign_copy import CopySigning
+from imgtools.cli.sign_flags import SignRequest, make_signers, sign_flags, sign_request
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess, store_flags
 from imgtools.cli.working_choice import EitherCommand
@@ -43,12 +45,6 @@ _NOT_YET = {
     "encrypt_layer": "--encrypt-layer",
     "encryption_key": "--encryption-key",
     "decryption_key": "--decryption-key",
-    "sign_by": "--sign-by",
-    "sign_by_sigstore": "--sign-by-sigstore",
-    "sign_by_sigstore_private_key": "--sign-by-sigstore-private-key",
-    "sign_by_sq_fingerprint": "--sign-by-sq-fingerprint",
-    "sign_identity": "--sign-identity",
-    "sign_passphrase_file": "--sign-passphrase-file",
 }
 
 
@@ -142,6 +138,7 @@ class _CopyCommand(EitherCommand):
 @tls_verify_for_both
 @store_flags
 @retry_flags
+@sign_flags
 @_unsupported_flags
 @click.pass_obj
 def command(cli: Cli, /, **kwargs: Any) -> None:
@@ -163,11 +160,11 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
     authfile = kwargs.pop("authfile")
     source_registry = registry_options(cli, "src_", kwargs, authfile=authfile)
     destination_registry = registry_options(cli, "dest_", kwargs, authfile=authfile)
-    options = _copy_options(cli, kwargs)
+    signing = sign_request(kwargs)
+    options = _copy_options(cli, kwargs, signing)
     names = parse_name(kwargs["source"]), parse_name(kwargs["destination"])
     if kwargs["dry_run"] and kwargs["digestfile"]:
         raise InvalidInput("--digestfile and --dry-run cannot be given together")
-    cli.check_policy(names[0])
     ends = _Ends(
         names,
         source_options(cli, source_registry, shared_blob_dir=kwargs["src_shared_blob_dir"]),
@@ -180,8 +177,10 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
         ),
     )
     warnings = Warnings()
+    signers = make_signers(cli, signing)
     with store.transports(warn=warnings) as transports:
-        done = retry(lambda: _run(cli, transports, ends, options, kwargs, warnings))
+        signed = CopySigning(cli, transports, ends.source, ends.destination, signers, signing)
+        done = retry(lambda: _run(cli, transports, ends, options, signed, kwargs, warnings))
     if done is not None and kwargs["digestfile"]:
         _write_digest(kwargs["digestfile"], str(done.top.digest))
 
@@ -211,6 +210,7 @@ def _run(
     transports: Transports,
     ends: _Ends,
     options: CopyOptions,
+    signed: CopySigning,
     kwargs: dict[str, Any],
     warnings: Warnings,
 ) -> CopyResult | None:
@@ -218,6 +218,7 @@ def _run(
     from imgtools.copy import execute, failures_named, prepare
 
     quiet, as_json, dry_run = kwargs["quiet"], kwargs["as_json"], kwargs["dry_run"]
+    admit = signed.trust.check_name(ends.names[0])
     with (
         transports.open_source(ends.names[0], ends.source) as source,
         transports.open_destination(ends.names[1], ends.destination) as destination,
@@ -227,11 +228,12 @@ def _run(
             warnings.shown_by(show),
         ):
             task = cli.task(show, jobs=kwargs["image_parallel_copies"] or None)
-            plan = prepare(source, destination, options, task=task)
+            attaching = signed.attaching(ends.names, options, task)
+            plan = prepare(source, destination, options, admit=admit, task=task)
             if not dry_run:
                 _expect(show, plan)
                 with failures_named(source, destination):
-                    result = execute(plan, source, destination, task=task)
+                    result = execute(plan, source, destination, attaching=attaching, task=task)
                 if options.referrers:
                     _copy_attached(transports, ends, source, result, task)
         if dry_run:
@@ -318,7 +320,7 @@ def _show_result(result: CopyResult, *, quiet: bool, as_json: bool) -> None:
         say(result_text(result))
 
 
-def _copy_options(cli: Cli, kwargs: dict[str, Any]) -> CopyOptions:
+def _copy_options(cli: Cli, kwargs: dict[str, Any], signing: SignRequest) -> CopyOptions:
     from imgtools.copy import CopyOptions
 
     compression: Any = kwargs["dest_compress_format"] or ""
@@ -343,6 +345,7 @@ def _copy_options(cli: Cli, kwargs: dict[str, Any]) -> CopyOptions:
         additional_tags=_split(kwargs["additional_tags"]),
         referrers=kwargs["referrers"],
         remove_signatures=kwargs["remove_signatures"],
+        entire=signing.wanted,
         tmpdir=cli.tmpdir,
     )
 

@@ -5,6 +5,7 @@ The protocol is that of skopeo's command of the same name, which ostree and boot
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from imgtools.cli.options import registry_flags, registry_options, source_option
 from imgtools.cli.output import notes
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess, store_flags
+from imgtools.cli.trust import Trust
 from imgtools.task import CancelToken
 from imgtools.transport.table import Transports, parse_name
 
@@ -60,11 +62,17 @@ def command(cli: Cli, /, shared_blob_dir: str | None, sockfd: int, **kwargs: Any
     with Transports(
         task.cancel, warn=task.warn, more={"containers-storage": store.opener}
     ) as transports:
+        trust = Trust(cli, transports, options)
 
         def open_source(text: str) -> Source:
             name = parse_name(text)
-            cli.check_policy(name)
-            return transports.open_source(name, options)
+            admit = trust.check_name(name)
+            with ExitStack() as undo:
+                source = undo.enter_context(transports.open_source(name, options))
+                if admit is not None:
+                    admit(source.top())
+                undo.pop_all()
+            return source
 
         def read_image(source: Source) -> Image:
             from imgtools.inspect.survey import read_image

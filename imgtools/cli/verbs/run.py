@@ -18,6 +18,7 @@ from imgtools.cli.passthrough import PassThroughCommand
 from imgtools.cli.run_options import run_flags, run_options
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess, store_flags
+from imgtools.cli.trust import Trust
 from imgtools.cli.working_choice import EitherCommand
 from imgtools.errors import ImageNotFound, InvalidReference, StorageError
 
@@ -161,14 +162,15 @@ def _pull(
     from imgtools.cli.progress import listener
     from imgtools.transport.options import SourceOptions
 
-    pull = PullOptions(
-        policy=options.pull,
-        platform=platform,
-        source=SourceOptions(registry=registry),
-        check_name=cli.check_policy,
-    )
+    source = SourceOptions(registry=registry)
     with (
         listener(quiet=False, as_json=False) as progress,
         access.transports(warn=warn) as transports,
     ):
+        pull = PullOptions(
+            policy=options.pull,
+            platform=platform,
+            source=source,
+            check_name=Trust(cli, transports, source).check_name,
+        )
         return pull_image(store, text, pull, transports=transports, task=cli.task(progress))

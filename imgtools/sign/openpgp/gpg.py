@@ -136,6 +136,15 @@ def export_keys(fingerprints: Sequence[str], *, homedir: str | None = None) -> b
     return exported if isinstance(exported, bytes) else b""
 
 
+def export_key(key: str, *, homedir: str | None = None) -> bytes:
+    """The public keys that `key` (as for `sign_message`) may mean, b"" for none; raises
+    InvalidKey, Unsupported."""
+    _check_key(key)
+    gpg = _make(_GpgOptions(home=homedir, options=(), environment=None))
+    exported = gpg.export_keys(key, armor=False, minimal=False)
+    return exported if isinstance(exported, bytes) else b""
+
+
 def sign_message(
     payload: bytes, key: str, *, homedir: str | None = None, passphrase: bytes | None = None
 ) -> bytes:

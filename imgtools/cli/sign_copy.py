@@ -1,0 +1,89 @@
+"""Signatures of one copy on the command line: what policy asks of its source, what is carried
+along, and what is signed at its destination."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imgtools.cli.sign_flags import SignRequest
+from imgtools.cli.state import Cli
+from imgtools.cli.trust import Trust
+from imgtools.errors import InvalidInput
+from imgtools.spec.reference import ImageName
+from imgtools.task import Note, Task
+from imgtools.transport.options import DestinationOptions, SourceOptions
+from imgtools.transport.table import Transports, registry_reference
+
+if TYPE_CHECKING:
+    from imgtools.copy import CopyOptions
+    from imgtools.copy.attaching import Attaching
+    from imgtools.sign.protocols import ImageSigner
+
+
+class CopySigning:
+    """The policy for sources and the signatures for destinations of one command."""
+
+    def __init__(
+        self,
+        cli: Cli,
+        transports: Transports,
+        source: SourceOptions,
+        destination: DestinationOptions,
+        signers: tuple[ImageSigner, ...],
+        request: SignRequest,
+    ) -> None:
+        """`signers` are those that `request` asks for."""
+        self.trust = Trust(cli, transports, source)
+        self._cli, self._transports = cli, transports
+        self._source, self._destination = source, destination
+        self._signers, self._request = signers, request
+
+    def attaching(
+        self, names: tuple[ImageName, ImageName], options: CopyOptions, task: Task
+    ) -> Attaching | None:
+        """What signs a copy from one name to the other, and carries signatures along; None
+        where there is neither. Keys and places are checked now.
+
+        Raises InvalidInput for a destination that has no name to sign, and what preflights do.
+        """
+        carries = not options.remove_signatures and self._carries(names[0])
+        if not self._signers and not carries:
+            return None
+        from imgtools.sign.attach import CopySignatures, Signing
+        from imgtools.sign.image_places import image_places
+        from imgtools.sign.image_writers import image_writers
+
+        places = self.trust.signature_places
+        made = CopySignatures(
+            Signing(signers=self._signers, reference=self._name(names[1])),
+            image_places(names[0], self._transports, self._source, places) if carries else None,
+            image_writers(
+                names[1], self._transports, self._destination.registry, places, task=task
+            ),
+            where=names[1].transport,
+            report=lambda text: task.progress(Note("info", text)),
+        )
+        made.preflight()
+        return made
+
+    def _carries(self, source: ImageName) -> bool:
+        """Whether a source may have signatures that are known to be looked for: those of a
+        directory, and of a registry where registries.d says where they are."""
+        if source.transport == "dir":
+            return True
+        if source.transport != "docker":
+            return False
+        return self._cli.has_signature_places and self.trust.signature_places().says_of(
+            registry_reference(source)
+        )
+
+    def _name(self, destination: ImageName) -> str:
+        """The name that is signed."""
+        if self._request.identity or not self._signers:
+            return self._request.identity
+        if destination.transport != "docker":
+            raise InvalidInput(
+                f"{destination} has no name that could be signed",
+                hint="say which one it is signed by: --sign-identity HOST/NAME:TAG",
+            )
+        return str(registry_reference(destination))
