@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
-from base64 import b64decode
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from imgtools.errors import (
     ConnectionFailed,
@@ -31,8 +27,6 @@ from imgtools.sign.bundles.dsse import IN_TOTO
 from imgtools.sign.bundles.make import make_envelope, make_key_bundle, make_statement
 from imgtools.sign.bundles.parse import parse_envelope
 from imgtools.sign.bundles.verify_key import verify_envelope_with_key
-from imgtools.sign.keys.encrypted import encrypt
-from imgtools.sign.keys.public import PublicKey, load_public_key
 from imgtools.sign.model import PAYLOAD_LIMIT, SIMPLE_SIGNING_LAYER, SigstoreSignature
 from imgtools.sign.model import BundleSignature as Bundle
 from imgtools.sign.payload import make_payload, parse_payload
@@ -57,10 +51,9 @@ from imgtools.spec.reference import Reference
 from imgtools.task import Task
 from imgtools.testing.dialects import DISTRIBUTION_2, Dialect
 from imgtools.testing.registry import ScriptedRegistry
-from imgtools.transport.options import RegistriesFiles, RegistryOptions, SourceOptions
+from imgtools.transport.options import RegistriesFiles, RegistryOptions
 from imgtools.transport.table import Transports
 from tests.rig import RegistryServer
-from tests.sign.key_makers import private_der, public_pem
 from tests.sign.store_site import (
     CONFIG,
     DIGEST,
@@ -237,71 +230,13 @@ def test_real_registry_keeps_attachments(registry_plain: RegistryServer, reposit
     one, two = signature(new_key()), signature(new_key())
     with Transports() as transports:
         put = AttachmentWriter(transports, reference, options, task=Task()).put
-        get = AttachmentReader(transports, reference, options).signatures
-        assert get(DIGEST) == ()
+        reader = AttachmentReader(transports, reference, options)
+        assert reader.layers(DIGEST) == ()
         assert put(IMAGE.descriptor(), [one]) == 1
         assert put(IMAGE.descriptor(), [one, two]) == 1
-        assert [s.payload for s in get(DIGEST)] == [one.payload, two.payload]
-
-
-def encrypted_key(passphrase: bytes) -> tuple[bytes, PublicKey]:
-    """A private key as skopeo takes it, and its public half."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    return encrypt(private_der(key), passphrase), load_public_key(public_pem(key), "a test's key")
-
-
-def test_skopeo_s_signature_is_read_and_ours_is_kept_beside_it(
-    registry_plain: RegistryServer,
-    repository: str,
-    images_dir: Path,
-    tmp_path: Path,
-    skopeo: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    """skopeo signs, we append, skopeo accepts either key, and refuses a third."""
-    key = encrypted_key(b"secret")
-    (tmp_path / "key").write_bytes(key[0])
-    (tmp_path / "pass").write_bytes(b"secret\n")
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "a.yaml").write_text(
-        f"docker:\n  {registry_plain.host}:\n    use-sigstore-attachments: true\n"
-    )
-    name = f"{registry_plain.host}/{repository}:v1"
-    reference, ours = Reference.parse(name), new_key()
-    skopeo(
-        *("--registries.d", tmp_path / "d", "copy", "--dest-tls-verify=false"),
-        *("--sign-by-sigstore-private-key", tmp_path / "key"),
-        *("--sign-passphrase-file", tmp_path / "pass"),
-        *(f"dir:{images_dir / 'dir' / 'oci'}", f"docker://{name}"),
-    )
-    options = RegistryOptions(tls_verify=False)
-    with Transports() as transports:
-        image = transports.open_source(f"docker://{name}", SourceOptions(registry=options)).top()
-        reader = AttachmentReader(transports, reference, options)
-        (theirs,) = reader.signatures(image.digest)
-        assert isinstance(theirs, SigstoreSignature)
-        key[1].verify(b64decode(theirs.annotations[SIGNATURE_ANNOTATION]), theirs.payload)
-        assert parse_payload(theirs.payload, kind="sigstore").reference == name
-        before = reader.manifest(image.digest)
-        assert before == new_attachment([signature_layer(theirs)]).manifest
-        put = AttachmentWriter(transports, reference, options, task=Task()).put
-        assert put(image.descriptor(), [signature(ours, name, digest=image.digest)]) == 1
-    for number, (public_key, accepted) in enumerate(
-        ((key[1], True), (public(ours), True), (public(new_key()), False))
-    ):
-        (tmp_path / "k.pub").write_bytes(public_key.pem)
-        requirement = {"type": "sigstoreSigned", "keyPath": str(tmp_path / "k.pub")}
-        (tmp_path / "policy.json").write_text(json.dumps({"default": [requirement]}))
-        done = subprocess.run(
-            [
-                *("skopeo", "--policy", tmp_path / "policy.json"),
-                *("--registries.d", tmp_path / "d", "copy", "--src-tls-verify=false"),
-                *(f"docker://{name}", f"dir:{tmp_path / str(number)}"),
-            ],
-            env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            check=False,
-        )
-        assert (done.returncode == 0) == accepted, done.stderr
+        assert [layer.content for layer in reader.layers(DIGEST)] == [one.payload, two.payload]
+        found = reader.manifest(DIGEST)
+        assert found == new_attachment([signature_layer(one), signature_layer(two)]).manifest
 
 
 # What registries answer
