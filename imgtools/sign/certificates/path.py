@@ -207,12 +207,15 @@ def _path_problem(path: tuple[x509.Certificate, ...], at: datetime) -> str | Non
 def _constraint_problem(path: tuple[x509.Certificate, ...], at: datetime) -> str | None:
     """Name constraints are left to cryptography, which refuses those that it does not know."""
     anything = verification.ExtensionPolicy.permit_all()
+    authority = anything.require_present(
+        x509.BasicConstraints, verification.Criticality.AGNOSTIC, None
+    )
     verifier = (
         verification.PolicyBuilder()
         .store(verification.Store([path[-1]]))
         .time(at)
         .max_chain_depth(LONGEST_PATH)
-        .extension_policies(ca_policy=anything, ee_policy=anything)
+        .extension_policies(ca_policy=authority, ee_policy=anything)
         .build_client_verifier()
     )
     try:
@@ -228,8 +231,8 @@ def _time_problem(certificate: x509.Certificate, at: datetime) -> str | None:
         return None
     whose = _name(certificate.subject) if certificate.subject.rdns else "the certificate"
     return (
-        f"{whose} was valid from {start:%Y-%m-%dT%H:%M:%SZ} to {end:%Y-%m-%dT%H:%M:%SZ}, and "
-        + (f"the signature was made at {at:%Y-%m-%dT%H:%M:%SZ}")
+        f"{whose} was valid from {start:{_TIME}} to {end:{_TIME}}, and the signature counts "
+        f"as made at {at:{_TIME}}"
     )
 
 
