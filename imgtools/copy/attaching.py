@@ -27,8 +27,9 @@ class Arriving:
 class Attaching(Protocol):
     """Asked twice: before anything is written, and before the name is given."""
 
-    def check(self, images: Sequence[Arriving]) -> None:
-        """Raise now what would go wrong later; manifests whose `new` is None will change."""
+    def check(self, images: Sequence[Arriving]) -> bool:
+        """Whether there is anything to attach. Raises now what would go wrong later;
+        manifests whose `new` is None will change."""
         ...
 
     def attach(self, images: Sequence[Arriving], destination: Destination) -> None:

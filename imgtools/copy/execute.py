@@ -107,8 +107,8 @@ def execute(
     for warning in plan.warnings:
         task.warn(warning)
     run = _Run(plan, source, destination, attaching)
-    if attaching is not None:
-        attaching.check(run.arriving())
+    if attaching is not None and not attaching.check(run.arriving()):
+        run.attaching = attaching = None
     if plan.up_to_date:
         if attaching is not None:
             attaching.attach(run.arriving(), destination)

@@ -82,12 +82,12 @@ class CopySignatures:
         if self._signers:
             self._writers.preflight(frozenset(signer.format for signer in self._signers))
 
-    def check(self, images: Sequence[Arriving]) -> None:
-        """Read what is carried; raises Unsupported for what cannot be, and what reading
+    def check(self, images: Sequence[Arriving]) -> bool:
+        """Read what is carried; see Attaching. Raises Unsupported for what cannot be, and what reading
         raises."""
         source = self._source
         if source is None:
-            return
+            return bool(self._signers)
         held, carried = self._writers.holds, set[Format]()
         for image in images:
             found = [s for kind in CARRIED for s in source.signatures(kind, image.old.digest)]
@@ -108,6 +108,7 @@ class CopySignatures:
             carried.update(signature.format for signature in found)
         if carried:
             self._writers.preflight(frozenset(carried))
+        return bool(self._signers or carried)
 
     def attach(self, images: Sequence[Arriving], destination: Destination) -> None:
         """Put what was carried, and make and put what is new; see Attaching."""
