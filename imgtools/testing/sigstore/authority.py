@@ -26,6 +26,7 @@ CODE_SIGNING = ExtendedKeyUsageOID.CODE_SIGNING
 ISSUER_V1 = "1.3.6.1.4.1.57264.1.1"
 ISSUER_V2 = "1.3.6.1.4.1.57264.1.8"
 _TIMESTAMPS = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
+_BARE = frozenset(f"1.3.6.1.4.1.57264.1.{number}" for number in range(1, 7))
 _OTHER_LOG_TIME = timedelta(days=400)
 
 
@@ -50,7 +51,7 @@ class Leaf:
 
     `issuer_extensions` says which of the two issuer extensions there are; `issuer_v2` is the
     DER of the second one where it is not to be the issuer. `extensions` are more of Fulcio's
-    extensions, by OID, their values UTF8Strings. `usages` are the extended key usages, None
+    extensions, by OID. `usages` are the extended key usages, None
     for no such extension. `authority` makes the leaf a certificate authority.
     `timestamps` are of the certificate log: one, none, two, or one that another key signed.
     `signer` is who issues it: "self" needs `own_key`. `critical_names` is whether the subject's
@@ -270,14 +271,16 @@ def _leaf_builder(
 
 
 def _fulcio_extensions(leaf: Leaf, issuer: str) -> list[tuple[str, bytes]]:
-    """Extensions of arc 1.3.6.1.4.1.57264.1; the first one's value is bare text, not DER."""
+    """Extensions of arc 1.3.6.1.4.1.57264.1: the first six have bare text, the others DER."""
     found = []
     if leaf.issuer_extensions in ("both", "v1"):
         found.append((ISSUER_V1, issuer.encode()))
     if leaf.issuer_extensions in ("both", "v2"):
         value = leaf.issuer_v2 if leaf.issuer_v2 is not None else der.utf8(issuer)
         found.append((ISSUER_V2, value))
-    return found + [(dotted, der.utf8(value)) for dotted, value in leaf.extensions.items()]
+    for dotted, text in leaf.extensions.items():
+        found.append((dotted, text.encode() if dotted in _BARE else der.utf8(text)))
+    return found
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
