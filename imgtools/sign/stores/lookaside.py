@@ -102,6 +102,8 @@ class Lookaside:
         for more than SIGNATURES_LIMIT, StorageError, UnsafePath.
         """
         blobs = list(dict.fromkeys(_blob(signature) for signature in signatures))
+        if not blobs:
+            return 0
         with ExitStack() as stack:
             folder = self._made(self._write_directory(), subject.digest, stack)
             stack.enter_context(locked(folder))
