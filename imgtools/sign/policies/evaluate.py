@@ -95,15 +95,26 @@ class Verdict:
         return tuple(found for outcome in self.outcomes for found in outcome.accepted)
 
 
-def judge(chosen: Chosen, subject: Subject, signatures: Signatures, *, now: datetime) -> Verdict:
-    """The verdict about `subject`; raises what reading signatures raises."""
-    judged = _Judge(subject, signatures, now)
+def judge(
+    chosen: Chosen,
+    subject: Subject,
+    signatures: Signatures,
+    *,
+    every: bool = False,
+    now: datetime,
+) -> Verdict:
+    """The verdict about `subject`; with `every` all signatures are tried, to be shown, instead
+    of those up to the first that will do. Raises what reading signatures raises."""
+    judged = _Judge(subject, signatures, every, now)
     return Verdict(chosen=chosen, outcomes=tuple(map(judged.requirement, chosen.requirements)))
 
 
 class _Judge:
-    def __init__(self, subject: Subject, signatures: Signatures, now: datetime) -> None:
-        self._subject, self._signatures, self._now = subject, signatures, now
+    def __init__(
+        self, subject: Subject, signatures: Signatures, every: bool, now: datetime
+    ) -> None:
+        self._subject, self._signatures = subject, signatures
+        self._every, self._now = every, now
 
     def requirement(self, found: Requirement) -> Outcome:
         """What becomes of one requirement."""
@@ -125,7 +136,7 @@ class _Judge:
 
     def _first(self, name: str, tried: Sequence[Trial]) -> Outcome:
         """Met by the first signature that holds, is about the image and by its name."""
-        reasons, seen = [], 0
+        reasons, accepted, seen = list[str](), list[Verified](), 0
         for trial in tried:
             for signature in self._signatures(trial.format):
                 seen += 1
@@ -135,9 +146,16 @@ class _Judge:
                 except _UNUSABLE as e:
                     reasons.append(_placed(signature, e))
                 else:
-                    return Outcome(requirement=name, met=True, accepted=(verified,))
+                    accepted.append(verified)
+                    if not self._every:
+                        return Outcome(requirement=name, met=True, accepted=(verified,))
         if seen:
-            return Outcome(requirement=name, met=False, reasons=tuple(reasons))
+            return Outcome(
+                requirement=name,
+                met=bool(accepted),
+                accepted=tuple(accepted),
+                reasons=tuple(reasons),
+            )
         formats = " or ".join(FORMATS[trial.format] for trial in tried)
         why = f"a signature was required, and there is no {formats}"
         return Outcome(requirement=name, met=False, reasons=(why,), unsigned=True)
