@@ -572,6 +572,19 @@ def test_changed_certificates_are_never_admitted(
         _verify(sigstore, issued, leaf=leaf, chain=above)
 
 
+def test_certificate_has_one_encoding(sigstore: LocalSigstore) -> None:
+    """Signatures are whole bytes; a reader that drops unused bits would see the same one."""
+    for _ in range(64):
+        issued = sigstore.issue(EMAIL)
+        if not issued.leaf.signature[-1] & 1:
+            break
+    good = issued.leaf_der
+    unused = len(good) - len(issued.leaf.signature) - 1
+    changed = good[:unused] + b"\1" + good[unused + 1 :]
+    with pytest.raises(InvalidSignature, match="broken number of bytes"):
+        _verify(sigstore, issued, leaf=_pem(changed))
+
+
 @given(leaf=st.binary(max_size=200), chain=st.binary(max_size=200))
 def test_any_bytes_are_refused(
     sigstore: LocalSigstore, issued: Chain, leaf: bytes, chain: bytes

@@ -84,6 +84,9 @@ def parse(der: bytes, what: str) -> x509.Certificate:
         # They are parsed when they are first asked for.
         certificate.extensions  # noqa: B018
         certificate.subject, certificate.issuer  # noqa: B018
+        if not der.endswith(b"\0" + certificate.signature):
+            # Unused bits at the end, which would give one certificate two encodings.
+            raise InvalidSignature(f"{what} has a signature of a broken number of bytes")
     except (
         ValueError,
         TypeError,
