@@ -114,16 +114,9 @@ def _top(document: dict[str, Any], edit: ConfigEdit) -> dict[str, Any]:
     for key, value in texts.items():
         if value is not None:
             document[key] = "" if key == "os.version" and value == "-" else value
-    features = list(document.get("os.features") or ())
-    for each in edit.os_features:
-        if each == "-":
-            features = []
-        elif each.endswith("-"):
-            features = [feature for feature in features if feature != each[:-1]]
-        elif each not in features:
-            features.append(each)
     if edit.os_features:
-        document["os.features"] = features
+        features = document.get("os.features") or ()
+        document["os.features"] = state.with_os_features(features, edit.os_features)
     return {key: value for key, value in document.items() if value not in ("", [])}
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from imgtools.build.events import StepStarted
-from imgtools.build.options import BuildOptions
+from imgtools.build.options import BuildOptions, ConfigEdits
+from imgtools.build.outputs.model import BuiltImage
 from imgtools.spec.platform import Platform
 from tests.build.build_rig import BuildRig
 from tests.build.cli_request import HOST, requests, run
@@ -118,6 +119,24 @@ def test_templates_know_layers_and_the_system_in_dockers_form(shop: Scripts) -> 
         t inspect --format '{{{{.Docker.OSVersion}}}} {{{{.Docker.OSFeatures}}}}' system
     """)
     assert lines == ["1", "0 layers", "1.0 [win32k]"]
+
+
+def test_features_of_the_system_are_added_to_those_of_the_base_or_taken_away(
+    rig: BuildRig,
+) -> None:
+    rig.base("b", {"os": "linux", "os.version": "1", "os.features": ["one", "two"]})
+    image = rig.build("FROM b\nENV a=b\n")
+    assert system(image) == ("1", ["one", "two"])
+    asked = ("three", "three-", "one-", "four")
+    image = rig.build("FROM b\nENV a=b\n", edits=ConfigEdits(os_version="2", os_features=asked))
+    assert system(image) == ("2", ["two", "four"])
+    image = rig.build("FROM b\nENV a=b\n", edits=ConfigEdits(os_version="-", os_features=("-",)))
+    assert system(image) == (None, None)
+
+
+def system(image: BuiltImage) -> tuple[object, object]:
+    """The version and the features of the system that an image's config names."""
+    return image.config.document.get("os.version"), image.config.document.get("os.features")
 
 
 def test_from_is_told_with_what_is_used(rig: BuildRig) -> None:

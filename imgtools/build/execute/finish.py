@@ -58,9 +58,10 @@ def document_of(
     document["architecture"] = platform.architecture
     document["os"] = platform.os
     _put(document, "variant", platform.variant)
-    _put(document, "os.version", edits.os_version or platform.os_version)
-    features = [*(edits.os_features or platform.os_features)]
-    _put(document, "os.features", features)
+    os_version = edits.os_version or platform.os_version or document.get("os.version")
+    _put(document, "os.version", "" if os_version == "-" else os_version)
+    features = platform.os_features or document.get("os.features") or ()
+    _put(document, "os.features", settings_of.with_os_features(features, edits.os_features))
     _put(document, "author", line.state.author)
     document["config"] = _edited(line, edits, version)
     return document

@@ -232,3 +232,15 @@ def duration(text: str, option: str) -> int:
     if 0 < total < 1_000_000:
         raise InvalidInput(f"{option}={text}: less than a millisecond")
     return int(total)
+
+
+def with_os_features(features: Sequence[str], asked: Sequence[str]) -> list[str]:
+    """os.features with those of --os-feature in turn: `name-` takes one away, `-` all (buildah
+    config)."""
+    found = list(features)
+    for each in asked:
+        if each.endswith("-"):
+            found = [feature for feature in found if each != "-" and feature != each[:-1]]
+        elif each not in found:
+            found.append(each)
+    return found
