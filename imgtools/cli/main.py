@@ -48,6 +48,7 @@ _VERBS = {
     "manifest": "Make, change and push indexes of images.",
     "manifest-digest": "Compute the digest of a manifest file.",
     "mount": "Show the files of a working container.",
+    "policy": "Explain and check the trust policy.",
     "prune": "Remove unused images and left-overs from the store.",
     "pull": "Pull an image into the store.",
     "push": "Push an image of the store.",
@@ -56,12 +57,14 @@ _VERBS = {
     "rmi": "Remove images from the store.",
     "run": "Run a command in a container of an image, or in a working container.",
     "serve": "Offer a folder of OCI layouts as a registry.",
+    "sign": "Sign an image in a registry.",
     "standalone-sign": "Sign a manifest in a file with an OpenPGP key.",
     "standalone-verify": "Verify the OpenPGP signature of a manifest, both in files.",
     "sync": "Keep images of one place in another, copying only what differs.",
     "tag": "Give an image of the store another name.",
     "umount": "Show the files of a working container no more.",
     "unshare": "Run a command in the user namespace of containers.",
+    "verify": "Verify the signatures of an image.",
     "version": "Show the version of this program.",
 }
 # buildah's other names.

@@ -1,0 +1,109 @@
+"""Who signs, for the verbs `sign` and `attest`: keys, commands that hold keys, certificates, GnuPG.
+
+These verbs can make every format; the --sign-by options of copy and others make those of skopeo
+(see sign_flags).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from imgtools.cli.command import go_bool
+from imgtools.cli.sign_flags import creator, load_key
+from imgtools.cli.state import Cli
+from imgtools.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from imgtools.sign.protocols import ImageSigner, KeySigner
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def key_flags(function: F) -> F:
+    """The options that name a key."""
+    for option in (
+        click.option("--key", "keys", multiple=True, metavar="PATH", type=click.Path(),
+                     help="Sign with the private key in PATH (cosign's, skopeo's, or PEM)."),
+        click.option("--sign-passphrase-file", metavar="PATH", type=click.Path(),
+                     help="Take the passphrase of the key from the first line of PATH."),
+        click.option("--signer-command", metavar="COMMAND",
+                     help="Sign with what COMMAND answers, for keys in a KMS or HSM."),
+        click.option("--signer-key", metavar="PATH", type=click.Path(),
+                     help="The public key of --signer-command."),
+        go_bool("--signer-digest", help="Give --signer-command the SHA-256 of what it signs."),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def maker_flags(function: F) -> F:
+    """All options that say who signs an image, and in what form."""
+    for option in (
+        key_flags,
+        click.option("--sign-by-sigstore-private-key", "keys_too", multiple=True, hidden=True,
+                     type=click.Path()),
+        click.option("--sign-by", "gpg", multiple=True, metavar="KEY",
+                     help="Sign with the GPG key KEY, as simple signing."),
+        click.option("--format", "formats", default="sigstore", metavar="FORMAT",
+                     type=click.Choice(["sigstore", "bundle", "both"]),
+                     help="sigstore (an attachment, the default), bundle (a referrer, as of "
+                          "cosign 3), or both."),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def makers(cli: Cli, kwargs: dict[str, Any]) -> tuple[ImageSigner, ...]:
+    """The signers that the options of `maker_flags` ask for, with their keys loaded.
+
+    Raises InvalidInput, InvalidKey, StorageError and LimitExceeded.
+    """
+    made: list[ImageSigner] = []
+    for key in key_signers(cli, kwargs):
+        made += _of_key(key, kwargs["formats"])
+    if kwargs["gpg"]:
+        from imgtools.sign.keys.passphrase import read_passphrase_file
+        from imgtools.sign.simple_signer import SimpleSigner
+
+        file = kwargs["sign_passphrase_file"]
+        secret = read_passphrase_file(file) if file else None
+        made += [SimpleSigner(k, creator=creator(), passphrase=secret) for k in kwargs["gpg"]]
+    return tuple(made)
+
+
+def key_signers(cli: Cli, kwargs: dict[str, Any]) -> tuple[KeySigner, ...]:
+    """The keys that the options of `key_flags` name; raises as `makers`."""
+    file = kwargs["sign_passphrase_file"]
+    paths = (*kwargs["keys"], *kwargs.get("keys_too", ()))
+    found: list[KeySigner] = [load_key(cli, path, file) for path in paths]
+    command, public = kwargs["signer_command"], kwargs["signer_key"]
+    if bool(command) != bool(public):
+        raise InvalidInput("--signer-command and --signer-key are given together, or not at all")
+    if command:
+        import shlex
+
+        from imgtools.sign.keys.external import ExternalSigner
+        from imgtools.sign.keys.public import load_public_key
+        from imgtools.sign.material import read_material
+
+        try:
+            words = tuple(shlex.split(command))
+        except ValueError as e:
+            raise InvalidInput(f"--signer-command {command!r}: {e}") from e
+        key = load_public_key(read_material(public), public)
+        found.append(ExternalSigner(command=words, public=key, digest=kwargs["signer_digest"]))
+    return tuple(found)
+
+
+def _of_key(key: KeySigner, formats: str) -> list[ImageSigner]:
+    from imgtools.sign.key_signers import AttachmentSigner, BundleSigner
+
+    made: list[ImageSigner] = []
+    if formats in ("sigstore", "both"):
+        made.append(AttachmentSigner(key, creator=creator()))
+    if formats in ("bundle", "both"):
+        made.append(BundleSigner(key))
+    return made

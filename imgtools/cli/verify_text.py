@@ -1,0 +1,88 @@
+"""What `imgtools verify` shows: every manifest, every signature that holds, and why others do
+not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imgtools.sign.model import Verified
+    from imgtools.sign.policies.evaluate import Verdict
+    from imgtools.sign.verify import Verification
+
+
+def as_text(name: str, found: Verification, good: bool) -> tuple[str, list[str]]:
+    """What goes to standard output, and the lines of the error if it is not `good`."""
+    lines = []
+    for descriptor, verdict in zip(found.manifests.all, found.verdicts, strict=True):
+        for verified in verdict.verified:
+            lines.append(f"{descriptor.digest}  {_signer(verified)}")
+    if good:
+        head = f"verified {name} {found.manifests.top.digest}\n"
+        return head + "".join(f"  {line}\n" for line in lines), []
+    kind = "is not signed" if found.unsigned else "is not verified"
+    err = [f"{name} {kind}: {found.manifests.top.digest}"]
+    for descriptor, verdict in zip(found.manifests.all, found.verdicts, strict=True):
+        err += [f"{descriptor.digest}: {why}" for why in _reasons(verdict)]
+    return "".join(f"{line}\n" for line in lines), err
+
+
+def to_json(name: str, found: Verification, good: bool) -> dict[str, Any]:
+    """The same as JSON."""
+    return {
+        "image": name,
+        "digest": str(found.manifests.top.digest),
+        "verified": good,
+        "signed": not found.unsigned,
+        "manifests": [
+            {
+                "digest": str(descriptor.digest),
+                "mediaType": descriptor.media_type,
+                "platform": str(descriptor.platform) if descriptor.platform else None,
+                "verified": verdict.admitted,
+                "signatures": [_json(verified) for verified in verdict.verified],
+                "rejected": _reasons(verdict),
+            }
+            for descriptor, verdict in zip(found.manifests.all, found.verdicts, strict=True)
+        ],
+    }
+
+
+def _json(found: Verified) -> dict[str, Any]:
+    proof, claim = found.proof, found.claim
+    return {
+        "format": found.signature.format,
+        "identity": claim.reference or None,
+        "kind": proof.kind,
+        "key": proof.key or None,
+        "subject": proof.subject or None,
+        "issuer": proof.issuer or None,
+        "time": proof.time.strftime("%Y-%m-%dT%H:%M:%SZ") if proof.time else None,
+        "creator": claim.creator or None,
+        "timestamp": claim.timestamp,
+        "annotations": dict(claim.annotations),
+        "where": found.signature.where or None,
+    }
+
+
+def _signer(found: Verified) -> str:
+    proof = found.proof
+    match proof.kind:
+        case "certificate":
+            who = f"{proof.subject} (issuer {proof.issuer})"
+        case "gpg":
+            who = f"GPG key {proof.key}"
+        case _:
+            who = f"key sha256:{proof.key}"
+    when = f", logged {proof.time:%Y-%m-%dT%H:%M:%SZ}" if proof.time else ""
+    return f"signed by {who} as {found.claim.reference or 'no name'} ({_format(found)}{when})"
+
+
+def _format(found: Verified) -> str:
+    return found.signature.format
+
+
+def _reasons(verdict: Verdict) -> list[str]:
+    return [
+        f"{outcome.requirement}: {why}" for outcome in verdict.outcomes for why in outcome.reasons
+    ]

@@ -1,0 +1,1 @@
+"""Signing under certificates of a sigstore: tokens, Fulcio, Rekor, timestamps."""
