@@ -63,9 +63,9 @@ def test_s61_a_registry_out_of_order_is_not_one_without_signatures(status: int) 
 
 @pytest.mark.parametrize("status", [204, 401, 403, 404, 429, 500])
 def test_s61_only_200_says_what_signatures_there_are(status: int) -> None:
-    with registry(listing({"signatures": []}, status)) as found:
-        with pytest.raises((RegistryError, Denied)):
-            SignaturesApi(found).signatures(DIGEST)
+    answer = listing({"signatures": []}, status)
+    with registry(answer) as found, pytest.raises((RegistryError, Denied)):
+        SignaturesApi(found).signatures(DIGEST)
 
 
 @pytest.mark.parametrize("value", [{"signatures": []}, {"signatures": None}, {}])
@@ -104,9 +104,9 @@ def test_s34_a_list_that_is_malformed_is_an_error(value: Any) -> None:
 
 
 def test_s38_the_list_is_bounded() -> None:
-    with registry(listing({"signatures": [ENTRY] * 129})) as found:
-        with pytest.raises(LimitExceeded, match="128 signatures"):
-            SignaturesApi(found).signatures(DIGEST)
+    many = listing({"signatures": [ENTRY] * 129})
+    with registry(many) as found, pytest.raises(LimitExceeded, match="128 signatures"):
+        SignaturesApi(found).signatures(DIGEST)
     with registry(listing(b" " * (4 * 1024 * 1024 + 1))) as found, pytest.raises(LimitExceeded):
         SignaturesApi(found).signatures(DIGEST)
 
