@@ -94,20 +94,24 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _host_matches(pattern: str, host: str) -> bool:
-    pattern_labels, labels = _labels(pattern), _labels(host)
-    if labels is None or "*" in labels:
+    """Label by label, a first label "*" being any; what is no host name has to be the same.
+
+    Only the host that is wanted may end with the dot of the root.
+    """
+    labels = _labels(host.removesuffix("."))
+    pattern_labels = _labels(pattern, wildcard=True)
+    if labels is None or pattern_labels is None:
+        return host not in ("", ".") and pattern.lower() == host.lower()
+    if len(pattern_labels) != len(labels):
         return False
-    if pattern_labels is None or len(pattern_labels) != len(labels):
-        return False
-    first = pattern_labels[0] in ("*", labels[0])
-    return first and pattern_labels[1:] == labels[1:]
+    return pattern_labels[0] in ("*", labels[0]) and pattern_labels[1:] == labels[1:]
 
 
-def _labels(name: str) -> list[str] | None:
-    """The labels of a host name in lower case, the first of which may be "*"; None for what
-    is no host name."""
+def _labels(name: str, *, wildcard: bool = False) -> list[str] | None:
+    """The labels of a host name in lower case, None for what is no host name; of several
+    labels the first may be "*" where that is said."""
     if not name.isascii():
         return None
-    labels = name.lower().removesuffix(".").split(".")
-    rest = labels[1:] if labels[0] == "*" else labels
+    labels = name.lower().split(".")
+    rest = labels[1:] if wildcard and labels[0] == "*" and len(labels) > 1 else labels
     return labels if all(_LABEL.fullmatch(label) for label in rest) else None
