@@ -127,8 +127,9 @@ class Delivery:
         for place in self.to.indexes:
             self._copy(replace(wanted, as_index=True), place, tops, task)
         exporter = Exporter(
-            store=self.store, places=self.places, stdout=self.stdout, extra=self._files_of(wanted)
-        )
+            store=self.store, places=self.places, stdout=self.stdout,
+            extra=self._files_of(wanted), epoch=self.options.stamps.created,
+        )  # fmt: skip
         for export in self.to.exports:
             self.retry(lambda export=export: exporter.export(export, wanted, task=task))  # type: ignore[misc]
         self._files(wanted, list(tops.values()))

@@ -139,6 +139,30 @@ def system(image: BuiltImage) -> tuple[object, object]:
     return image.config.document.get("os.version"), image.config.document.get("os.features")
 
 
+def test_mounts_of_the_command_line_may_be_of_images_that_no_instruction_names(
+    rig: BuildRig,
+) -> None:
+    rig.base("b")
+    rig.base("other", {}, bytes(1024))
+    rig.build("FROM b\nRUN write /x 1\n", mounts=("type=bind,from=other,target=/o",))
+    assert rig.files() == {"x": "1"}
+    assert [mount.target for mount in rig.executor.specs[0].mounts] == ["/o"]
+
+
+def test_files_of_an_output_have_the_time_that_was_asked_for(shop: Scripts) -> None:
+    """Those of the image are left alone without --rewrite-timestamp."""
+    lines = shop.lines(f"""
+        mkdir -p late; echo 1 >late/f; printf 'FROM {BASE}\\nCOPY f /d/f\\n' >late/Containerfile
+        t build -q --source-date-epoch 60 -o late/out late >id
+        find late/out -mindepth 1 -newermt @60 | wc -l; stat -c %Y late/out/d/f
+        t build -q --source-date-epoch 60 -o - late | tar -t -v --full-time --utc | grep d/f
+        t build -q -o late/free late >id; find late/free -newermt @60 -name f | wc -l
+    """)
+    assert lines[:2] == ["0", "60"]
+    assert "1970-01-01 00:01:00" in lines[2]
+    assert lines[3] == "1"
+
+
 def test_from_is_told_with_what_is_used(rig: BuildRig) -> None:
     rig.base("b")
     rig.build(

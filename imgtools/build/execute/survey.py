@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from imgtools.build.contexts.classify import ContextKind, classify
 from imgtools.build.execute.admitting import admitted_image
 from imgtools.build.execute.environment import BuildEnvironment
-from imgtools.build.language.model import Containerfile, Instruction, OnBuild
+from imgtools.build.language.model import Containerfile, Instruction, OnBuild, Run
 from imgtools.build.language.parser import parse_trigger
 from imgtools.build.options import BuildOptions
 from imgtools.build.planning.arguments import Arguments
@@ -130,7 +130,11 @@ class Surveyor:
                 wanted |= _stages_of(needs)
 
     def _needs(self, stage: Stage, triggers: Sequence[Instruction]) -> tuple[SourceRef, ...]:
-        instructions = (*triggers, *stage.instructions)
+        mounts = self._options.mounts
+        instructions = [
+            replace(each, mounts=(*mounts, *each.mounts)) if isinstance(each, Run) else each
+            for each in (*triggers, *stage.instructions)
+        ]
         return sources_in(
             instructions, stage, self._stages, self._contexts, self._arguments, self._file
         )

@@ -42,13 +42,15 @@ Write = Callable[[bytes], object]
 class Exporter:
     """What exports need: the store with the layers, how places are reached (for archives),
     and where standard output goes. `extra` are files by image that trees get in their root,
-    such as provenance.json."""
+    such as provenance.json. Trees have the time `epoch` (seconds) in all files, if there is
+    one, whether or not the times in layers are rewritten (BuildKit, buildah)."""
 
     store: SnapshotStore
     places: Places
     stdout: Write
     extra: tuple[Mapping[str, bytes], ...] = ()
     now: int = field(default=0)
+    epoch: int | None = None
 
     def export(self, export: Export, wanted: Wanted, *, task: Task) -> CopiedOut | None:
         """Write `wanted` as `export` says; what was copied where that is an image.
@@ -118,7 +120,10 @@ class Exporter:
             openers = [partial(self.store.open_layer, layer.chain_id) for layer in image.layers]
             if prefix:
                 yield encode(Entry(path=prefix, type=EntryType.DIR, mode=0o755, mtime_ns=0))
-            yield from merged_members(openers, whole=True, prefix=prefix, task=task)
+            mtime_ns = None if self.epoch is None else self.epoch * 1_000_000_000
+            yield from merged_members(
+                openers, whole=True, prefix=prefix, mtime_ns=mtime_ns, task=task
+            )
             for name, content in (self.extra[number] if self.extra else {}).items():
                 mtime = self.now * 1_000_000_000
                 entry = Entry(path=prefix + name, size=len(content), mtime_ns=mtime)

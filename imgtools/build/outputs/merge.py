@@ -40,11 +40,16 @@ def merged(layers: Sequence[OpenLayer], *, whole: bool, task: Task) -> Iterator[
 
 
 def merged_members(
-    layers: Sequence[OpenLayer], *, whole: bool, prefix: str = "", task: Task
+    layers: Sequence[OpenLayer],
+    *,
+    whole: bool,
+    prefix: str = "",
+    mtime_ns: int | None = None,
+    task: Task,
 ) -> Iterator[bytes]:
     """Like `merged`, without the end of the archive; `prefix` ("" or "a/b/") goes in front of
-    all names."""
-    merger = _Merger(layers, whole, prefix, task)
+    all names, and all get the time `mtime_ns` unless it is None."""
+    merger = _Merger(layers, whole, prefix, task, mtime_ns)
     merger.read()
     yield from merger.marks()
     yield from merger.files()
@@ -56,6 +61,7 @@ class _Merger:
     whole: bool
     prefix: str
     task: Task
+    mtime_ns: int | None = None
     tree: Node = field(default_factory=Node.directory)
     files_wanted: dict[_Member, list[str]] = field(default_factory=dict)
     first_names: dict[_Member, str] = field(default_factory=dict)
@@ -153,7 +159,9 @@ class _Merger:
         from imgtools.blob.tar import EntryData
 
         first, *others = names
-        yield encode(replace(entry, path=self.prefix + first, linkname=""), subsecond=True)
+        mtime = entry.mtime_ns if self.mtime_ns is None else self.mtime_ns
+        head = replace(entry, path=self.prefix + first, linkname="", mtime_ns=mtime)
+        yield encode(head, subsecond=True)
         data = EntryData(archive, entry)
         count = 0
         while chunk := data.read(CHUNK):
@@ -177,7 +185,7 @@ class _Merger:
             gid=info.gid,
             uname=info.uname,
             gname=info.gname,
-            mtime_ns=info.mtime_ns,
+            mtime_ns=info.mtime_ns if self.mtime_ns is None else self.mtime_ns,
             linkname=info.linkname,
             devmajor=info.devmajor,
             devminor=info.devminor,
