@@ -75,7 +75,7 @@ class Sources:
             return None
         image = self._image(ref)
         if image is None:
-            raise InvalidInput(f"{ref} has no layers")
+            raise InvalidInput(f"{self._name_of(ref)} has no layers")
         return chain_id(image.config.diff_ids)
 
     def tree(self, ref: SourceRef, task: Task) -> Tree:
