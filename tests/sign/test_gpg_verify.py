@@ -98,6 +98,10 @@ TABLE: list[tuple[str, Make, bool, bool | None]] = [
     ("empty", lambda _: b"", False, None),
     # What collides is worth no more to gpgme, which takes the signer's word for it.
     ("sha1", by("rsa", "--digest-algo", "SHA1"), False, True),
+    ("ripemd160", by("rsa", "--digest-algo", "RIPEMD160"), False, True),
+    ("md5", by("rsa", "--digest-algo", "MD5", "--allow-weak-digest-algos"), False, False),
+    ("named-with-lines", by("p256", "--set-filename", "a\nb"), False, True),
+    ("signature-first", lambda keys: by("p256", "--detach-sign")(keys) + store(keys), False, True),
     ("text-mode", by("p256", "--textmode"), False, True),
     ("timestamp-1.5", by("p256", content=GOOD.replace(b"1700000000", b"1.5")), False, None),
     ("timestamp-1.0", by("p256", content=GOOD.replace(b"1700000000", b"1.0")), True, None),
