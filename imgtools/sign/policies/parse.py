@@ -58,7 +58,8 @@ def parse_transports(
     fields: Fields, origin: str, read: Reader
 ) -> Mapping[str, Mapping[str, tuple[Requirement, ...]]]:
     """The `transports` of a policy file; scopes of transports nobody knows are not checked."""
-    transports = scopes_of(fields.take("transports") or {}, f"{origin}: transports")
+    value = fields.take("transports") if fields.has("transports") else {}
+    transports = scopes_of(value, f"{origin}: transports")
     parsed: dict[str, Mapping[str, tuple[Requirement, ...]]] = {}
     for transport, value in transports.items():
         scopes = scopes_of(value, f"{origin}: {transport}")
