@@ -11,14 +11,13 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from engine.storage.images import StoredImage
 from engine.storage.names import parse_storage_name
 from engine.storage.pull import NEXT, PullOptions, candidates
 from engine.storage.store import Store
 from imgtools.build.protocols import BaseImage
-from imgtools.copy.survey import Admit
 from imgtools.errors import (
     Cancelled,
     Error,
@@ -40,6 +39,9 @@ from imgtools.task import Task
 from imgtools.transport.base import Source
 from imgtools.transport.options import SourceOptions
 from imgtools.transport.table import TRANSPORTS, Transports
+
+if TYPE_CHECKING:
+    from imgtools.copy.survey import Admit
 
 log = logging.getLogger(__name__)
 

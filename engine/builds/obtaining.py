@@ -9,7 +9,6 @@ from engine.storage.names import StorageName
 from engine.storage.pull import PULL_LOCK, retiring
 from engine.storage.store import Store
 from imgtools.build.protocols import BaseImage
-from imgtools.copy import CopyOptions, Selection, copy_image
 from imgtools.errors import Conflict, ImageNotFound
 from imgtools.spec.digest import Digest
 from imgtools.spec.identity import chain_ids
@@ -59,6 +58,8 @@ class Obtaining:
             self._bases.open(name) as source,
             self._store.destination(stored, repo_digests=place.digests) as destination,
         ):
+            from imgtools.copy import CopyOptions, Selection, copy_image
+
             options = CopyOptions(selection=Selection(platform=base.platform))
             done = copy_image(source, destination, options, admit=place.admit, task=task)
             if done.up_to_date:

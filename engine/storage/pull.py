@@ -11,15 +11,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from engine.storage.images import StoredImage, name_key
 from engine.storage.locks import Held
 from engine.storage.names import StorageName, stored_name
 from engine.storage.registry import ImageRegistry
 from engine.storage.store import Store
-from imgtools.copy import CopyOptions, Selection, copy_image
-from imgtools.copy.survey import Admit
 from imgtools.errors import (
     Cancelled,
     ConnectionFailed,
@@ -38,6 +36,9 @@ from imgtools.transport.options import SourceOptions
 from imgtools.transport.registries import short_names
 from imgtools.transport.registries.files import load, load_recorded
 from imgtools.transport.table import TRANSPORTS, Transports
+
+if TYPE_CHECKING:
+    from imgtools.copy.survey import Admit
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +169,8 @@ def _copied(
 ) -> StoredImage | None:
     """The image of `source`, copied if need be; None when it was there and then removed."""
     with store.destination(name, repo_digests=digests) as destination:
+        from imgtools.copy import CopyOptions, Selection, copy_image
+
         copy = CopyOptions(selection=Selection(platform=options.platform))
         result = copy_image(source, destination, copy, admit=admit, task=task)
         if not result.up_to_date:

@@ -17,7 +17,6 @@ from imgtools.build.outputs.attesting import (
     predicates_of,
     tree_files,
 )
-from imgtools.build.outputs.export import Exporter, export_names
 from imgtools.build.outputs.export_options import Export
 from imgtools.build.outputs.files import metadata, write_image_id, write_json_file
 from imgtools.build.outputs.layer_blobs import sized
@@ -26,7 +25,6 @@ from imgtools.build.outputs.model import BuiltImage
 from imgtools.build.outputs.names import as_place, output_names
 from imgtools.build.outputs.outgoing import Wanted
 from imgtools.build.outputs.places import CopiedOut, Places
-from imgtools.build.outputs.squash import squashed
 from imgtools.build.protocols import SnapshotStore
 from imgtools.cli.build_log import Ready
 from imgtools.cli.build_request import ResultOptions
@@ -60,6 +58,8 @@ def destinations(result: ResultOptions) -> Destinations:
     local, places = list(names.local), list(names.places)
     pushed = list(names.local) if result.push else []
     for export in result.outputs:
+        from imgtools.build.outputs.export import export_names
+
         more = export_names(export, result.tags)
         local += more.local
         places += more.places
@@ -126,14 +126,20 @@ class Delivery:
             self._copy(wanted, place, tops, task)
         for place in self.to.indexes:
             self._copy(replace(wanted, as_index=True), place, tops, task)
+        if self.to.exports:
+            self._export(wanted, task)
+        self._files(wanted, list(tops.values()))
+        return _with_places(ready, tops)
+
+    def _export(self, wanted: Wanted, task: Task) -> None:
+        from imgtools.build.outputs.export import Exporter
+
         exporter = Exporter(
             store=self.store, places=self.places, stdout=self.stdout,
             extra=self._files_of(wanted), epoch=self.options.stamps.created,
         )  # fmt: skip
         for export in self.to.exports:
             self.retry(lambda export=export: exporter.export(export, wanted, task=task))  # type: ignore[misc]
-        self._files(wanted, list(tops.values()))
-        return _with_places(ready, tops)
 
     def _wanted(self, images: tuple[BuiltImage, ...], built: BuildResult, task: Task) -> Wanted:
         """The images with what is to be said of them."""
@@ -169,7 +175,11 @@ class Delivery:
 
     def _squashed(self, image: BuiltImage, task: Task) -> BuiltImage:
         which = self.options.squash or ("" if self.options.layers else "new")
-        return squashed(image, which, self.store, task=task) if which else image
+        if not which:
+            return image
+        from imgtools.build.outputs.squash import squashed
+
+        return squashed(image, which, self.store, task=task)
 
     def _kept(self, image: BuiltImage, several: bool, task: Task) -> Ready:
         documents = stored_documents(image, self.options.format)

@@ -23,7 +23,6 @@ from imgtools.build.events import (
 )
 from imgtools.cli.build_lines import note_line, planned_notes, step_prefix
 from imgtools.cli.text import escaped, one_line
-from imgtools.copy.render import size_text
 from imgtools.task import Advanced, Event, Finished, Started
 
 MOST_OUTPUT = 6
@@ -131,6 +130,8 @@ class Picture:
         if self._moving:
             done = sum(max(0, moved) for moved, _ in self._moving.values())
             total = sum(total for _, total in self._moving.values())
+            from imgtools.copy.render import size_text
+
             of = f" of {size_text(total)}" if total >= done > 0 else ""
             parts.append(f"transferring {size_text(done)}{of}")
         return "  ".join(parts)

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from imgtools.build.copying.digests import ContentHashes
 from imgtools.build.events import StepId
 from imgtools.build.execute.environment import BuildEnvironment
 from imgtools.build.execute.materials import Materials
@@ -19,6 +19,9 @@ from imgtools.build.planning.model import Step
 from imgtools.build.protocols import Executor, NewLayer
 from imgtools.spec.platform import Platform
 from imgtools.task import Task
+
+if TYPE_CHECKING:
+    from imgtools.build.copying.digests import ContentHashes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,7 @@ from imgtools.build.execute.crew import Crew, Keyed, StepContext
 from imgtools.build.execute.environment import PlannedStep
 from imgtools.build.execute.errors import CommandFailed
 from imgtools.build.execute.progress import StageRun, StepResult
-from imgtools.build.execute.step_copy import prepare_copy
 from imgtools.build.execute.step_run import prepare_run
-from imgtools.build.execute.step_workdir import prepare_workdir
 from imgtools.build.language.errors import ContainerfileError
 from imgtools.build.planning.history import copied
 from imgtools.build.planning.model import CopyWork, RunWork, StageRef, Step, Work
@@ -145,8 +143,13 @@ class StageRunner:
     def _keyed(self, work: Work, context: StepContext) -> Keyed:
         if isinstance(work, RunWork):
             return prepare_run(work, context)
+        # Loaded where such a step is: that takes as long as some steps do.
         if isinstance(work, CopyWork):
+            from imgtools.build.execute.step_copy import prepare_copy
+
             return prepare_copy(work, context)
+        from imgtools.build.execute.step_workdir import prepare_workdir
+
         return prepare_workdir(work, context)
 
     def _made(self, step: Step, work: Work, context: StepContext) -> StepResult:

@@ -10,9 +10,6 @@ import re
 from collections import deque
 from contextlib import ExitStack
 
-from imgtools.build.copying.digests import content_digest
-from imgtools.build.copying.model import CopyRequest, TreeFiles
-from imgtools.build.copying.survey import plan_copy
 from imgtools.build.events import StepOutput
 from imgtools.build.execute.crew import Crew, Keyed, Made, StepContext
 from imgtools.build.execute.errors import CommandFailed
@@ -67,6 +64,10 @@ def _shown(work: MountWork, context: StepContext) -> str:
     opened = sources.context(work.source, context.task)
     if opened is None:
         return f"{sources.chain(work.source, context.task)} {mount.source}"
+    from imgtools.build.copying.digests import content_digest
+    from imgtools.build.copying.model import CopyRequest, TreeFiles
+    from imgtools.build.copying.survey import plan_copy
+
     files = TreeFiles(
         tree=opened.tree,
         # A mount has no patterns: every letter is meant.
