@@ -1,7 +1,7 @@
 """The launcher's side: fork a monitor for each container that is asked for.
 
-The launcher itself only forks and reaps. Who asks again is likely to go on doing so: from the
-second container on there is a spare monitor, which waits for the next one.
+The launcher itself only forks and reaps. A monitor whose container has ended gets the next one
+that is asked for.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from engine.runtime.container.channel import Channel, pair
 from engine.runtime.container.descendants import end_descendants
 from engine.runtime.errors import Damaged, Failure
 from engine.runtime.kernel import processes
-from engine.runtime.zygote.monitor import monitor, remove_rest
+from engine.runtime.zygote.monitor import FREE, monitor, remove_rest
 from engine.runtime.zygote.request import DESCRIPTORS, LaunchRequest, from_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
+
+MOST_FREE = 4
+"""Monitors that wait for another container."""
 
 
 def serve(fd: int) -> NoReturn:
@@ -40,19 +43,9 @@ def serve(fd: int) -> NoReturn:
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     _signal.signal(_signal.SIGCHLD, _noted)
     _signal.set_wakeup_fd(write_end)
-    launcher = _Launcher(control)
-    poll = select.poll()
-    poll.register(control.fileno(), select.POLLIN)
-    poll.register(read_end, select.POLLIN)
-    open_to_requests = True
-    while open_to_requests or launcher.monitors:
-        for ready, _ in poll.poll():
-            if ready == read_end:
-                os.read(read_end, 4096)
-                launcher.reap()
-            elif not launcher.request():
-                open_to_requests = False
-                poll.unregister(ready)
+    launcher = _Launcher(control, read_end)
+    while launcher.serve():
+        pass
     os._exit(0)
 
 
@@ -68,25 +61,79 @@ def _name_address() -> int:
     return ctypes.addressof(name)
 
 
-class _Launcher:
-    """The monitors, by pid, and the spare one, which has nothing to do yet."""
+class _Monitor:
+    """A monitor that the launcher has: its channel, and what it is about, None for nothing."""
 
-    def __init__(self, control: Channel) -> None:
+    def __init__(self, channel: Channel, request: LaunchRequest) -> None:
+        self.channel = channel
+        self.request: LaunchRequest | None = request
+
+
+class _Launcher:
+    """The monitors, by pid. `wakeup` polls readable when one may have ended."""
+
+    def __init__(self, control: Channel, wakeup: int) -> None:
         self._control = control
-        self.monitors: dict[int, LaunchRequest] = {}
+        self._wakeup = wakeup
+        self._monitors: dict[int, _Monitor] = {}
         self._cgroups = CgroupWatch()
         self._cgroups.survey()
-        self._spare: tuple[int, Channel] | None = None
-        self._served = 0
+        self._open = True
+        self._poll = select.poll()
+        self._poll.register(control.fileno(), select.POLLIN)
+        self._poll.register(wakeup, select.POLLIN)
 
-    def request(self) -> bool:
+    def serve(self) -> bool:
+        """Do what there is to do; False once that is all."""
+        asked = False
+        for ready, _ in self._poll.poll():
+            if ready == self._wakeup:
+                os.read(self._wakeup, 4096)
+                self._reap()
+            elif ready == self._control.fileno():
+                asked = True
+            else:
+                self._heard(ready)
+        # Last: a new monitor's channel may get the number of one that was ready.
+        if asked and not self._request():
+            self._open = False
+            self._poll.unregister(self._control.fileno())
+        self._thin_out()
+        return self._open or bool(self._monitors)
+
+    def _heard(self, fd: int) -> None:
+        """A monitor is free, or it ends."""
+        one = next((m for m in self._monitors.values() if m.channel.fileno() == fd), None)
+        if one is None:
+            return  # It was given up in the same round.
+        try:
+            received = one.channel.receive()
+        except Failure:
+            received = None
+        if received is not None and received[0].get("type") == FREE:
+            one.request = None
+            return
+        self._let_go(one)
+
+    def _thin_out(self) -> None:
+        """Keep few monitors that have nothing to do, and none at the end."""
+        free = [m for m in self._monitors.values() if m.request is None and m.channel.fileno() >= 0]
+        for one in free[MOST_FREE if self._open else 0 :]:
+            self._let_go(one)
+
+    def _let_go(self, one: _Monitor) -> None:
+        """Give a monitor nothing more to do: one that has nothing ends."""
+        if one.channel.fileno() >= 0:
+            self._poll.unregister(one.channel.fileno())
+            one.channel.close()
+
+    def _request(self) -> bool:
         """Have a monitor take care of the next request; False once there will be none."""
         try:
             received = self._control.receive()
         except Failure:
             return True
         if received is None:
-            self._let_go()
             return False
         document, fds = received
         try:
@@ -96,8 +143,7 @@ class _Launcher:
             if len(fds) < len(DESCRIPTORS) + len(request.mounts):
                 raise Damaged("a launch request lacks descriptors")
             if not self._handed(document, fds, request):
-                self.monitors[self._forked(request, fds)] = request
-            self._served += 1
+                self._fork(request, fds)
         except Failure as e:
             Channel(os.dup(fds[1])).fail(e)
         except OSError as e:
@@ -105,11 +151,48 @@ class _Launcher:
         finally:
             for fd in fds:
                 os.close(fd)
-        if self._served > 1 and self._spare is None:
-            self._provide()
         return True
 
-    def reap(self) -> None:
+    def _handed(
+        self, document: dict[str, Any], fds: tuple[int, ...], request: LaunchRequest
+    ) -> bool:
+        """Whether a monitor that is free has got the request."""
+        for one in self._monitors.values():
+            if one.request is not None or one.channel.fileno() < 0:
+                continue
+            try:
+                one.channel.send(document, fds)
+            except OSError:
+                self._let_go(one)
+                continue
+            one.request = request
+            return True
+        return False
+
+    def _fork(self, request: LaunchRequest, fds: tuple[int, ...]) -> None:
+        cgroups = self._cgroups.survey()
+        ours, theirs = pair()
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        if pid == 0:
+            try:
+                self._control.close()
+                ours.close()
+                for other in self._monitors.values():
+                    other.channel.close()
+                monitor(theirs, request, fds, cgroups)
+            finally:
+                # Whatever happens, a monitor is no second launcher.
+                os._exit(1)
+        theirs.close()
+        self._monitors[pid] = _Monitor(ours, request)
+        self._poll.register(ours.fileno(), select.POLLIN)
+
+    def _reap(self) -> None:
         """Collect monitors that ended, and clean up after those that could not do so."""
         while True:
             try:
@@ -118,80 +201,11 @@ class _Launcher:
                 return
             if pid == 0:
                 return
-            if self._spare is not None and self._spare[0] == pid:
-                self._let_go()
-            request = self.monitors.pop(pid, None)
-            if request is not None and status:
-                remove_rest(request, pid)
+            one = self._monitors.pop(pid, None)
+            if one is None:
+                continue
+            self._let_go(one)
+            if one.request is not None and status:
+                remove_rest(one.request, pid)
                 # What a monitor had to look after is ours when it is gone.
-                end_descendants(keep=self._children())
-
-    def _children(self) -> tuple[int, ...]:
-        spare = () if self._spare is None else (self._spare[0],)
-        return (*self.monitors, *spare)
-
-    def _forked(self, request: LaunchRequest, fds: tuple[int, ...]) -> int:
-        cgroups = self._cgroups.survey()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                self._control.close()
-                self._let_go()
-                monitor(request, fds, cgroups)
-            finally:
-                # Whatever happens, a monitor is no second launcher.
-                os._exit(1)
-        return pid
-
-    def _provide(self) -> None:
-        """Fork a spare monitor; without one the next request forks its own."""
-        ours, theirs = pair()
-        self._cgroups.survey()
-        try:
-            pid = os.fork()
-        except OSError:
-            ours.close()
-            theirs.close()
-            return
-        if pid == 0:
-            try:
-                self._control.close()
-                ours.close()
-                _wait(theirs, self._cgroups)
-            finally:
-                os._exit(1)
-        theirs.close()
-        self._spare = (pid, ours)
-
-    def _handed(
-        self, document: dict[str, Any], fds: tuple[int, ...], request: LaunchRequest
-    ) -> bool:
-        """Whether the spare monitor has got the request."""
-        if self._spare is None:
-            return False
-        pid, channel = self._spare
-        try:
-            channel.send(document, fds)
-        except OSError:
-            return False
-        finally:
-            self._let_go()
-        self.monitors[pid] = request
-        return True
-
-    def _let_go(self) -> None:
-        """Have no spare monitor; one that has got nothing ends."""
-        if self._spare is not None:
-            self._spare[1].close()
-            self._spare = None
-
-
-def _wait(channel: Channel, cgroups: CgroupWatch) -> NoReturn:
-    """The spare monitor: wait for a request, or for the end of who would have sent one."""
-    received = channel.receive()
-    channel.close()
-    if received is None:
-        os._exit(0)
-    document, fds = received
-    document.pop("type", "")
-    monitor(from_document(document), fds, cgroups.survey())
+                end_descendants(keep=self._monitors)
