@@ -74,9 +74,18 @@ def encode(value: object, indent: int = 0) -> str:
 
     `indent` spaces per level, 0 for one line. Raises TypeError for other values.
     """
+    if not indent:
+        encoder = _json.make_encoder(
+            None, _refused, _json.encode_basestring_ascii, None, ": ", ", ", False, False, True
+        )
+        return "".join(encoder(value, 0))
     parts: list[str] = []
-    _write(value, parts, indent, "\n" if indent else "")
+    _write(value, parts, indent, "\n")
     return "".join(parts)
+
+
+def _refused(value: object) -> object:
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def _write(value: object, parts: list[str], indent: int, line: str) -> None:
@@ -98,17 +107,17 @@ def _write(value: object, parts: list[str], indent: int, line: str) -> None:
         case list() | tuple():
             _series("[]", [("", v) for v in value], parts, indent, line)
         case _:
-            raise TypeError(f"{type(value).__name__} has no JSON form")
+            _refused(value)
 
 
 def _series(
     brackets: str, items: list[tuple[str, object]], parts: list[str], indent: int, line: str
 ) -> None:
-    inner = line + " " * indent if indent else ""
+    inner = line + " " * indent
     parts.append(brackets[0])
     for number, (key, value) in enumerate(items):
         if number:
-            parts.append("," if indent else ", ")
+            parts.append(",")
         parts.append(inner)
         if key:
             parts.append(f"{key}: ")
