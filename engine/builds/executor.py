@@ -49,14 +49,15 @@ class BuildExecutor:
     def run(self, working: Working, spec: RunSpec, *, output: Output, task: Task) -> int:
         """See Executor. Raises Unsupported where nothing can be run, RunFailed, InvalidInput,
         NotFound for the source of a mount, StorageError, Cancelled."""
-        # Not loaded by a build of which everything is remembered.
+        require_isolation(self._choice)
+        snapshot = snapshot_of(working)
+        engine = self.engine()
+        # Not loaded by a build of which everything is remembered; else while the launcher
+        # gets ready.
         from engine.builds.settings import step_options
         from engine.containers.steps import run_step
 
-        require_isolation(self._choice)
-        snapshot = snapshot_of(working)
         options = step_options(spec, self._choice)
-        engine = self.engine()
         if self._choice.kind == "chroot":
             from engine.builds.lending import lent_mounts
 

@@ -53,13 +53,15 @@ def build_engine(
     with ExitStack() as undo:
 
         def start() -> Engine:
+            from engine.runtime.zygote.client import Zygote
+
+            # It gets ready while the rest is loaded here.
+            zygote = undo.enter_context(Zygote.start(sys.executable))
             from engine.containers.directory import network_directory
             from engine.containers.engine import Engine
             from engine.network.shared import SharedNetworks
             from engine.network.survey import survey_network
-            from engine.runtime.zygote.client import Zygote
 
-            zygote = undo.enter_context(Zygote.start(sys.executable))
             runroot = store.location.runroot
             networks = SharedNetworks(lambda name: network_directory(runroot, name))
             return Engine(
