@@ -585,6 +585,23 @@ def test_certificate_has_one_encoding(sigstore: LocalSigstore) -> None:
         _verify(sigstore, issued, leaf=_pem(changed))
 
 
+@pytest.mark.parametrize("tag", [b"\x02", b"\x82"])
+def test_serial_numbers_are_positive(sigstore: LocalSigstore, issued: Chain, tag: bytes) -> None:
+    """Of the certificate, and of the issuer as the key identifier has it: no warning either."""
+    above = issued.issuers[0]
+    identifier = above.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    if tag == b"\x02":
+        serial = issued.leaf.serial_number.to_bytes(20)
+        changed = issued.leaf_der.replace(serial, b"\xff" + serial[1:], 1)
+    else:
+        changed = issued.leaf_der.replace(
+            b"\x80\x14" + identifier, b"\x82\x14\xff" + identifier[1:]
+        )
+    assert changed != issued.leaf_der
+    with pytest.raises(InvalidSignature, match="serial number that is not positive"):
+        _verify(sigstore, issued, leaf=_pem(changed))
+
+
 @given(leaf=st.binary(max_size=200), chain=st.binary(max_size=200))
 def test_any_bytes_are_refused(
     sigstore: LocalSigstore, issued: Chain, leaf: bytes, chain: bytes

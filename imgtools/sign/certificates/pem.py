@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterator
 
 from cryptography import x509
 
@@ -21,6 +22,10 @@ _BLOCK = re.compile(
     rb"-----BEGIN ([A-Z0-9 ]{1,60})-----[ \t]*\r?\n([A-Za-z0-9+/=\r\n \t]*?)-----END \1-----[ \t]*"
 )
 _BEGIN = b"-----BEGIN "
+_INTEGER = 0x02
+_SERIAL_FIELD = 0x82  # authorityCertSerialNumber [2]
+# The identifier of the extension, and whether it is critical, if that is said.
+_KEY_IDENTIFIER = re.compile(rb"\x06\x03\x55\x1d\x23(?:\x01\x01.)?", re.DOTALL)
 
 
 def one_block(text: bytes, what: str) -> tuple[str, bytes]:
@@ -78,7 +83,7 @@ def trusted_certificates(text: bytes, what: str) -> tuple[x509.Certificate, ...]
 def parse(der: bytes, what: str) -> x509.Certificate:
     """A certificate whose extensions can all be read. Raises InvalidSignature."""
     try:
-        if not _has_positive_serial(der):
+        if not _has_positive_serials(der):
             raise InvalidSignature(f"{what} has a serial number that is not positive")
         certificate = x509.load_der_x509_certificate(der)
         # They are parsed when they are first asked for.
@@ -122,27 +127,31 @@ def _content(encoded: bytes, what: str) -> bytes:
         raise InvalidSignature(f"{what} is PEM that is not base64") from e
 
 
-def _has_positive_serial(der: bytes) -> bool:
-    """Whether the serial number (RFC 5280 section 4.1.2.2) is positive.
+def _has_positive_serials(der: bytes) -> bool:
+    """Whether serial numbers are positive (RFC 5280 section 4.1.2.2), the certificate's own
+    and the one that its authority key identifier may have.
 
-    Parsers disagree about the others, and cryptography prints a warning about them.
+    Parsers disagree about others, and cryptography prints a warning for them.
     """
-    tbs = _enter(_enter(der))
-    if tbs[:1] == b"\xa0":
-        tbs = tbs[2 + tbs[1] :]
-    size = tbs[1] if len(tbs) > 2 else 0
-    serial = tbs[2 : 2 + size]
-    return (
-        tbs[:1] == b"\x02"
-        and size < 0x80
-        and bool(serial)
-        and int.from_bytes(serial) > 0
-        and (serial[0] < 0x80)
-    )
+    numbers = []
+    tbs = next((content for _, content in _elements(next(_elements(der), (0, b""))[1])), b"")
+    numbers += [content for tag, content in _elements(tbs) if tag == _INTEGER][:1]
+    for match in _KEY_IDENTIFIER.finditer(der):
+        _, value = next(_elements(der[match.end() :]), (0, b""))
+        _, fields = next(_elements(value), (0, b""))
+        numbers += [content for tag, content in _elements(fields) if tag == _SERIAL_FIELD]
+    return bool(numbers) and all(int.from_bytes(each, signed=True) > 0 for each in numbers)
 
 
-def _enter(der: bytes) -> bytes:
-    """What follows the tag and the length of the first element."""
-    if len(der) < 2:
-        return b""
-    return der[2 + (der[1] & 0x7F if der[1] & 0x80 else 0) :]
+def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
+    """Tags and contents of the elements in `der`, up to one that is malformed."""
+    while len(der) >= 2:
+        tag, size, start = der[0], der[1], 2
+        if size & 0x80:
+            start += size & 0x7F
+            size = int.from_bytes(der[2:start])
+        content = der[start : start + size]
+        if len(content) != size:
+            return
+        yield tag, content
+        der = der[start + size :]
