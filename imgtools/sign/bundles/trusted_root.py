@@ -35,6 +35,19 @@ class TimestampAuthority:
         return _within(time, self.start, self.end)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """A transparency log: its public key (SPKI, DER), trusted from `start` to `end`."""
+
+    spki: bytes = field(repr=False)
+    start: datetime | None
+    end: datetime | None
+
+    def covers(self, times: Sequence[datetime]) -> bool:
+        """Whether it is trusted at all of these times."""
+        return _covers((self.start, self.end), times)
+
+
 class TrustedRoot:
     """A trusted root as it was parsed; sigstore-python checks its keys and certificates."""
 
@@ -61,6 +74,16 @@ class TrustedRoot:
             # A chain of one would be its own root: nobody vouches for it.
             if len(certificates) > 1:
                 found.append(TimestampAuthority(chain=certificates, start=start, end=end))
+        return tuple(found)
+
+    @property
+    def logs(self) -> tuple[Log, ...]:
+        """The transparency logs; raises InvalidKey."""
+        found = []
+        for entry in self._entries("tlogs"):
+            start, end = _key_period(entry)
+            spki = _der(_object(entry.get("publicKey"), "publicKey"))
+            found.append(Log(spki=spki, start=start, end=end))
         return tuple(found)
 
     def at(self, times: Sequence[datetime], certified: datetime) -> bytes:
@@ -122,7 +145,7 @@ def _der(value: Mapping[str, Any]) -> bytes:
     try:
         return decoded(text if isinstance(text, str) else "?")
     except ValueError as e:
-        raise InvalidKey(f"{_WHAT} has a certificate that is not base64") from e
+        raise InvalidKey(f"{_WHAT} has a certificate or key that is not base64") from e
 
 
 def _key_period(entry: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:

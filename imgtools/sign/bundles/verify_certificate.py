@@ -16,7 +16,8 @@ from imgtools.errors import InvalidSignature
 from imgtools.sign.bundles.dsse import IN_TOTO, signed_message
 from imgtools.sign.bundles.model import Bundle, LogEntry
 from imgtools.sign.bundles.statement import Statement, parse_statement
-from imgtools.sign.bundles.trusted_root import TimestampAuthority, TrustedRoot
+from imgtools.sign.bundles.times import proven_times
+from imgtools.sign.bundles.trusted_root import TrustedRoot
 from imgtools.sign.bundles.write import write_bundle
 from imgtools.sign.certificates.identity import check_rules, identified, match
 from imgtools.sign.model import Proof
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     _Verify = Callable[[Verifier, PeerBundle, "_ThisCertificate"], None]
 
 _KINDS = frozenset({("hashedrekord", "0.0.1"), ("hashedrekord", "0.0.2"), ("dsse", "0.0.1")})
-_WITHOUT_TIME = "0.0.2"
-_LAST_SECOND = 253402300799
-"""9999-12-31: what is later is no time."""
 
 
 def verify_with_certificate(
@@ -91,7 +89,7 @@ def _verified(
     root = TrustedRoot(trusted_root)
     entry = _only_entry(bundle)
     leaf = _leaf(bundle)
-    times = _times(bundle, entry, signature, root)
+    times = proven_times(bundle, entry, signature, root)
     _check_usage(leaf)
     policy = _ThisCertificate(bundle.certificates[0])
     _run(bundle, root.at(times, _certified(leaf)), policy, verify)
@@ -182,57 +180,6 @@ def _certified(leaf: Certificate) -> datetime:
         raise InvalidSignature(f"the certificate has {len(stamps)} signed certificate timestamps")
     seen: datetime = stamps[0].timestamp
     return seen.replace(tzinfo=UTC)
-
-
-def _times(
-    bundle: Bundle, entry: LogEntry, signature: bytes, root: TrustedRoot
-) -> tuple[datetime, ...]:
-    """When the signature was there: of every timestamp, and of a log that vouches for one.
-
-    The log's own word is verified with its entry, later. Raises InvalidSignature where
-    there is none, and for a timestamp that does not hold.
-    """
-    authorities = root.timestamp_authorities if bundle.timestamps else ()
-    found = [_stamped(stamp, signature, authorities) for stamp in bundle.timestamps]
-    if entry.promise is not None and entry.version != _WITHOUT_TIME:
-        if not 0 < entry.integrated_time <= _LAST_SECOND:
-            raise InvalidSignature("the log entry's time is out of range")
-        found.append(datetime.fromtimestamp(entry.integrated_time, UTC))
-    if not found:
-        raise InvalidSignature(
-            "nobody vouches for the time of the signature: the log entry has no promise, "
-            "and there is no timestamp"
-        )
-    return tuple(found)
-
-
-def _stamped(stamp: bytes, signature: bytes, authorities: Sequence[TimestampAuthority]) -> datetime:
-    """The time of an RFC 3161 response over `signature`; raises InvalidSignature."""
-    import rfc3161_client
-    from cryptography import x509
-
-    try:
-        response = rfc3161_client.decode_timestamp_response(stamp)
-        time: datetime = response.tst_info.gen_time
-    except ValueError as e:
-        raise InvalidSignature("a timestamp in the bundle is malformed") from e
-    for authority in authorities:
-        if not authority.covers(time):
-            continue
-        first, *others = (x509.load_der_x509_certificate(item) for item in authority.chain)
-        builder = rfc3161_client.VerifierBuilder().tsa_certificate(first)
-        builder = builder.add_root_certificate(others[-1])
-        for certificate in others[:-1]:
-            builder = builder.add_intermediate_certificate(certificate)
-        try:
-            builder.build().verify_message(response, signature)
-        except (rfc3161_client.VerificationError, ValueError):
-            continue
-        return time
-    raise InvalidSignature(
-        "a timestamp in the bundle is not by an authority of the trusted root at that time, "
-        "or not of this signature"
-    )
 
 
 def _run(bundle: Bundle, root: bytes, policy: _ThisCertificate, verify: _Verify) -> None:

@@ -20,17 +20,28 @@ if TYPE_CHECKING:
     from imgtools.sign.keys.public import PublicKey
 
 
-def verify_with_key(bundle: Bundle, keys: Sequence[PublicKey]) -> tuple[Statement, Proof]:
+def verify_with_key(
+    bundle: Bundle, keys: Sequence[PublicKey], *, trusted_root: bytes | None = None
+) -> tuple[Statement, Proof]:
     """The statement that one of `keys` signed, and which key that was.
 
-    A certificate in the bundle is not looked at, nor are log entries and timestamps. Raises
-    InvalidSignature for a bundle without an envelope, for one that none of the keys signed,
-    and for a signed payload that is no statement; what it is about is the caller's to check
-    (see `statement.signature_claim`).
+    With `trusted_root` (trusted_root.json) a log of it must have the signature, and the proof
+    says when; without, log entries and timestamps are not looked at. A certificate in the
+    bundle never is. Raises InvalidSignature for a bundle without an envelope, for one that
+    none of the keys signed, and for a signed payload that is no statement; what it is about is
+    the caller's to check (see `statement.signature_claim`). InvalidKey is about the root.
     """
     if bundle.envelope is None:
         raise InvalidSignature("the bundle has the signature of a message, not a statement")
-    return verify_envelope_with_key(bundle.envelope, keys)
+    message, signature = signed_message(bundle.envelope)
+    key = _verified_by(keys, signature, message)
+    statement = parse_statement(bundle.envelope.payload)
+    time = None
+    if trusted_root is not None:
+        from imgtools.sign.bundles.logged import logged_at
+
+        time = logged_at(bundle, key, trusted_root)
+    return statement, Proof(kind="key", key=key.spki_sha256, time=time)
 
 
 def verify_envelope_with_key(
