@@ -1,18 +1,13 @@
-"""Makes and verifies simple signatures: GnuPG's messages with simple signing payloads in them.
-
-Whether the claim fits an image, and whether the key is one to trust for it, is decided by who
-calls.
-"""
+"""Makes simple signatures: GnuPG's messages with simple signing payloads in them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable
 
 from imgtools.errors import InvalidReference, InvalidSignature, Unsupported
-from imgtools.sign.model import Claim, Format, Proof, Signature, SimpleSignature, Verified
-from imgtools.sign.payload import make_payload, parse_payload
+from imgtools.sign.model import Claim, Format, Signature, SimpleSignature
+from imgtools.sign.payload import make_payload
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.reference import Reference
 
@@ -63,12 +58,13 @@ class SimpleSigner:
 
     def made(self, signature: Signature) -> Claim | None:
         """See ImageSigner; raises InvalidKey, Unsupported."""
+        from imgtools.sign.checks import check_simple
         from imgtools.sign.openpgp.gpg import export_key
 
         if not isinstance(signature, SimpleSignature):
             return None
         try:
-            return verify_simple(signature, [export_key(self._key, homedir=self._homedir)]).claim
+            return check_simple(signature, [export_key(self._key, homedir=self._homedir)]).claim
         except InvalidSignature:
             return None
 
@@ -76,23 +72,3 @@ class SimpleSigner:
         from imgtools.sign.openpgp.gpg import sign_message
 
         return sign_message(payload, self._key, homedir=self._homedir, passphrase=self._passphrase)
-
-
-def verify_simple(
-    signature: SimpleSignature, keyrings: Sequence[bytes], *, now: datetime | None = None
-) -> Verified:
-    """Verify `signature` by any key of `keyrings` (binary or armored), and read its claim.
-
-    `now` judges it at another time than the present. Raises InvalidSignature, InvalidKey for
-    a key ring without keys, Unsupported where there is no GnuPG.
-    """
-    from imgtools.sign.openpgp.gpg import verify_message
-
-    what = signature.where or "the signature"
-    found = verify_message(signature.blob, keyrings, what, now=now)
-    try:
-        claim = parse_payload(found.payload, kind="simple")
-    except InvalidSignature as e:
-        raise e.with_context(what) from e
-    proof = Proof(kind="gpg", key=found.primary_fingerprint)
-    return Verified(signature=signature, claim=claim, proof=proof)

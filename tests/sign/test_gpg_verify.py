@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from imgtools.errors import Error, InvalidKey, InvalidSignature
+from imgtools.sign.checks import check_simple
 from imgtools.sign.model import SimpleSignature
 from imgtools.sign.openpgp import gpg
 from imgtools.sign.openpgp.blob import decode_blob
 from imgtools.sign.openpgp.gpg import read_keys, sign_message, verify_message
-from imgtools.sign.simple_signer import verify_simple
 from imgtools.spec.digest import Digest
 from tests.sign.openpgp_home import MANIFEST, PASSPHRASE, REFERENCE, THEN, Keys, payload
 
@@ -123,7 +123,7 @@ def holds(keys: Keys, blob: bytes) -> bool:
     try:
         signature = decode_blob(blob, "it")
         assert isinstance(signature, SimpleSignature)
-        found = verify_simple(signature, list(keys.public.values()))
+        found = check_simple(signature, list(keys.public.values()))
     except InvalidSignature:
         return False
     return found.claim.digest == Digest.of(MANIFEST) and found.claim.reference == REFERENCE
@@ -194,7 +194,7 @@ def test_s45_a_subkey_is_known_by_its_primary_key(gpg_keys: Keys) -> None:
     assert found.primary_fingerprint == gpg_keys.fingerprint["sub"]
     assert found.signing_fingerprint == gpg_keys.signing["sub"]
     assert found.signing_fingerprint != found.primary_fingerprint
-    verified = verify_simple(
+    verified = check_simple(
         SimpleSignature(blob=gpg_keys.home.sign(GOOD, "sub")), [gpg_keys.public["sub"]]
     )
     assert (verified.proof.kind, verified.proof.key) == ("gpg", gpg_keys.fingerprint["sub"])
@@ -296,3 +296,20 @@ def test_without_gnupg_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(Error, match="need GnuPG") as caught:
         read_keys([b""])
     assert caught.value.hint == "as root: apt-get install gnupg"
+
+
+def test_a_gpg_that_reads_nothing_is_an_error(
+    gpg_keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "gpg"
+    program.write_text('#!/bin/sh\ncase "$*" in *--list-config*) echo cfg:version:2.2.40;; esac\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(gpg.shutil, "which", lambda _: str(program))
+    with pytest.raises(InvalidKey, match="only the beginning"):
+        read_keys([gpg_keys.public["p256"] + bytes(1024 * 1024)])
+    with pytest.raises(InvalidKey, match="cannot sign with the key"):
+        sign_message(bytes(1024 * 1024), "p256@example.com")
+    monkeypatch.setattr(gpg, "_import", lambda *_: ("0" * 40,))
+    content = gpg_keys.home.sign(bytes(1024 * 1024), "p256", "--compress-algo", "none")
+    with pytest.raises(InvalidSignature, match="only the beginning"):
+        verify_message(content, [b""], "it")

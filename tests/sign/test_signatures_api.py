@@ -19,7 +19,7 @@ from imgtools.transport.registry.access.challenge_cache import ChallengeCache
 from imgtools.transport.registry.api import Repository
 from imgtools.transport.registry.session import Session
 from imgtools.transport.registry.wire.retry import RetryPolicy
-from tests.sign.web import Answer, Reply, web_server
+from tests.sign.web import Answer, Reply, Request, web_server
 
 OPTIONS = RegistryOptions(tls_verify=False, tls_verify_given=True)
 DIGEST = Digest.parse(f"sha256:{'ab' * 32}")
@@ -51,8 +51,20 @@ def listing(value: Any, status: int = 200) -> Answer:
      (200, "1, 1", False), (200, "true", False), (404, "", False), (403, "1", True)],
 )  # fmt: skip
 def test_the_header_decides(status: int, value: str, expected: bool) -> None:
-    with registry(lambda _: Reply(status, b"", {"X-Registry-Supports-Signatures": value})) as found:
+    """And is asked for once."""
+    seen: list[str] = []
+
+    def answer(request: Request) -> Reply:
+        seen.append(f"{request.method} {request.path}")
+        return Reply(status, b"", {"X-Registry-Supports-Signatures": value})
+
+    with registry(answer) as found:
         assert supports_signatures(found) == expected
+        # What tells the registry from others (TLS or not) asks for the same.
+        asked = len(seen)
+        assert supports_signatures(found) == expected
+    assert set(seen) == {"GET /v2/"}
+    assert len(seen) == asked
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])

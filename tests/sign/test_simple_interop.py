@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from imgtools.errors import InvalidSignature
+from imgtools.sign.checks import check_simple
 from imgtools.sign.model import SimpleSignature
 from imgtools.sign.registries_d import load
-from imgtools.sign.simple_signer import SimpleSigner, verify_simple
+from imgtools.sign.simple_signer import SimpleSigner
 from imgtools.sign.stores.directory import DirectorySignatures, DirectorySignatureWriter
 from imgtools.sign.stores.lookaside import Lookaside
 from imgtools.sign.stores.simple import simple_store
@@ -110,7 +111,7 @@ def subject(digest: str) -> Descriptor:
 def claims(found: object, digest: str, keys: Keys, name: str) -> list[str]:
     """The names that the signatures of `digest` claim, all of them by the key `name`."""
     signatures = found.signatures(Digest.parse(digest))  # type: ignore[attr-defined]
-    verified = [verify_simple(s, [keys.public[name]]) for s in signatures]
+    verified = [check_simple(s, [keys.public[name]]) for s in signatures]
     assert all(str(v.claim.digest) == digest for v in verified)
     assert all(v.proof.key == keys.fingerprint[name] for v in verified)
     return [v.claim.reference for v in verified]

@@ -94,7 +94,7 @@ def verify_message(
             gpg, ring, f"key ring {number} of {len(keyrings)}")}  # fmt: skip
         if not trusted:
             raise InvalidKey("there is no key to verify signatures with")
-        result = _verify(gpg, blob)
+        result = _verify(gpg, blob, what)
     payload = bytes(result.data or b"")
     verified = _judged(result.lines, payload, what)
     if result.returncode != 0:
@@ -292,7 +292,10 @@ def _import(gpg: Any, keyring: bytes, what: str) -> tuple[str, ...]:
     """The primary fingerprints of the keys in `keyring`, which are in gpg's home then."""
     if len(keyring) > _KEYRING_LIMIT:
         raise LimitExceeded(what, _KEYRING_LIMIT)
-    result = gpg.import_keys(keyring)
+    try:
+        result = gpg.import_keys(keyring)
+    except BrokenPipeError as e:
+        raise InvalidKey(f"{what}: gpg reads only the beginning of it") from e
     found = [value.split() for name, value in result.lines if name == "IMPORT_OK"]
     keys = tuple(words[1] for words in found if len(words) > 1 and _FINGERPRINT.fullmatch(words[1]))
     if not keys:
@@ -303,12 +306,15 @@ def _import(gpg: Any, keyring: bytes, what: str) -> tuple[str, ...]:
     return keys
 
 
-def _verify(gpg: Any, blob: bytes) -> Any:
+def _verify(gpg: Any, blob: bytes, what: str) -> Any:
     """gpg's status lines, status and the payload it read, for `blob`."""
     import io
 
     arguments = ["--output", "-", "--max-output", str(PAYLOAD_LIMIT)]
-    return gpg.verify_file(io.BytesIO(blob), extra_args=arguments)
+    try:
+        return gpg.verify_file(io.BytesIO(blob), extra_args=arguments)
+    except BrokenPipeError as e:
+        raise InvalidSignature(f"{what}: gpg reads only the beginning of it") from e
 
 
 def _reason(result: Any) -> str:

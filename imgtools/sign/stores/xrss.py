@@ -33,16 +33,21 @@ _ANSWERED = frozenset({200, 401, 403, 404, 405})
 
 
 def supports_signatures(repository: Repository) -> bool:
-    """Whether the registry of `repository` keeps signatures itself; one request.
+    """Whether the registry of `repository` keeps signatures itself; one request a session.
 
     Raises RegistryError for an answer that is none (a registry out of order must not look
     like one without signatures), Denied, ConnectionFailed.
     """
+    features = repository.session.features
+    if features.signatures_api is not None:
+        return features.signatures_api
     response = repository.ping()
     if response.status not in _ANSWERED:
         raise repository.failure(response)
     response.drain()
-    return response.header(_HEADER) == "1"
+    found = response.header(_HEADER) == "1"
+    features.found_signatures_api(found)
+    return found
 
 
 class SignaturesApi:

@@ -22,6 +22,7 @@ class Features:
         self._chunk: int | None = None
         self._chunks = True
         self._loses_cut = False
+        self._signatures_api: bool | None = None
 
     def has_referrers(self, repository: str) -> bool:
         """Whether the referrers API may still be there for `repository`."""
@@ -42,6 +43,17 @@ class Features:
         """A mount from the repository `source` was refused."""
         with self._lock:
             self._no_mounts.add(source)
+
+    @property
+    def signatures_api(self) -> bool | None:
+        """Whether the registry has an API for signatures, None as long as nobody asked."""
+        with self._lock:
+            return self._signatures_api
+
+    def found_signatures_api(self, found: bool) -> None:
+        """The registry said whether it has an API for signatures."""
+        with self._lock:
+            self._signatures_api = found
 
     @property
     def body_limit(self) -> int | None:
