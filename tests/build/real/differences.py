@@ -33,7 +33,7 @@ _CONFIG = {
 _KEPT = ("config.Healthcheck", "config.OnBuild", "config.Shell")
 _OF_CONTAINERS = ("config.Hostname", "container", "container_config", "parent")
 _MOUNTED = (
-    "etc/hosts", "etc/resolv.conf", "etc/tok", "mnt/tree", "root/.npm", "run", "run/buildkit",
+    "etc/hosts", "etc/resolv.conf", "etc/tok", "mnt/tree", "run", "run/buildkit",
     "run/buildkit/*", "run/secrets", "run/secrets/*", "scratch", "var/cache/own",
 )  # fmt: skip
 _LOGS = ("var/log/*", "var/cache/apt/*.bin", "var/cache/ldconfig/aux-cache")
