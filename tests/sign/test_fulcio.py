@@ -290,6 +290,21 @@ def test_s55_only_this_address_is_the_address(
         _verify(sigstore, sigstore.issue(names))
 
 
+@pytest.mark.parametrize(
+    "text", ["https://x.example/\nhttps://y.example", "https://x\x1b[2J", "\0"]
+)
+def test_s55_names_are_lines_of_text(sigstore: LocalSigstore, text: str) -> None:
+    """A name is compared and shown; one that breaks either is nobody's, whoever else is named."""
+    with pytest.raises(InvalidSignature, match="no line of text"):
+        _verify(
+            sigstore,
+            sigstore.issue((x509.UniformResourceIdentifier(text), x509.RFC822Name(EMAIL))),
+        )
+    endless = x509.UniformResourceIdentifier("https://x.example/" + "a" * 3000)
+    with pytest.raises(InvalidSignature, match="too long"):
+        _verify(sigstore, sigstore.issue((endless, x509.RFC822Name(EMAIL))))
+
+
 def test_s55_address_among_others_and_not_in_the_subject(sigstore: LocalSigstore) -> None:
     """One of several names is enough; the distinguished name never is."""
     several = (x509.UniformResourceIdentifier("https://ci.example/x"), x509.RFC822Name(EMAIL))
