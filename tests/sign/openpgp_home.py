@@ -32,6 +32,8 @@ class GpgHome:
     def __init__(self) -> None:
         # Not below pytest's directories: the path of an agent's socket has 107 bytes at most.
         self.path = Path(tempfile.mkdtemp(prefix="gpg-"))
+        # A passphrase that is remembered would make a wrong one do in the next test.
+        (self.path / "gpg-agent.conf").write_text("default-cache-ttl 0\nmax-cache-ttl 0\n")
 
     def __enter__(self) -> GpgHome:
         return self
