@@ -158,7 +158,12 @@ class Services:
             found = _failure(409, "an equivalent entry already exists in the transparency log")
             found.headers["Location"] = f"/api/v1/log/entries/{known.uuid}"
             return found
-        return json_response(self.rekor.log(proposal).v1_response(), status=201)
+        entry = self.rekor.log(proposal)
+        created = json_response(entry.v1_response(), status=201)
+        # Go's client finds its entry in the answer by this.
+        created.headers["ETag"] = entry.uuid
+        created.headers["Location"] = f"/api/v1/log/entries/{entry.uuid}"
+        return created
 
     def _find_v1(self, request: Request) -> Response:
         match = _ENTRY.match(request.path)
