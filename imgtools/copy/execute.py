@@ -76,7 +76,8 @@ class CopyResult:
 
     `blobs` counts outcomes: present, mounted, stored, recompressed, skipped. `bytes_moved`
     are bytes of blobs that were stored, but for what an earlier run had left there.
-    `up_to_date` says that nothing had to be done.
+    `up_to_date` says that nothing had to be done. `images` are the manifests of the image,
+    where all were read.
     """
 
     source: str
@@ -87,6 +88,7 @@ class CopyResult:
     bytes_moved: int
     warnings: tuple[str, ...]
     up_to_date: bool
+    images: tuple[Arriving, ...] = ()
 
 
 def execute(
@@ -393,4 +395,5 @@ class _Run:
             bytes_moved=sum(size for _, size in self.outcomes),
             warnings=self.plan.warnings,
             up_to_date=self.plan.up_to_date,
+            images=self.arriving(),
         )

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from imgtools.errors import Cancelled, Error
 from imgtools.spec.digest import Digest
@@ -28,7 +28,10 @@ from imgtools.transport.options import DestinationOptions, RegistryOptions, Sour
 from imgtools.transport.table import Transports
 
 if TYPE_CHECKING:
-    from imgtools.copy import CopyOptions, CopyPlan, CopyResult
+    from imgtools.copy import CopyOptions, CopyPlan, CopyResult, Selection
+    from imgtools.copy.attaching import Arriving, Attaching
+    from imgtools.copy.survey import Admit
+    from imgtools.sync.facts import Image
 
 _TRANSFERS = 24
 """The most at a time, over all images; each holds buffers and a connection."""
@@ -45,6 +48,18 @@ class Watch:
     done: Callable[[Outcome], object] = lambda outcome: None
 
 
+class Trust(Protocol):
+    """Policy about the images of a sync, and signatures at their destination."""
+
+    def admit(self, source: ImageName) -> Admit | None:
+        """Who admits the manifests of an image, None for nobody; raises Rejected."""
+        ...
+
+    def attaching(self, image: Image, task: Task) -> Attaching | None:
+        """What goes with the copy of an image to its destination; checked by now."""
+        ...
+
+
 def execute(
     plan: SyncPlan,
     options: SyncOptions,
@@ -52,13 +67,17 @@ def execute(
     *,
     attempt: Attempt = once,
     watch: Watch | None = None,
+    trust: Trust | None = None,
     task: Task,
 ) -> SyncResult:
-    """Do what `plan` says, each copy by `attempt`; errors are in the result. Raises
+    """Do what `plan` says, each copy by `attempt`; errors are in the result. `trust` is who
+    admits the manifests of each image and signs them at their destination. Raises
     Cancelled."""
     at_once = min(options.images_at_once, max(1, len(plan.units)))
     jobs = max(1, min(task.jobs, _TRANSFERS // at_once))
-    run = _Run(plan, options, transports, attempt, watch or Watch(), replace(task, jobs=jobs))
+    run = _Run(
+        plan, options, transports, attempt, watch or Watch(), trust, replace(task, jobs=jobs)
+    )
     for action in plan.images:
         if not action.pending:
             run.settle(action)
@@ -84,8 +103,11 @@ class _Run:
         transports: Transports,
         attempt: Attempt,
         watch: Watch,
+        trust: Trust | None,
         task: Task,
     ) -> None:
+        self.trust = trust
+        self.arrived: dict[Digest, tuple[Arriving, ...]] = {}
         self.plan, self.options, self.transports = plan, options, transports
         self.attempt, self.watch, self.task = attempt, watch, task
         self.lock = threading.Lock()
@@ -117,7 +139,10 @@ class _Run:
         if self.stopping:
             self.skip(*unit.images, *unit.tags)
             return
-        images, raw = list(unit.images), None
+        images, raw = [action for action in unit.images if self.admitted(action)], None
+        if unit.images and not images:
+            return
+        unit = replace(unit, images=tuple(images))
         if images and (unit.tags or unit.referrers):
             raw = self.content(unit)
             if raw is None:
@@ -174,11 +199,34 @@ class _Run:
         raw: RawManifest = done.raw
         return raw
 
+    def admitted(self, action: ImageAction) -> bool:
+        """Whether policy admits what the image is now; the image has failed if not."""
+        admit = self.trust.admit(action.image.source) if self.trust is not None else None
+        if admit is None:
+            return True
+        found = self.tried(partial(self.judge, action, admit))
+        if isinstance(found, Error):
+            self.note(action, "failed", error=found)
+        return not isinstance(found, Error)
+
+    def judge(self, action: ImageAction, admit: Admit) -> None:
+        """Ask `admit` about the manifests of an image."""
+        from imgtools.copy.judging import judge_image
+
+        selection = self.selection(action)
+        with self.source(self.pinned(action), action.image.registry) as source:
+            judge_image(source, selection, self.options.platform, admit, task=self.task)
+
     def name(self, action: ImageAction, raw: RawManifest) -> None:
         """Give a manifest that the destination has one more name."""
 
         def put() -> None:
+            attaching = self.attaching(action)
             with self.destination(action.image.destination) as destination:
+                if attaching is not None:
+                    arrived = self.arrived[raw.digest]
+                    if attaching.check(arrived):
+                        attaching.attach(arrived, destination)
                 destination.put_manifest(raw, top=True)
                 destination.commit()
 
@@ -212,25 +260,37 @@ class _Run:
 
     def copy_image(self, action: ImageAction, place: ImageName) -> _Copied:
         """Copy what `action` is about to `place`."""
-        from imgtools.copy import CopyOptions, Selection
+        from imgtools.copy import CopyOptions
 
         image = action.image
         if place.transport == "dir":
             _make_parents(place.rest)
-        mode: Any = "all" if self.options.all or image.whole else "system"
         occupied = image.pair is not None and image.pair.destination in self.plan.occupied
         options = CopyOptions(
-            selection=Selection(
-                mode=mode, platform=None if mode == "all" else self.options.platform
-            ),
+            selection=self.selection(action),
             format=self.options.format,  # type: ignore[arg-type]  # checked where it is made
             preserve_digests=self.options.preserve_digests,
             remove_signatures=self.options.remove_signatures,
             blobs_likely=occupied,
             differs=action.decision in ("new", "changed"),
+            entire=self.trust is not None,
             tmpdir=self.options.tmpdir,
         )
-        return self.copy(self.pinned(action), image.registry, place, options)
+        named = place == image.destination
+        attaching = self.attaching(action) if named else None
+        return self.copy(self.pinned(action), image.registry, place, options, attaching)
+
+    def selection(self, action: ImageAction) -> Selection:
+        """What of an index is copied."""
+        from imgtools.copy import Selection
+
+        if self.options.all or action.image.whole:
+            return Selection(mode="all")
+        return Selection(platform=self.options.platform)
+
+    def attaching(self, action: ImageAction) -> Attaching | None:
+        """Who signs an image at its destination, and brings its signatures along."""
+        return self.trust.attaching(action.image, self.task) if self.trust is not None else None
 
     def pinned(self, action: ImageAction) -> ImageName:
         """The source by the digest that was found, so that the plan is what is done."""
@@ -258,7 +318,12 @@ class _Run:
         return done.result.bytes_moved
 
     def copy(
-        self, source: ImageName, registry: RegistryOptions, place: ImageName, options: CopyOptions
+        self,
+        source: ImageName,
+        registry: RegistryOptions,
+        place: ImageName,
+        options: CopyOptions,
+        attaching: Attaching | None = None,
     ) -> _Copied:
         from imgtools.copy import execute as execute_copy
         from imgtools.copy import failures_named, prepare
@@ -267,7 +332,11 @@ class _Run:
             plan = prepare(opened, target, options, task=self.task)
             self.watch.planned(plan)
             with failures_named(opened, target):
-                return _Copied(execute_copy(plan, opened, target, task=self.task), opened.top())
+                done = execute_copy(plan, opened, target, attaching=attaching, task=self.task)
+                raw = opened.top()
+        with self.lock:
+            self.arrived[raw.digest] = done.images
+        return _Copied(done, raw)
 
     def source(self, name: ImageName, registry: RegistryOptions) -> Source:
         options = SourceOptions(registry=registry, tmpdir=self.options.tmpdir)
