@@ -17,9 +17,12 @@ from imgtools.sign.bundles.dsse import IN_TOTO, pre_authentication
 from imgtools.sign.bundles.make import make_key_bundle, make_statement
 from imgtools.sign.bundles.parse import parse_bundle
 from imgtools.sign.bundles.verify_key import verify_with_key
+from imgtools.sign.certificates.jcs import canonical
+from imgtools.sign.keys.pem import read_block
 from imgtools.sign.keys.private import LocalKey
 from imgtools.spec.digest import Digest
-from imgtools.testing.sigstore import LocalSigstore, entries
+from imgtools.testing.sigstore import LocalSigstore, entries, merkle
+from imgtools.testing.sigstore.entries import encode
 from tests.sign.store_site import DIGEST, new_key, public
 
 KEY = new_key()
@@ -184,6 +187,48 @@ def test_s48_entries_of_other_signatures_and_other_keys(
             verify(sigstore, mixed)
     with pytest.raises(InvalidSignature, match="another"):
         verify(sigstore, logged(sigstore, rekor, pem=new_key().public_pem))
+
+
+def dsse_in_second_log(
+    sigstore: LocalSigstore, *, payload: bytes = PAYLOAD, key: LocalKey = KEY, count: int = 1
+) -> dict[str, Any]:
+    """A bundle whose entry is a dsse 0.0.2, the first of a log of its own, with what it says of
+    `payload` and `key`."""
+    bundle = logged(sigstore, 2)
+    signature = bundle["dsseEnvelope"]["signatures"][0]["sig"]
+    _, der = read_block(key.public_pem, "a test's key")
+    verifier = {"keyDetails": "PKIX_ECDSA_P256_SHA_256", "publicKey": {"rawBytes": encode(der)}}
+    digest = encode(hashlib.sha256(payload).digest())
+    spec = {
+        "payloadHash": {"algorithm": "SHA2_256", "digest": digest},
+        "signatures": [{"content": signature, "verifier": verifier}] * count,
+    }
+    body = canonical({"apiVersion": "0.0.2", "kind": "dsse", "spec": {"dsseV002": spec}})
+    root = merkle.leaf_hash(body)
+    entry(bundle).update(
+        kindVersion={"kind": "dsse", "version": "0.0.2"},
+        canonicalizedBody=encode(body),
+        inclusionProof={
+            "logIndex": "0",
+            "treeSize": "1",
+            "rootHash": encode(root),
+            "hashes": [],
+            "checkpoint": {"envelope": sigstore.rekor2.checkpoint(1, root)},
+        },
+    )
+    return bundle
+
+
+def test_the_second_log_s_own_form_of_envelopes(sigstore: LocalSigstore) -> None:
+    assert verify(sigstore, dsse_in_second_log(sigstore)).time is not None
+    for wrong in (
+        dsse_in_second_log(sigstore, payload=b"other"),
+        dsse_in_second_log(sigstore, key=new_key()),
+        dsse_in_second_log(sigstore, count=2),
+        dsse_in_second_log(sigstore, count=0),
+    ):
+        with pytest.raises(InvalidSignature, match="another"):
+            verify(sigstore, wrong)
 
 
 def test_s50_the_second_log_vouches_for_no_time(sigstore: LocalSigstore) -> None:

@@ -152,7 +152,7 @@ def _check_body(entry: LogEntry, envelope: Envelope, key: PublicKey) -> None:
     if kind != (entry.kind, entry.version) or kind not in _BODIES:
         raise InvalidSignature(
             f"the log entry is a {ascii(entry.kind)[:40]} {ascii(entry.version)[:40]}: "
-            "expected dsse 0.0.1 or hashedrekord 0.0.2"
+            "expected dsse, or hashedrekord 0.0.2"
         )
     wanted, verifier = _BODIES[kind](body, envelope)
     if not wanted or not _is_key(verifier, key):
@@ -182,7 +182,25 @@ def _hashedrekord(body: dict[str, Any], envelope: Envelope) -> tuple[bool, bytes
     return same, _bytes(signature, "verifier", "publicKey", "rawBytes")
 
 
-_BODIES = {("dsse", "0.0.1"): _dsse, ("hashedrekord", "0.0.2"): _hashedrekord}
+def _dsse_of_second_log(body: dict[str, Any], envelope: Envelope) -> tuple[bool, bytes]:
+    """The same of a dsse 0.0.2 (rekor-tiles, dsse.proto), which cosign 3.0 asks for."""
+    inner = _at(body, "spec", "dsseV002")
+    signatures = _at(inner, "signatures")
+    if not isinstance(signatures, list) or len(signatures) != 1:
+        return False, b""
+    same = (
+        _at(inner, "payloadHash", "algorithm") == "SHA2_256"
+        and _bytes(inner, "payloadHash", "digest") == hashlib.sha256(envelope.payload).digest()
+        and _bytes(signatures[0], "content") == envelope.signatures[0]
+    )
+    return same, _bytes(signatures[0], "verifier", "publicKey", "rawBytes")
+
+
+_BODIES = {
+    ("dsse", "0.0.1"): _dsse,
+    ("dsse", "0.0.2"): _dsse_of_second_log,
+    ("hashedrekord", "0.0.2"): _hashedrekord,
+}
 
 
 def _is_key(content: bytes, key: PublicKey) -> bool:
