@@ -16,7 +16,8 @@ def judge_image(
     source: Source, selection: Selection, platform: Platform | None, admit: Admit, *, task: Task
 ) -> None:
     """Ask `admit` about what a copy of `source` with `selection` would bring along; `platform`
-    is the one that a selection without any means (None: this machine's). Raises what reading raises, and Rejected."""
+    is the one that a selection without any means (None: this machine's). Raises what reading
+    raises, and Rejected."""
     top = source.top()
     raw = top
     if selection.mode == "system" and top.is_index:
