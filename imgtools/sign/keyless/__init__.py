@@ -1,1 +1,1 @@
-"""Signing under certificates of a sigstore: tokens, Fulcio, Rekor, timestamps."""
+"""Signing with keys that live for minutes: identity tokens, Fulcio, Rekor and timestamps."""
