@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from engine.storage.images import StoredImage
@@ -28,6 +28,7 @@ from imgtools.errors import (
     LimitExceeded,
     Unsupported,
 )
+from imgtools.frozen import dataclass
 from imgtools.image.select import choose_instance
 from imgtools.spec.config import Config
 from imgtools.spec.digest import Digest

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.builds.bases import BaseOptions
@@ -18,6 +17,7 @@ from engine.builds.store import BuildStore
 from engine.ids.model import IdSession
 from engine.probe.model import Report
 from engine.storage.store import Store
+from imgtools.frozen import dataclass
 from imgtools.transport.table import Transports
 
 if TYPE_CHECKING:

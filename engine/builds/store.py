@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 from engine.builds.bases import BaseOptions, Bases
 from engine.builds.cache import StepCache
@@ -35,6 +34,7 @@ from imgtools.build.protocols import (
 )
 from imgtools.build.tree import Tree
 from imgtools.errors import BlobNotFound, Conflict, InvalidInput
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
 from imgtools.spec.platform import Platform

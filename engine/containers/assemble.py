@@ -5,7 +5,7 @@ the host can do. Defaults are those of podman unless DESIGN says otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +17,7 @@ from engine.emulation.caller import ROOT, Caller
 from engine.network.model import NetworkPlan
 from engine.runtime.process.users import ResolvedUser
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OCI_VERSION = "1.0.2"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from engine.ids.model import IdSession
 from engine.network.model import NetworkFacts
@@ -13,6 +12,7 @@ from engine.runtime.errors import CommandNotExecutable, CommandNotFound, Failure
 from engine.runtime.zygote.client import Zygote
 from engine.storage.store import Store
 from imgtools.errors import Error
+from imgtools.frozen import dataclass
 
 NOT_FOUND, NOT_EXECUTABLE, OUR_FAULT = 127, 126, 125
 

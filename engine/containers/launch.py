@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from engine.containers.assemble import OPENED, Setting, assemble
@@ -29,6 +29,7 @@ from engine.runtime.zygote.request import LaunchRequest
 from engine.storage.drivers.base import opened
 from engine.storage.drivers.mounts import is_mount_point
 from engine.storage.options import RootMount, Snapshot
+from imgtools.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

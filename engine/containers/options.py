@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, Literal
 
 from engine.network.model import DnsOptions
 from imgtools.errors import InvalidManifest
+from imgtools.frozen import dataclass
 from imgtools.spec.config import Config
 from imgtools.spec.descriptor import optional, string_map
 

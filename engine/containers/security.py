@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -16,6 +16,7 @@ from engine.runtime.seccomp.default_profile import default_profile
 from engine.runtime.seccomp.profile_file import resolve_profile
 from engine.runtime.spec.model import Capabilities, Seccomp
 from imgtools.errors import InvalidInput, StorageError, Unsupported
+from imgtools.frozen import dataclass
 
 MAX_PROFILE = 4 << 20
 

@@ -14,7 +14,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from engine.containers.directory import container_directory
 from engine.containers.engine import Engine, RunFailed
@@ -36,6 +36,7 @@ from engine.network.model import DnsOptions
 from engine.runtime.errors import Failure
 from engine.runtime.zygote.client import Running
 from engine.storage.options import Snapshot
+from imgtools.frozen import dataclass
 from imgtools.task import Task
 
 CHUNK = 64 << 10

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import errno
 import struct
-from dataclasses import dataclass
 from enum import Enum
 
 from engine.emulation.notes import CAPABILITY
 from engine.emulation.target import read_memory, read_text
 from engine.runtime.kernel.calls import error
+from imgtools.frozen import dataclass
 
 MAX_NAME, MAX_VALUE = 255, 65536
 CREATE, REPLACE = 1, 2

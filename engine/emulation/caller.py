@@ -7,10 +7,9 @@ its own, in which its uid and gid are the only ones, and is refused what users a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from engine.emulation.notes import CAPABILITY, UNCHANGED
 from engine.storage.options import Owner
+from imgtools.frozen import dataclass
 
 CHOWN, FOWNER, SETFCAP, SYS_ADMIN = "CAP_CHOWN", "CAP_FOWNER", "CAP_SETFCAP", "CAP_SYS_ADMIN"
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from engine.emulation.filters import ATTRIBUTES, CREDENTIALS, GROUPS, NODES, OWNERSHIP, REMOVALS
@@ -15,6 +14,7 @@ from engine.emulation.target import AT_FDCWD
 from engine.runtime.kernel.calls import error
 from engine.runtime.seccomp.architectures import runnable
 from engine.runtime.seccomp.tables import numbers
+from imgtools.frozen import dataclass
 
 AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000
 MAX_NARROW, OVERFLOW = 0xFFFF, 0xFFFE

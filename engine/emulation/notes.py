@@ -14,10 +14,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from engine.storage.options import AS_ON_DISK, Owner
 from imgtools.errors import InvalidArchive, LimitExceeded, StorageError
+from imgtools.frozen import dataclass
 
 Key = tuple[int, int]
 """st_dev and st_ino."""

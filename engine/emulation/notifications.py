@@ -9,7 +9,8 @@ import errno
 import fcntl
 import os
 import struct
-from dataclasses import dataclass
+
+from imgtools.frozen import dataclass
 
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")
 _ANSWER = struct.Struct("=QqiI")

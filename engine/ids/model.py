@@ -6,10 +6,11 @@ namespace they are seen from, which for `IdMapping.host_id` is the parent of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from engine.runtime.spec.model import IdMapping
+from imgtools.frozen import dataclass
 
 __all__ = ["IdFacts", "IdMapping", "IdMaps", "IdMode", "IdOptions", "IdSession", "Identity"]
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 
 from engine.ids.model import Refusal
 from engine.ids.survey import parse_status
 from engine.runtime.kernel.files import text_if_there
 from engine.runtime.kernel.mountinfo import survey_mounts
+from imgtools.frozen import dataclass
 
 _APPARMOR_REMEDY = (
     "an AppArmor profile with `userns,` for this program, or as root: "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from imgtools.frozen import dataclass
 
 Mode = Literal["host", "none", "pasta", "slirp4netns"]
 

@@ -14,7 +14,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NoReturn
 
 from engine.network.attach import NetworkHandle, attach
@@ -28,6 +28,7 @@ from engine.runtime.kernel.processes import (
     unshare,
 )
 from imgtools.errors import Unsupported
+from imgtools.frozen import dataclass
 from imgtools.transport.closing import Closing
 
 Directories = Callable[[str], AbstractContextManager[str]]

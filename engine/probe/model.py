@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from imgtools.frozen import dataclass
 
 Kind = Literal["root", "ranges", "single", "chroot", "none"]
 Rung = Literal["A", "B", "C", "D-crio", "D", "none"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from engine.storage.changes import ChangeKind
 from engine.storage.changes_write import write_changes
@@ -22,6 +21,7 @@ from engine.storage.snapshots import SnapshotStore
 from engine.storage.tar_record import RecordWriter
 from imgtools.blob.files import storage_errors
 from imgtools.blob.tar import Entry, EntryType
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 
 

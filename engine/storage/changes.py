@@ -12,7 +12,7 @@ import enum
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from engine.storage.changes_compare import DIR_FLAGS, FILE_FLAGS, Comparison, Side, check_marks
 from engine.storage.drivers.base import HELD, above, identity_of
@@ -20,6 +20,7 @@ from engine.storage.options import Owner
 from imgtools.blob import whiteout
 from imgtools.blob.files import storage_error
 from imgtools.errors import InvalidInput, LimitExceeded
+from imgtools.frozen import dataclass
 
 MAX_DEPTH = 512
 """Levels of directories: as many as unpacking the layer would make (`TarLimits.depth`)."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from engine.storage.options import Emulated, Owner, Ownership
 from engine.storage.ownership import Identity, OwnerTree, identity
 from imgtools.blob.tar import attributes
 from imgtools.errors import Unsupported
+from imgtools.frozen import dataclass
 
 CHUNK = 256 * 1024
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY

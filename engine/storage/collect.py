@@ -7,13 +7,14 @@ images and users each time, so there is no count that could be wrong.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from engine.storage.containers import Use
 from engine.storage.images import StoredImage, StoredName
 from engine.storage.kept import Kept
 from imgtools.errors import Conflict
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 
 

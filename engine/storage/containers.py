@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from engine.runtime.kernel.proc import boot_id, process_stat
@@ -18,6 +18,7 @@ from engine.storage.layout import checked_id
 from engine.storage.locks import Held, Locks
 from imgtools.blob.files import storage_errors
 from imgtools.errors import Conflict, InvalidInput, InvalidManifest, NotFound
+from imgtools.frozen import dataclass
 from imgtools.spec.descriptor import optional
 from imgtools.spec.digest import Digest
 from imgtools.task import Task

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from imgtools.blob.files import (
@@ -20,6 +20,7 @@ from imgtools.blob.files import (
     write_file,
 )
 from imgtools.errors import Error, InvalidInput, InvalidManifest, StorageError
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor, optional

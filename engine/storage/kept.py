@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from engine.storage.images import Records, name_key
 from imgtools.blob.files import storage_errors
 from imgtools.errors import Error, InvalidManifest, NotFound
+from imgtools.frozen import dataclass
 from imgtools.spec.descriptor import optional
 from imgtools.spec.digest import Digest
 

@@ -7,11 +7,11 @@ once need not be downloaded again to know, not even after the run that saw it wa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from engine.storage.images import Records
 from imgtools.errors import Error, InvalidDigest, InvalidManifest
+from imgtools.frozen import dataclass
 from imgtools.spec.descriptor import optional
 from imgtools.spec.digest import Digest
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from contextlib import closing
-from dataclasses import dataclass
 
 from engine.runtime.kernel.proc import boot_id
 from engine.storage.drivers.base import Driver
@@ -22,6 +21,7 @@ from engine.storage.options import DriverChoice, Ownership, StoreLocation
 from engine.storage.ownership_ids import Ids, best_ownership, survey_ids
 from imgtools.blob.files import storage_errors, write_file
 from imgtools.errors import Conflict, InvalidInput, NotFound
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 
 VERSION = 1

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 
 OURS = "imgtools"

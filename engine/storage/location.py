@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from string import Template
 from types import MappingProxyType
 from typing import Any
 
 from engine.storage.options import StoreLocation
 from imgtools.errors import InvalidInput, Unsupported
+from imgtools.frozen import dataclass
 
 _IGNORE = "ignore_chown_errors"
 

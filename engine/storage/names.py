@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imgtools.errors import ImageNotFound, InvalidReference
+from imgtools.frozen import dataclass
 from imgtools.spec.reference import Reference
 from imgtools.transport.registries.short_names import is_short
 

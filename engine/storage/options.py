@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imgtools.blob.tar import TarLimits
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
 
 from engine.storage.options import AS_ON_DISK, Owner, Ownership
 from imgtools.blob.tar import Entry, EntryType
 from imgtools.blob.tar.entry import TYPES_OF_FILES
+from imgtools.frozen import dataclass
 
 TYPES = {kind: mode for mode, kind in TYPES_OF_FILES.items()}
 

@@ -6,12 +6,12 @@ Reads /proc/self/uid_map (user_namespaces(7)); the decisions are pure.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from engine.runtime.kernel.processes import capget
 from engine.storage.options import Ownership
 from imgtools.blob.tar.options import OwnerMap
 from imgtools.errors import Unsupported
+from imgtools.frozen import dataclass
 
 CAP_CHOWN = 0
 ALL = 0xFFFFFFFF

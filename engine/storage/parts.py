@@ -6,7 +6,6 @@ Only `engine.storage.store` makes one; everything else is given it.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from engine.storage.containers import Uses
 from engine.storage.images import Records
@@ -20,6 +19,7 @@ from engine.storage.options import Layer
 from engine.storage.snapshots import SnapshotStore
 from imgtools.blob.store import BlobStore
 from imgtools.errors import InvalidInput, NotFound
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 
 RECORD = "tar"

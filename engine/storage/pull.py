@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
 from engine.storage.images import StoredImage, name_key
@@ -28,6 +28,7 @@ from imgtools.errors import (
     NotFound,
     RegistryError,
 )
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
 from imgtools.spec.reference import ImageName, Reference
 from imgtools.task import Note, Task

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -29,6 +29,7 @@ from engine.working.registry import Held, WorkingContainers
 from engine.working.times import SECOND, rfc3339
 from imgtools.blob.reader import BlobReader
 from imgtools.errors import BlobNotFound, NotFound
+from imgtools.frozen import dataclass
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from engine.containers.ownership import diff_container
@@ -28,6 +27,7 @@ from imgtools.blob.files import storage_errors, write_all
 from imgtools.blob.reader import BlobReader, FromStart
 from imgtools.blob.tar import Entry, TarWriter
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest, new_hasher
 from imgtools.task import Task
 from imgtools.transport.closing import Closing

@@ -7,7 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from engine.storage.intake import temporary_file
 from engine.storage.options import Snapshot
@@ -22,6 +22,7 @@ from imgtools.build.copying.write import write_copy
 from imgtools.build.execute.users import resolve_owner
 from imgtools.build.planning import config_state
 from imgtools.errors import InvalidInput, NotFound
+from imgtools.frozen import dataclass
 from imgtools.spec.config import History
 from imgtools.task import Task
 

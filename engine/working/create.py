@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from engine.storage.containers import InUse, Use, this_process
@@ -25,6 +25,7 @@ from engine.working.times import rfc3339
 from imgtools.build.planning.inherited import checked_settings
 from imgtools.build.protocols import HostSettings
 from imgtools.errors import InvalidManifest
+from imgtools.frozen import dataclass
 from imgtools.spec.manifest import Manifest, parse
 from imgtools.spec.platform import Platform, from_machine
 from imgtools.task import Task

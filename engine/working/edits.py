@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from engine.working.model import WorkingContainer
 from imgtools.build.planning import config_state as state
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 from imgtools.spec.config import History
 
 NOP = "/bin/sh -c #(nop)"

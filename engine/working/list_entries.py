@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +14,7 @@ from engine.working.lists import FILE, ImageList
 from imgtools.blob.files import storage_errors
 from imgtools.blob.reader import CHUNK
 from imgtools.errors import ImageNotFound, InvalidInput, InvalidManifest
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec.config import Config
 from imgtools.spec.descriptor import Descriptor

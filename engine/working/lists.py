@@ -11,7 +11,7 @@ import base64
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +20,7 @@ from engine.storage.names import candidates, normalised
 from engine.storage.store import Store
 from imgtools.blob.files import storage_errors
 from imgtools.errors import Conflict, ImageNotFound, InvalidInput, InvalidManifest
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor, optional, string_map
 from imgtools.spec.digest import Digest

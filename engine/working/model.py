@@ -7,13 +7,14 @@ now, and the history to come. What its files are is in the snapshot of the same 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from types import MappingProxyType
 from typing import Any
 
 from engine.storage.layout import checked_id
 from imgtools.build.protocols import HostSettings
 from imgtools.errors import InvalidInput, InvalidManifest
+from imgtools.frozen import dataclass
 from imgtools.spec.config import History
 from imgtools.spec.descriptor import optional, string_map
 from imgtools.spec.digest import Digest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from engine.containers.attend import TerminalRelay
 from engine.containers.engine import Engine
@@ -24,6 +24,7 @@ from engine.working.model import WorkingContainer
 from engine.working.registry import Held, WorkingContainers
 from imgtools.build.protocols import HostSettings
 from imgtools.errors import Unsupported
+from imgtools.frozen import dataclass
 from imgtools.spec.config import Config
 from imgtools.spec.platform import Platform, from_machine
 

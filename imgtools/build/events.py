@@ -7,7 +7,8 @@ interleaved between steps, from several threads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from imgtools.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,12 @@ the environment.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from imgtools.build.protocols import HostSettings
 from imgtools.build.source_policy import SourcePolicy
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
 
 PullPolicy = Literal["always", "missing", "newer", "never"]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from imgtools.blob.reader import BlobReader, Readable
 from imgtools.build.tree import Tree
+from imgtools.frozen import dataclass
 from imgtools.spec.config import Config
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any
 
 from imgtools.errors import InvalidInput, Rejected
+from imgtools.frozen import dataclass
 
 MOST_CONVERSIONS = 20
 _ACTIONS = ("ALLOW", "DENY", "CONVERT")

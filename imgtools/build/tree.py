@@ -8,8 +8,10 @@ bytes relative to the root, without slashes at either end (b"" is the root itsel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
+
+from imgtools.frozen import dataclass
 
 AS_ON_DISK = -1
 

@@ -7,12 +7,13 @@ own when DOCKER_CONFIG is set, or the one in the run-time directory.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from imgtools.cli.options import registry_options
 from imgtools.cli.state import Cli
 from imgtools.errors import InvalidInput, NotFound
+from imgtools.frozen import dataclass
 from imgtools.transport.options import Credentials, RegistryOptions
 from imgtools.transport.registry.access.credential_files import Target
 from imgtools.transport.registry.access.login import Account, accepts, parse_account

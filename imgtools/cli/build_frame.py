@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imgtools.build.events import (
     BuildEvent,
@@ -23,6 +23,7 @@ from imgtools.build.events import (
 )
 from imgtools.cli.build_lines import note_line, planned_notes, step_prefix
 from imgtools.cli.text import escaped, one_line
+from imgtools.frozen import dataclass
 from imgtools.task import Advanced, Event, Finished, Started
 
 MOST_OUTPUT = 6

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imgtools.build.events import (
     BuildEvent,
@@ -22,6 +22,7 @@ from imgtools.build.events import (
     StepStarted,
 )
 from imgtools.cli.text import one_line
+from imgtools.frozen import dataclass
 
 MOST_WAITING = 1 << 20
 SHORT = 12

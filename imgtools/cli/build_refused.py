@@ -8,7 +8,6 @@ that give it go on working; a refused one would change something, so saying noth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +16,7 @@ import click
 from imgtools.cli.build_flags import Decorator, together
 from imgtools.cli.command import GoBool
 from imgtools.errors import Unsupported
+from imgtools.frozen import dataclass
 
 _RUNTIME = "steps are run by imgtools' own runtime"
 _SIGNING = "signing is not part of this version; push the image and sign it with another tool"

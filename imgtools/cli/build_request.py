@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal
 
 from imgtools.blob.files import storage_errors
@@ -19,6 +19,7 @@ from imgtools.build.outputs.names import as_place, output_names
 from imgtools.cli import build_values as values
 from imgtools.cli.build_host import host_settings, isolation_kind
 from imgtools.errors import InvalidInput, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
 
 Progress = Literal["auto", "plain", "json"]

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from imgtools.errors import ImageNotFound, InvalidInput
+from imgtools.frozen import dataclass
 
 if TYPE_CHECKING:
     from engine.storage.images import StoredImage, StoredName

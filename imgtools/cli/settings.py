@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import quote
 
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform, from_machine
 from imgtools.transport.options import Proxies, RegistriesFiles
 

@@ -4,7 +4,6 @@ they mean. Keys are loaded when the signers are made, before anything is read or
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -12,6 +11,7 @@ import click
 from imgtools.cli.sign_passphrase import passphrase
 from imgtools.cli.state import Cli
 from imgtools.errors import InvalidInput, Unsupported
+from imgtools.frozen import dataclass
 
 if TYPE_CHECKING:
     from imgtools.sign.protocols import ImageSigner, KeySigner

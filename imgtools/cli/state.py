@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from imgtools.cli.settings import Settings
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
 from imgtools.spec.reference import ImageName
 from imgtools.task import CancelToken, Progress, Task, ignore

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,6 +28,7 @@ from imgtools.cli.working_flags import (
     wants_history,
 )
 from imgtools.errors import InvalidInput, Unsupported
+from imgtools.frozen import dataclass
 
 if TYPE_CHECKING:
     from engine.containers.engine import Engine

@@ -7,10 +7,10 @@ and the one that the destination's name shall point at comes last.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from imgtools.copy.options import Target
 from imgtools.copy.rewrite import Draft
+from imgtools.frozen import dataclass
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest

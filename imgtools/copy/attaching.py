@@ -7,9 +7,9 @@ whoever gives it an `Attaching`. Nothing here knows what a signature is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from imgtools.frozen import dataclass
 from imgtools.spec.descriptor import Descriptor
 from imgtools.transport.base import Destination
 

@@ -8,11 +8,11 @@ manifest up itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from imgtools.copy.options import CopyOptions, Target
 from imgtools.errors import Unsupported
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.manifest import Index, Manifest

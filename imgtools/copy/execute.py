@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
@@ -44,6 +44,7 @@ from imgtools.copy.rewrite import (
     fill_schema1,
 )
 from imgtools.errors import Cancelled, DigestMismatch, Error, SizeMismatch
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest

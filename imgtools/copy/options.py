@@ -6,10 +6,11 @@ combinations are refused when the value is made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
 
 Mode = Literal["system", "all", "index-only", "platforms"]

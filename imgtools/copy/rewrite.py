@@ -7,11 +7,12 @@ recompressed layers is filled when they have been written.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from imgtools.copy.decide import Family
 from imgtools.errors import InvalidManifest, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json
 from imgtools.spec.convert import (

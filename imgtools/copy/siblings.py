@@ -8,12 +8,12 @@ own, with those of what they name in turn.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from imgtools.copy.api import copy_image
 from imgtools.copy.execute import CopyResult
 from imgtools.copy.options import CopyOptions, Selection
 from imgtools.errors import LimitExceeded
+from imgtools.frozen import dataclass
 from imgtools.image.select import is_manifest_entry
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor

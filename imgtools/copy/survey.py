@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +17,7 @@ from imgtools.copy.decide import Rules, is_left, keeps, may_change_layers
 from imgtools.copy.options import CopyOptions, Selection
 from imgtools.copy.walk import MAX_BYTES, Node, Tree, choose
 from imgtools.errors import LimitExceeded, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.image.select import is_manifest_entry
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor

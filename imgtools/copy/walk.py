@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 
 from imgtools.copy.options import Selection
 from imgtools.errors import Error, LimitExceeded
+from imgtools.frozen import dataclass
 from imgtools.image.select import choose_instance, instances_for, is_manifest_entry
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest

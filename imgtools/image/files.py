@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import cast
 
 from imgtools.blob import whiteout
 from imgtools.blob.tar.entry import Entry, EntryType, clean_path
 from imgtools.errors import InvalidArchive, LimitExceeded
+from imgtools.frozen import dataclass
 
 LINK_LIMIT = 40
 """Symbolic links followed for one path, as in Linux (path_resolution(7))."""

@@ -7,8 +7,8 @@ them together, or leaves out what does not agree.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec.config import Config, History
 from imgtools.spec.descriptor import Descriptor

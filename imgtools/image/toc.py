@@ -13,12 +13,12 @@ import binascii
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 from imgtools.blob.tar.entry import EntryType
 from imgtools.errors import InvalidArchive, InvalidDigest, InvalidManifest, LimitExceeded
+from imgtools.frozen import dataclass
 from imgtools.image.files import FileInfo, Span
 from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor, optional

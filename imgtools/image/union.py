@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from imgtools.blob.tar.entry import EntryType
 from imgtools.errors import InvalidInput, NotFound
+from imgtools.frozen import dataclass
 from imgtools.image.files import LINK_LIMIT, FileInfo, Node, lookup
 
 LayerTree = Callable[[], Node]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from imgtools.blob.reader import BlobReader
 from imgtools.errors import InvalidInput, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.image.model import Image
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json

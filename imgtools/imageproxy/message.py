@@ -7,7 +7,6 @@ are those of its implementation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from imgtools.errors import (
@@ -18,6 +17,7 @@ from imgtools.errors import (
     RegistryError,
     SeveralErrors,
 )
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 
 PROTOCOL_VERSION = "0.2.8"

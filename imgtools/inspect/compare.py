@@ -8,10 +8,10 @@ depends on what was not read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from imgtools.blob.tar.entry import EntryType
+from imgtools.frozen import dataclass
 from imgtools.image.files import FileInfo, Node, unlinked
 from imgtools.image.model import Layer
 

@@ -7,9 +7,9 @@ higher up that both have is read once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from imgtools.frozen import dataclass
 from imgtools.image.files import Node, compose_all
 from imgtools.image.model import Image, Layer
 from imgtools.inspect.compare import (

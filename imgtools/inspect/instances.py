@@ -6,10 +6,10 @@ Survey (the manifests of all instances, in parallel) and a pure table of rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from imgtools.errors import LimitExceeded, NotFound
+from imgtools.frozen import dataclass
 from imgtools.image.select import is_attestation, is_manifest_entry
 from imgtools.inspect.summary import artifact_type
 from imgtools.inspect.survey import INDEX_COUNT, INDEX_DEPTH, read_config

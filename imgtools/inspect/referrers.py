@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from imgtools.errors import LimitExceeded
+from imgtools.frozen import dataclass
 from imgtools.inspect.instances import MAX_INSTANCES
 from imgtools.inspect.text import human_size, printable
 from imgtools.spec.descriptor import Descriptor

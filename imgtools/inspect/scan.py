@@ -11,7 +11,7 @@ import hashlib
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import IO, TYPE_CHECKING
 
 from imgtools.blob.files import storage_errors
@@ -26,6 +26,7 @@ from imgtools.errors import (
     Unsupported,
     Unverified,
 )
+from imgtools.frozen import dataclass
 from imgtools.image import toc
 from imgtools.image.files import FileInfo, FileLimits, Node, TreeBuilder
 from imgtools.image.model import Layer

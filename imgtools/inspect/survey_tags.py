@@ -7,10 +7,10 @@ loaded. A list of tags that cannot be had is a warning: many registries refuse i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imgtools.errors import Cancelled, Error
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
 from imgtools.task import Task, WorkerPool
 from imgtools.transport.base import Source

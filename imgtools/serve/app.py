@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from imgtools.errors import (
     BlobNotFound,
@@ -22,6 +21,7 @@ from imgtools.errors import (
     LimitExceeded,
     NotFound,
 )
+from imgtools.frozen import dataclass
 from imgtools.serve import blobs, listings, manifests, uploads
 from imgtools.serve.message import BytesBody, Refusal, Request, Response, error_response
 from imgtools.serve.storage import RegistryStore

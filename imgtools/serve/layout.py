@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imgtools.blob.files import storage_error
 from imgtools.errors import (
@@ -23,6 +23,7 @@ from imgtools.errors import (
     StorageError,
     Unsupported,
 )
+from imgtools.frozen import dataclass
 from imgtools.serve import beneath, layout_index
 from imgtools.serve.message import FileBody
 from imgtools.spec import media_type as mt

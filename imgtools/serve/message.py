@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from imgtools.blob.reader import CHUNK, Readable
 from imgtools.errors import Error
+from imgtools.frozen import dataclass
 
 
 class Body(Protocol):

@@ -12,7 +12,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from cheroot import server as cheroot_server
@@ -20,6 +19,7 @@ from cheroot import wsgi as cheroot_wsgi
 
 from imgtools.blob.reader import CHUNK
 from imgtools.errors import Error, InvalidInput, StorageError
+from imgtools.frozen import dataclass
 from imgtools.serve.app import RegistryApp
 from imgtools.serve.message import FileBody
 from imgtools.serve.wire import RequestBody, SocketReader, body_length

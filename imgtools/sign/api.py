@@ -8,9 +8,9 @@ anything is read, so that nothing fails for a passphrase half way.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from imgtools.errors import InvalidReference
+from imgtools.frozen import dataclass
 from imgtools.image.select import is_manifest_entry
 from imgtools.sign.image_writers import ImageWriters
 from imgtools.sign.model import Format, Signature

@@ -7,9 +7,10 @@ told in words, because "not accepted" alone helps nobody who set up a policy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imgtools.errors import InvalidReference
+from imgtools.frozen import dataclass
 from imgtools.spec.reference import Reference
 
 

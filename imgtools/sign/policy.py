@@ -8,11 +8,11 @@ signature are understood but cannot be verified by this version, so they reject.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from imgtools.errors import InvalidInput, NotFound, Rejected
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 from imgtools.spec.reference import ImageName, Reference
 

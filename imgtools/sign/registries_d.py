@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from imgtools.errors import InvalidInput, LimitExceeded, NotFound
+from imgtools.frozen import dataclass
 from imgtools.sign.policies.scopes import identity_scopes
 from imgtools.spec.reference import ImageName, Reference
 from imgtools.spec.yaml_tree import Node, parse_yaml

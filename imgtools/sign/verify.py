@@ -8,9 +8,9 @@ with it uses just that.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+from imgtools.frozen import dataclass
 from imgtools.sign.image_places import ImagePlaces, Kind
 from imgtools.sign.model import Signature
 from imgtools.sign.policies.evaluate import Subject, Verdict, judge

@@ -7,11 +7,12 @@ A `Config` is a typed view beside the document itself; what we do not interpret 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any
 
 from imgtools.errors import InvalidDigest, InvalidManifest
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 from imgtools.spec.descriptor import optional, string_map
 from imgtools.spec.digest import Digest

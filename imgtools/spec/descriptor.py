@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any
 
 from imgtools.errors import InvalidDigest, InvalidManifest
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 from imgtools.spec.platform import Platform
 

@@ -7,11 +7,12 @@ typed view. A view is never written back unless something was changed on purpose
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
 from imgtools.errors import DigestMismatch, InvalidInput, InvalidManifest
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor, optional, string_map

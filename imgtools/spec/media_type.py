@@ -6,8 +6,9 @@ opaque, never an error here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from imgtools.frozen import dataclass
 
 Kind = Literal["manifest", "index", "schema1", "config", "layer", "empty", "other"]
 

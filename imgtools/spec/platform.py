@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
 

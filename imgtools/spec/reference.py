@@ -8,9 +8,10 @@ grammar only; nothing looks at a file system.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imgtools.errors import InvalidDigest, InvalidReference
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 
 DOCKER_HUB = "docker.io"

@@ -11,11 +11,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from imgtools.errors import InvalidDigest, InvalidJSON, InvalidManifest
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 from imgtools.spec.descriptor import optional
 from imgtools.spec.digest import Digest

@@ -8,10 +8,10 @@ when a file is read.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from imgtools.errors import InvalidInput, LimitExceeded
+from imgtools.frozen import dataclass
 
 _DEEPEST = 32
 _MOST_NODES = 200_000

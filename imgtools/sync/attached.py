@@ -8,10 +8,11 @@ What is attached to what is attached is looked for too, and no digest twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from imgtools.errors import Error, ImageNotFound, LimitExceeded, NotFound
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from imgtools.errors import Cancelled, Error
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
 from imgtools.spec.reference import ImageName, Reference

@@ -5,9 +5,10 @@ Frozen data without any decision; later selectors, journals and bundles can be m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imgtools.errors import Error
+from imgtools.frozen import dataclass
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.reference import ImageName, Reference

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imgtools.errors import InvalidInput, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
 from imgtools.spec.reference import Reference
 from imgtools.sync.names import Place

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from imgtools.errors import Error
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 
 OutcomeWord = Literal["new", "changed", "same", "failed", "skipped"]

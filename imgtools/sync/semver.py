@@ -8,11 +8,11 @@ group only if one of the group's comparisons names one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import total_ordering
 from typing import NamedTuple
 
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 
 _LONGEST = 1024
 _MOST = 2**64

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from imgtools.frozen import dataclass
 from imgtools.task.cancel import CancelToken
 from imgtools.task.events import Note, Progress, ignore
 

@@ -14,9 +14,10 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from imgtools.frozen import dataclass
 from imgtools.serve.message import Request, Response, error_response, json_response
 from imgtools.serve.wsgi import parse_query
 

@@ -10,13 +10,14 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Literal
 from urllib.parse import unquote
 
 from imgtools.blob.reader import Readable
 from imgtools.errors import ConnectionFailed, Error
+from imgtools.frozen import dataclass
 from imgtools.serve.message import Request, Response
 from imgtools.serve.wire import RequestBody, SocketReader, body_length, read_head
 from imgtools.serve.wsgi import parse_query

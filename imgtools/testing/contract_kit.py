@@ -7,13 +7,13 @@ asserts that it came through whole.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from io import BytesIO
 from typing import NoReturn
 
 from imgtools.blob.compression import Decompressor
 from imgtools.blob.reader import BlobReader
 from imgtools.errors import Denied, Error, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.spec import manifest as mf
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor

@@ -11,10 +11,11 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 from urllib.parse import quote
 
+from imgtools.frozen import dataclass
 from imgtools.serve.message import BytesBody, Request, Response, error_response
 from imgtools.testing.wire_request import Endpoint, Handler, Part, bare, text_response
 

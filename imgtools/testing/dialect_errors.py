@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
+from imgtools.frozen import dataclass
 from imgtools.serve.message import BytesBody, Request, Response, error_response
 from imgtools.testing.faults import retry_after
 from imgtools.testing.wire_request import Endpoint, Handler, Part, bare, text_response

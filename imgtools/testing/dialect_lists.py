@@ -8,9 +8,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
+from imgtools.frozen import dataclass
 from imgtools.serve.message import BytesBody, Request, Response, error_response
 from imgtools.serve.wsgi import parse_query
 from imgtools.spec import media_type as mt

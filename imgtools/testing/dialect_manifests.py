@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from imgtools.errors import InvalidInput, LimitExceeded
+from imgtools.frozen import dataclass
 from imgtools.serve.message import Request, Response, error_response
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import BytesIO
 from typing import Literal
 
+from imgtools.frozen import dataclass
 from imgtools.serve.message import Request, Response, error_response
 from imgtools.spec.digest import Digest
 from imgtools.testing.wire_request import Endpoint, Handler, Part, WireRequest, bare

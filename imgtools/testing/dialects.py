@@ -9,10 +9,11 @@ manifests unseen, whole or not, in which it is not followed: tests would miss to
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imgtools.blob.reader import Readable
 from imgtools.errors import ConnectionFailed
+from imgtools.frozen import dataclass
 from imgtools.serve.message import Refusal, Request, Response
 from imgtools.testing.dialect_blobs import BlobPart, BlobSwitches, Storage
 from imgtools.testing.dialect_errors import ErrorPart, ErrorSwitches, too_large

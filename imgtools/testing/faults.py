@@ -10,9 +10,10 @@ import re
 import threading
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from email.utils import formatdate
 
+from imgtools.frozen import dataclass
 from imgtools.serve.message import BytesBody, Response, error_response, json_response
 
 

@@ -8,8 +8,9 @@ today. What was observed is in `imgtools.testing.dialects`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from imgtools.frozen import dataclass
 from imgtools.testing.authority import AuthOptions
 from imgtools.testing.dialect_errors import Rate
 from imgtools.testing.dialects import DISTRIBUTION_2, GGCR, Dialect

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
+from imgtools.frozen import dataclass
 from imgtools.serve.message import BytesBody, Request, Response
 
 Handler = Callable[[Request], Response]

@@ -7,11 +7,11 @@ A `Source` only reads, a `Destination` only writes; what a destination can do is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self, runtime_checkable
 
 from imgtools.blob.reader import BlobReader
+from imgtools.frozen import dataclass
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Self
 
 from imgtools.blob.reader import BlobReader
@@ -21,6 +20,7 @@ from imgtools.errors import (
     InvalidReference,
     NotFound,
 )
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json
 from imgtools.spec.config import Config

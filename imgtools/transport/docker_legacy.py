@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from imgtools.errors import InvalidJSON
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 from imgtools.spec.digest import Digest
 from imgtools.spec.identity import chain_ids

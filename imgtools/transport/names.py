@@ -6,9 +6,9 @@ Pure: nothing here looks at the file system. The first colon ends the path, as i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from imgtools.errors import InvalidReference
+from imgtools.frozen import dataclass
 
 # containers/image oci/internal: components of alphanumerics joined by separators.
 _REF_NAME = re.compile(

@@ -12,11 +12,11 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from imgtools.blob.files import storage_errors
 from imgtools.errors import Conflict, Error, ImageNotFound, InvalidManifest, NotFound
+from imgtools.frozen import dataclass
 from imgtools.spec import manifest as mf
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json

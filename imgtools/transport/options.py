@@ -5,7 +5,9 @@ Nothing here reads the environment: search paths come in as values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from imgtools.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

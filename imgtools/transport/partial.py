@@ -11,13 +11,13 @@ import errno
 import logging
 import os
 import stat
-from dataclasses import dataclass
 from typing import Self
 
 from imgtools.blob.files import storage_errors
 from imgtools.blob.pump import pump
 from imgtools.blob.reader import BlobReader
 from imgtools.errors import DigestMismatch, SizeMismatch, StorageError
+from imgtools.frozen import dataclass
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.task import Advanced, Tally, Task

@@ -12,12 +12,12 @@ import logging
 import os
 import stat
 import time
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from imgtools.blob.files import storage_errors, write_file
 from imgtools.errors import Error, InvalidDigest
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 from imgtools.spec.digest import Digest
 from imgtools.transport.folder import PARTIAL_PREFIX

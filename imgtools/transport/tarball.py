@@ -10,7 +10,6 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Self
 
@@ -18,6 +17,7 @@ from imgtools.blob.files import storage_errors
 from imgtools.blob.reader import BlobReader
 from imgtools.blob.tar import BLOCK, TarReader
 from imgtools.errors import BlobNotFound, InvalidArchive, InvalidReference, NotFound
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from engine.storage.drivers.base import fresh_root, keeps_owners, opened
 from engine.storage.drivers.treecopy import copy_tree
 from engine.storage.layout import TREE
 from engine.storage.options import Ownership, RootMount
 from imgtools.blob.files import storage_errors
+from imgtools.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from engine.storage.drivers.base import fresh_root, keeps_owners, opened
 from engine.storage.drivers.mounts import MAX_LOWER, open_root, overlay
@@ -18,6 +17,7 @@ from engine.storage.drivers.treecopy import copy_metadata, copy_tree
 from engine.storage.layout import DIFF, UPPER, WORK
 from engine.storage.options import Ownership, RootMount
 from imgtools.blob.files import storage_errors
+from imgtools.frozen import dataclass
 
 EMPTY = "empty"
 INCOMPAT = ("work", "incompat")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import enum
 import stat
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imgtools.errors import UnsafePath
+from imgtools.frozen import dataclass
 
 BLOCK = 512
 """Size of a tar block in bytes; headers and data are padded to it."""

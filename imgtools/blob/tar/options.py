@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from imgtools.blob.tar.data import CHUNK
 from imgtools.blob.tar.entry import Entry, TarLimits
+from imgtools.frozen import dataclass
 
 OwnerMap = Callable[[int, int], tuple[int, int]]
 """(uid, gid) to (uid, gid)."""

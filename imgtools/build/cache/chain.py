@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
 from imgtools.build.cache.documents import RemoteRecord
@@ -22,6 +22,7 @@ from imgtools.build.outputs.layer_blobs import LayerBlobs
 from imgtools.build.outputs.model import Form
 from imgtools.build.protocols import CacheRecord, SnapshotStore
 from imgtools.errors import Cancelled, Error, InvalidInput, SeveralErrors
+from imgtools.frozen import dataclass
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.task import Task, WorkerPool

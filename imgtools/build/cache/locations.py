@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from imgtools.build.cache.documents import tag_of
 from imgtools.errors import InvalidInput, InvalidReference, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.spec.reference import ImageName, Reference
 
 _IGNORED = ("mode", "ignore-error", "image-manifest", "oci-mediatypes")

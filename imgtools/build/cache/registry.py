@@ -7,7 +7,6 @@ consistency, so that a record can be wrong about its key and nothing else.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from imgtools.blob.compression import Decompressor
@@ -25,6 +24,7 @@ from imgtools.build.outputs.layer_blobs import LayerBlobs
 from imgtools.build.outputs.model import BuiltLayer, Form
 from imgtools.build.protocols import CacheRecord, SnapshotStore
 from imgtools.errors import NotFound
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest

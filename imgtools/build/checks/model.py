@@ -7,11 +7,12 @@ one for BuildKit skips it here; UnusedStage is our own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from imgtools.build.ignore.matcher import Matcher
 from imgtools.build.language.model import Instruction, Location
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
 
 RULES = (

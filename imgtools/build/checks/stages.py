@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from imgtools.build.checks.model import CheckOptions
 from imgtools.build.language.expand import Expanded, expand_word
 from imgtools.build.language.model import Arg, Containerfile, Copy, From, Instruction, Run
 from imgtools.build.language.numbers import stage_number
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

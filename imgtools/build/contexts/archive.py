@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imgtools.blob.compression.decompress import Decompressor
 from imgtools.blob.compression.formats import Compression, sniff
@@ -21,6 +21,7 @@ from imgtools.blob.tar.options import Devices, UnpackOptions, Whiteouts
 from imgtools.blob.tar.unpack import unpack_tree
 from imgtools.build.tree import AS_ON_DISK
 from imgtools.errors import InvalidArchive
+from imgtools.frozen import dataclass
 
 SNIFF_BYTES = 512
 _TYPES = {

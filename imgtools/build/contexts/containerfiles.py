@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import BinaryIO
 
 from imgtools.blob.files import storage_errors
@@ -20,6 +20,7 @@ from imgtools.build.contexts.options import ContextOptions
 from imgtools.build.tree import Tree
 from imgtools.build.trees import read_small, resolve, stat_of
 from imgtools.errors import Error, InvalidInput, LimitExceeded, NotFound, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.task import Task
 from imgtools.transport.registry.wire.url import clean
 

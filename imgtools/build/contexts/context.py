@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import BinaryIO
 
 from imgtools.blob.files import storage_error, storage_errors, write_all
@@ -22,6 +22,7 @@ from imgtools.build.contexts.git_source import GitSource, parse_git
 from imgtools.build.contexts.options import ContextOptions, FetchOptions
 from imgtools.build.tree import Tree
 from imgtools.errors import InvalidInput, LimitExceeded, NotFound
+from imgtools.frozen import dataclass
 from imgtools.task import Task
 
 CONTAINERFILE_LIMIT = 32 << 20

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from imgtools.blob.files import storage_errors
 from imgtools.build.contexts.git_run import Git, GitFailed, missing
 from imgtools.build.contexts.git_source import GitSource
 from imgtools.build.contexts.options import GitOptions
 from imgtools.errors import DigestMismatch, InvalidInput
+from imgtools.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import posixpath
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCP = re.compile(r"([A-Za-z0-9_-]+)@([A-Za-z0-9.-]+):([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL)

@@ -6,9 +6,10 @@ Nothing is read from the environment: programs get the variables that stand here
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import BinaryIO
 
+from imgtools.frozen import dataclass
 from imgtools.transport.options import RegistryOptions
 
 

@@ -7,7 +7,6 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from imgtools.blob.files import storage_errors
 from imgtools.build.contexts.git_fetch import Pinned, check_out, pin
@@ -16,6 +15,7 @@ from imgtools.build.contexts.git_source import GitSource
 from imgtools.build.contexts.options import FetchOptions
 from imgtools.build.tree import Tree
 from imgtools.build.trees import resolve, stat_of
+from imgtools.frozen import dataclass
 from imgtools.task import Task
 
 

@@ -10,10 +10,10 @@ import hashlib
 import json
 import logging
 import os
-from dataclasses import dataclass
 
 from imgtools.blob.files import write_file
 from imgtools.errors import Error
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 from imgtools.spec.digest import Digest
 

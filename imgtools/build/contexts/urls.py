@@ -10,12 +10,12 @@ import base64
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from imgtools.blob.files import storage_errors
 from imgtools.build.contexts.options import FetchOptions
 from imgtools.errors import DigestMismatch, InvalidInput
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 from imgtools.task import Task
 from imgtools.transport.registry.wire.url import Origin, redact, without_user

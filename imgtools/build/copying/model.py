@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from imgtools.blob.tar import EntryType
 from imgtools.build.tree import Tree
 from imgtools.build.trees import Node
+from imgtools.frozen import dataclass
 
 NO_XATTRS: Mapping[str, bytes] = MappingProxyType({})
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from imgtools.build.ignore.gomatch import has_wildcards, literal_text
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 
 PIVOT = "/./"
 

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from imgtools.build.contexts.hashes import FileHashes
@@ -36,6 +35,7 @@ from imgtools.build.planning.evaluate import Scope, evaluate_stage, start_state,
 from imgtools.build.planning.model import RunWork, Stage, StageRef, StageState
 from imgtools.build.planning.stages import find_target, split_stages
 from imgtools.build.protocols import Executor, NewLayer
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
 from imgtools.task import Task
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from imgtools.build.events import StepId
@@ -17,6 +17,7 @@ from imgtools.build.execute.sources import Sources
 from imgtools.build.options import BuildOptions
 from imgtools.build.planning.model import Step
 from imgtools.build.protocols import Executor, NewLayer
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
 from imgtools.task import Task
 

@@ -4,7 +4,7 @@ the network. A command line, or whoever uses this as a library, puts it together
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import BinaryIO, Protocol
 
 from imgtools.build.contexts.options import FetchOptions
@@ -12,6 +12,7 @@ from imgtools.build.events import Report, ignore
 from imgtools.build.outputs.model import BuiltImage
 from imgtools.build.outputs.provenance import BuildFacts
 from imgtools.build.protocols import CacheRecord, Executor, NewLayer, SnapshotStore
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
 from imgtools.task import Task
 

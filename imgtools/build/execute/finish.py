@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +16,7 @@ from imgtools.build.outputs.model import BuiltImage, BuiltLayer
 from imgtools.build.planning import config_state as settings_of
 from imgtools.build.planning.model import StageState
 from imgtools.build.protocols import BaseImage
+from imgtools.frozen import dataclass
 from imgtools.spec.config import Config, History
 from imgtools.spec.digest import Digest
 from imgtools.spec.identity import chain_ids

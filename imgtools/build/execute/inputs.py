@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imgtools.build.contexts.containerfiles import read_containerfiles
 from imgtools.build.contexts.context import Context, open_context
@@ -12,6 +12,7 @@ from imgtools.build.contexts.options import ContextOptions, FetchOptions
 from imgtools.build.execute.environment import BuildEnvironment
 from imgtools.build.execute.step_run import secret_content
 from imgtools.build.options import BuildOptions
+from imgtools.frozen import dataclass
 from imgtools.task import Task
 
 KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"

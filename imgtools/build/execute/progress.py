@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imgtools.build.planning.model import StagePlan
 from imgtools.build.protocols import BaseImage
 from imgtools.errors import Cancelled
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 from imgtools.spec.identity import chain_ids
 from imgtools.task import Task

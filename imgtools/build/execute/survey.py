@@ -4,7 +4,7 @@ configs of the images that they stand on, triggers included. Reads no layer."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from imgtools.build.contexts.classify import ContextKind, classify
 from imgtools.build.execute.admitting import admitted_image
@@ -25,6 +25,7 @@ from imgtools.build.planning.model import (
 from imgtools.build.planning.stages import base_of, sources_in
 from imgtools.build.protocols import BaseImage
 from imgtools.errors import Error
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
 from imgtools.task import Task, WorkerPool
 

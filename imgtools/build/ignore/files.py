@@ -6,10 +6,9 @@ of buildah, whose .containerignore goes before Docker's name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from imgtools.build.ignore.patterns import clean, parse_pattern, trim
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 
 _NAMES = (".containerignore", ".dockerignore")
 

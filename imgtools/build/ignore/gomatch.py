@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,11 @@ pattern that matches a parent counts for what is below only if that parent was i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import groupby
 
 from imgtools.build.ignore.gomatch import compile_pattern
 from imgtools.build.ignore.patterns import Pattern, compile_run, parse_pattern
+from imgtools.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from imgtools.build.ignore.gomatch import Token, tokenize, translate
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 
 # What unicode.IsSpace of Go calls a space.
 _SPACES = (

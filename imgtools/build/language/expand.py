@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 from imgtools.build.language import substrings
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 
 # Both keep a word of a few bytes from taking all memory or the whole stack.
 MAX_GROWTH = 4 * 1024 * 1024

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from imgtools.build.language.errors import brief
 from imgtools.build.language.lexer import LogicalLine
+from imgtools.frozen import dataclass
 
 _BLANKS = "\t\n\v\f\r "
 _QUOTES = "'\""

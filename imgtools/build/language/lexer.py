@@ -7,11 +7,12 @@ each of its pieces stood, so that an error can point at the very character.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imgtools.build.language.errors import ContainerfileError, brief
 from imgtools.build.language.model import Heredoc
 from imgtools.build.language.source import SPACE_CHARACTERS, Source
+from imgtools.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ VOLUME, WORKDIR and the values of flags). The grammar is the Dockerfile referenc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from imgtools.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,10 @@ Nothing is lost that a here-document may want to keep: `raw` still has the carri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from imgtools.build.language.errors import ContainerfileError
 from imgtools.build.language.model import Location
 from imgtools.errors import LimitExceeded
+from imgtools.frozen import dataclass
 
 MAX_SIZE = 64 * 1024 * 1024
 """Bytes of a Containerfile; real ones have a few thousand."""

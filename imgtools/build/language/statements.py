@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imgtools.build.language.arguments import blank_separated, pairs, shell_words
 from imgtools.build.language.errors import ContainerfileError
@@ -19,6 +19,7 @@ from imgtools.build.language.lexer import Lexer, LogicalLine
 from imgtools.build.language.model import Heredoc
 from imgtools.build.language.source import SPACE_CHARACTERS, Source
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 
 GRAMMARS = {
     "ADD": "list",

@@ -8,12 +8,12 @@ well. Statements are in-toto's version 1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
 from imgtools.errors import InvalidReference
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor

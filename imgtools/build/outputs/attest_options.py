@@ -7,12 +7,13 @@ which are refused: what is installed is found out by reading the image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 from imgtools.build.outputs.outgoing import AttestationStyle
 from imgtools.build.outputs.provenance import ProvenanceOptions, parse_provenance
 from imgtools.errors import InvalidInput, Unsupported
+from imgtools.frozen import dataclass
 
 _STYLES = ("referrer", "index")
 _SCANNERS = ("syft", "trivy")

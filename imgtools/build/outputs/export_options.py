@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal, cast
 
 from imgtools.build.outputs.model import Compression, Form
 from imgtools.errors import InvalidInput, Unsupported
+from imgtools.frozen import dataclass
 
 Kind = Literal["local", "tar", "oci", "docker", "image", "cacheonly"]
 _KINDS = ("local", "tar", "oci", "docker", "image", "registry", "cacheonly")

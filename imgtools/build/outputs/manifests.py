@@ -8,7 +8,6 @@ Annotations follow buildah.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +15,7 @@ from imgtools.build.options import ConfigEdits
 from imgtools.build.outputs.model import BuiltImage, BuiltLayer, Family
 from imgtools.build.protocols import BaseImage
 from imgtools.errors import InvalidReference, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json
 from imgtools.spec.config import Config

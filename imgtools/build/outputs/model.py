@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from imgtools.build.protocols import BaseImage
+from imgtools.frozen import dataclass
 from imgtools.spec.config import Config
 from imgtools.spec.digest import Digest
 from imgtools.spec.platform import Platform

@@ -7,9 +7,9 @@ other a name of the store, with localhost in front where it has no registry.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from imgtools.errors import InvalidReference
+from imgtools.frozen import dataclass
 from imgtools.spec.reference import ImageName, Reference
 from imgtools.transport.table import TRANSPORTS
 

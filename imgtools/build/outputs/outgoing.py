@@ -5,7 +5,7 @@ written, so that every digest is known before the first byte moves.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from types import MappingProxyType
 from typing import Literal
@@ -19,6 +19,7 @@ from imgtools.build.outputs.manifests import Documents, base_layers, documents
 from imgtools.build.outputs.model import BuiltImage, Family, Form
 from imgtools.build.outputs.source import BuiltSource
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest

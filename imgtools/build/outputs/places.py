@@ -6,7 +6,7 @@ archives of docker's and stores plain ones. The copy itself is `imgtools.copy`'s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from imgtools.build.outputs.base_blobs import BaseBlobs, OpenBase
 from imgtools.build.outputs.layer_blobs import LayerBlobs
@@ -14,6 +14,7 @@ from imgtools.build.outputs.model import Family, Form
 from imgtools.build.outputs.mounting import MountingDestination
 from imgtools.build.outputs.outgoing import Maker, Outgoing, Wanted
 from imgtools.errors import Cancelled, Error, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.reference import ImageName
 from imgtools.task import Task

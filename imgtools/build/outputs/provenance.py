@@ -12,13 +12,14 @@ import datetime
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from imgtools.build.outputs.attest import Predicate, image_purl
 from imgtools.build.protocols import BaseImage
 from imgtools.errors import InvalidInput
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 from imgtools.spec.platform import Platform
 from imgtools.spec.reference import Reference

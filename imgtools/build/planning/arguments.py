@@ -5,10 +5,10 @@ interact")."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from imgtools.build.language.expand import expand_word
 from imgtools.build.language.model import Arg, Location
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
 
 PROXIES = (

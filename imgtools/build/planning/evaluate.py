@@ -7,7 +7,7 @@ Later definitions of a variable win, be they ARG or ENV, as in BuildKit. Nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from imgtools.build.language.errors import ContainerfileError
@@ -51,6 +51,7 @@ from imgtools.build.planning.model import (
 from imgtools.build.planning.runs import run_work
 from imgtools.build.planning.stages import refused
 from imgtools.errors import InvalidInput, NotFound
+from imgtools.frozen import dataclass
 
 MAX_TOTAL = 16 << 20
 """Characters of all variables of a stage, and of all its labels: far more than a program can be

@@ -7,11 +7,12 @@ tree can say (the user that a name means, whether a directory is there) is left 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from imgtools.build.language.model import From, Heredoc, Instruction, Mount
 from imgtools.build.protocols import BaseImage
+from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
 
 

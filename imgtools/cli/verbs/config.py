@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +13,7 @@ from imgtools.cli.options import registry_flags, registry_options
 from imgtools.cli.output import flush, write_lines, write_text
 from imgtools.cli.state import Cli
 from imgtools.errors import Error, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.spec.reference import ImageName
 from imgtools.transport.table import TRANSPORTS, registry_reference
 

@@ -7,7 +7,7 @@ echo, or read from standard input; it is shown nowhere.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +17,7 @@ from imgtools.cli.options import auth_file_flags
 from imgtools.cli.output import flush, warn, write_lines, write_text
 from imgtools.cli.state import Cli
 from imgtools.errors import Denied, Error, InvalidInput, LimitExceeded, NotFound
+from imgtools.frozen import dataclass
 from imgtools.transport.options import Credentials
 
 if TYPE_CHECKING:

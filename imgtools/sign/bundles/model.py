@@ -6,8 +6,9 @@ decoded, integers are integers, and what a bundle may leave out is None or empty
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
 from imgtools.errors import InvalidJSON, InvalidSignature, LimitExceeded
+from imgtools.frozen import dataclass
 from imgtools.sign.model import PAYLOAD_LIMIT, Claim
 from imgtools.spec import strict_json
 from imgtools.spec.digest import Digest

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from imgtools.errors import InvalidInput, InvalidSignature
+from imgtools.frozen import dataclass
 from imgtools.sign.policies.model import CertificateIdentity
 
 if TYPE_CHECKING:

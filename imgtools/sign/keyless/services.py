@@ -8,11 +8,12 @@ are in use now, the newest ones first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from imgtools.errors import InvalidInput, InvalidJSON, LimitExceeded, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 
 CONFIG_LIMIT = 8 * 1024 * 1024

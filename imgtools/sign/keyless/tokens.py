@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any
 
 from imgtools.errors import Denied, InvalidInput, InvalidJSON, LimitExceeded
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 
 TOKEN_LIMIT = 64 * 1024

@@ -17,10 +17,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import IO
 
 from imgtools.errors import InvalidInput, InvalidKey, InvalidSignature
+from imgtools.frozen import dataclass
 from imgtools.sign.keys.public import PublicKey
 
 log = logging.getLogger(__name__)

@@ -7,13 +7,14 @@ before anything is uploaded.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from imgtools.errors import InvalidKey
+from imgtools.frozen import dataclass
 from imgtools.sign.keys import encrypted
 from imgtools.sign.keys.pem import read_block
 from imgtools.sign.keys.public import PublicKey

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Literal
 
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
 from imgtools.errors import InvalidKey, InvalidSignature
+from imgtools.frozen import dataclass
 from imgtools.sign.keys import ed25519ph
 from imgtools.sign.keys.pem import read_block, write_block
 

@@ -13,11 +13,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from imgtools.errors import InvalidKey, InvalidSignature, LimitExceeded, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.sign.model import PAYLOAD_LIMIT
 from imgtools.sign.openpgp.packets import read_message
 

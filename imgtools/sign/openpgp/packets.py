@@ -11,10 +11,10 @@ from __future__ import annotations
 import bz2
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from imgtools.errors import InvalidSignature
+from imgtools.frozen import dataclass
 from imgtools.sign.model import PAYLOAD_LIMIT
 
 _SIGNATURE, _ONE_PASS, _COMPRESSED, _LITERAL = 2, 4, 8, 11

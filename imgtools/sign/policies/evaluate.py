@@ -8,12 +8,12 @@ is a reason; one that cannot be read is an error of its own kind, and never "not
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
 
 from imgtools.errors import Error, InvalidKey, InvalidSignature, LimitExceeded, StorageError
+from imgtools.frozen import dataclass
 from imgtools.sign.identity import matches
 from imgtools.sign.image_places import Kind
 from imgtools.sign.model import Signature, Verified

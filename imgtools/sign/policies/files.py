@@ -7,11 +7,11 @@ is an error before any image is asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from imgtools.blob.files import storage_errors
 from imgtools.errors import NotFound
+from imgtools.frozen import dataclass
 from imgtools.sign.policies.companion import parse_companion
 from imgtools.sign.policies.model import AcceptAnything, Policy
 from imgtools.sign.policies.parse import parse_policy

@@ -8,10 +8,11 @@ is read when an image is judged, and one that cannot be used rejects that image.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from types import MappingProxyType
 
+from imgtools.frozen import dataclass
 from imgtools.sign.identity import IdentityRule, MatchRepoDigestOrExact
 
 

@@ -6,10 +6,10 @@ The keys are loaded when an image is judged, all of them, before any signature i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from imgtools.errors import InvalidKey, InvalidSignature
+from imgtools.frozen import dataclass
 from imgtools.sign import bundle_checks, checks
 from imgtools.sign.identity import IdentityRule
 from imgtools.sign.image_places import Kind

@@ -6,10 +6,10 @@ signatures are recognised so that they can be shown; they never count as signatu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 from imgtools.errors import InvalidSignature
+from imgtools.frozen import dataclass
 from imgtools.sign.model import PAYLOAD_LIMIT, SIMPLE_SIGNING_LAYER
 from imgtools.sign.stores.attachment import (
     PREDICATE_ANNOTATION,

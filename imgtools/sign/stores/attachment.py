@@ -8,11 +8,12 @@ what somebody else wrote is kept as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
 from imgtools.errors import InvalidInput, InvalidSignature, LimitExceeded
+from imgtools.frozen import dataclass
 from imgtools.sign.model import PAYLOAD_LIMIT, SIGNATURES_LIMIT, SigstoreSignature
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json

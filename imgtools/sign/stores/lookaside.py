@@ -10,11 +10,11 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from imgtools.blob.files import storage_errors
 from imgtools.errors import InvalidInput, LimitExceeded, NotFound, StorageError, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.sign.model import (
     PAYLOAD_LIMIT,
     SIGNATURES_LIMIT,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
 from imgtools.blob.reader import BlobReader
 from imgtools.errors import ImageNotFound, InvalidInput, InvalidManifest, LimitExceeded
+from imgtools.frozen import dataclass
 from imgtools.sign.model import (
     PAYLOAD_LIMIT,
     SIGNATURES_LIMIT,

@@ -7,7 +7,7 @@ certificate that a test wants.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from imgtools.frozen import dataclass
 from imgtools.testing.sigstore import der
 from imgtools.testing.sigstore.clock import Clock, system_clock
 from imgtools.testing.sigstore.transparency import CertificateLog, timestamp_list

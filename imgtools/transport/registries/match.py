@@ -7,10 +7,10 @@ without mirrors and without rewriting, and take only `insecure` and `blocked` fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from imgtools.errors import InvalidInput, InvalidReference, Rejected
+from imgtools.frozen import dataclass
 from imgtools.spec.reference import Reference
 from imgtools.transport.registries.model import Mirror, RegistriesConfig, Registry
 

@@ -7,9 +7,11 @@ is "says nothing"; a `RegistriesConfig` is what all files together mean.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Literal
+
+from imgtools.frozen import dataclass
 
 PullFromMirror = Literal["all", "digest-only", "tag-only"]
 """Which references a mirror serves; see `pull-from-mirror`."""

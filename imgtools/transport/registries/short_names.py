@@ -8,10 +8,10 @@ to choose among candidates is the caller's business.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from imgtools.errors import InvalidInput, InvalidReference, NotFound
+from imgtools.frozen import dataclass
 from imgtools.spec.reference import Reference, check_repository
 from imgtools.transport.registries.model import Alias, RegistriesConfig
 

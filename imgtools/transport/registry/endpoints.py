@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from imgtools.errors import (
@@ -28,6 +27,7 @@ from imgtools.errors import (
     StorageError,
     Unsupported,
 )
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 from imgtools.transport.registries.match import Endpoint, blocked
 from imgtools.transport.registry.session import Session

@@ -7,10 +7,10 @@ asked, because only they know whether they have any.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from imgtools.errors import Error
+from imgtools.frozen import dataclass
 from imgtools.spec.reference import DOCKER_HUB, Reference
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.registries.match import Endpoint, decide

@@ -10,12 +10,12 @@ import logging
 import os
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from imgtools.blob.files import storage_errors, write_all
 from imgtools.blob.reader import CHUNK
 from imgtools.errors import ConnectionFailed, Denied, LimitExceeded, NotFound, RegistryError
+from imgtools.frozen import dataclass
 from imgtools.task import CancelToken, Task
 from imgtools.task.events import Advanced, Finished, Started
 from imgtools.transport.options import RegistryOptions

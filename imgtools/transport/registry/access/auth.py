@@ -12,10 +12,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from imgtools.errors import Error, InvalidInput
+from imgtools.frozen import dataclass
 from imgtools.transport.options import Credentials, RegistryOptions
 from imgtools.transport.registry.access.challenge_cache import KnownHost
 from imgtools.transport.registry.access.scopes import covers, widened

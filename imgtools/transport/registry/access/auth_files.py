@@ -11,10 +11,11 @@ import base64
 import binascii
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from imgtools.errors import InvalidInput, InvalidJSON, LimitExceeded, StorageError
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 from imgtools.spec.reference import DOCKER_HUB
 from imgtools.transport.options import Credentials

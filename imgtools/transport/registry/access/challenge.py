@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
+
+from imgtools.frozen import dataclass
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 _HEADER_LIMIT = 16 * 1024

@@ -11,11 +11,11 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from imgtools.blob.files import write_file
 from imgtools.errors import Error
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 
 log = logging.getLogger(__name__)

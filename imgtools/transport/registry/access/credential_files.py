@@ -13,11 +13,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from imgtools.blob.files import storage_errors, write_file
 from imgtools.errors import Conflict, Error, InvalidInput, NotFound, SeveralErrors
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 from imgtools.spec.reference import DOCKER_HUB
 from imgtools.transport.options import Credentials

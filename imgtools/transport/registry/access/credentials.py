@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 from imgtools.errors import InvalidInput, StorageError
+from imgtools.frozen import dataclass
 from imgtools.transport.options import Credentials, RegistryOptions
 from imgtools.transport.registry.access.auth_files import AuthFile, parse_entry, read_auth_file
 

@@ -7,10 +7,10 @@ with a token server gives a token without scopes to whoever it knows.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imgtools.errors import ConnectionFailed, InvalidInput, InvalidReference
+from imgtools.frozen import dataclass
 from imgtools.spec.reference import Reference, check_repository
 from imgtools.transport.registry.access.auth_files import normalise_key
 from imgtools.transport.registry.access.token_server import TokenRefused

@@ -7,11 +7,12 @@ Token answers differ: either of two names for the token, a life that may be miss
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from imgtools.errors import Denied, Error, InvalidJSON, LimitExceeded, RegistryError
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 from imgtools.transport.options import Credentials
 from imgtools.transport.registry.failure import denied_hint, read_error

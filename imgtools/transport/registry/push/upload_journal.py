@@ -14,10 +14,10 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from imgtools.blob.files import TEMPORARY_PREFIX
 from imgtools.errors import Error
+from imgtools.frozen import dataclass
 from imgtools.spec import strict_json
 from imgtools.spec.digest import Digest
 from imgtools.transport.journal_files import is_expired, is_ours, read_private

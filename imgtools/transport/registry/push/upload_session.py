@@ -7,9 +7,9 @@ a registry says of its own state is held against what was sent.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 from imgtools.errors import DigestMismatch, Error, RegistryError
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 from imgtools.task import Task
 from imgtools.transport.registry.api import Repository, content_digest

@@ -7,11 +7,12 @@ manifests, and with a manifest go all of its tags, so those are looked at first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Literal
 
 from imgtools.errors import Conflict, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 
 _NO_TAGS: Mapping[str, Digest] = MappingProxyType({})

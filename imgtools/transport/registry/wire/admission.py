@@ -7,9 +7,9 @@ reached at, the addresses a name has now, and what the user allows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from imgtools.frozen import dataclass
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.registry.wire.connect import Address, Check, Resolve, resolve
 from imgtools.transport.registry.wire.exchange import ExchangeFailed

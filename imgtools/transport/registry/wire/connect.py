@@ -15,8 +15,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
+
+from imgtools.frozen import dataclass
 
 HEAD_START = 0.25
 """Seconds that an address has before the next one is tried beside it (RFC 8305 section 5)."""

@@ -6,10 +6,10 @@ These are plain data, so that everything above http.py can be read and tested wi
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Literal
 
 from imgtools.errors import ConnectionFailed
+from imgtools.frozen import dataclass
 
 Stage = Literal["connect", "tls", "send", "receive"]
 """How far an exchange came before it failed."""

@@ -6,9 +6,10 @@ The rules of NO_PROXY are those Go programs follow, so that one environment serv
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imgtools.errors import InvalidInput, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.transport.options import Proxies
 from imgtools.transport.registry.wire.url import Origin, redact
 

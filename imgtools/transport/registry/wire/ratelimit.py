@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from imgtools.frozen import dataclass
 from imgtools.transport.registry.wire.retry import parse_retry_after
 
 Header = Callable[[str], str]

@@ -7,8 +7,7 @@ instead of waited out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from imgtools.frozen import dataclass
 from imgtools.transport.registry.wire.exchange import ExchangeFailed
 
 RETRIED_STATUSES = frozenset({408, 425, 429, 499, 500, 502, 503, 504, 520, 521, 522, 523, 524})

@@ -7,10 +7,10 @@ own origin and to no other. Pure functions; nothing here opens a connection.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from imgtools.errors import ConnectionFailed
+from imgtools.frozen import dataclass
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
