@@ -11,8 +11,15 @@ from dataclasses import dataclass
 from imgtools.errors import InvalidSignature
 from imgtools.sign.bundles.parse import parse_bundle
 from imgtools.sign.bundles.statement import Statement, signature_claim
-from imgtools.sign.checks import KeyTrust
+from imgtools.sign.checks import (
+    CERTIFICATE_ANNOTATION,
+    SET_ANNOTATION,
+    KeyTrust,
+    annotation,
+    raw_signature,
+)
 from imgtools.sign.model import BundleSignature, Claim, Proof, SigstoreSignature, Verified
+from imgtools.sign.payload import parse_payload
 from imgtools.sign.policies.model import CertificateIdentity
 from imgtools.spec.digest import Digest
 
@@ -84,5 +91,25 @@ def _by_certificate(signature: BundleSignature, trust: KeylessCheck) -> tuple[St
 
 
 def check_sigstore_keyless(signature: SigstoreSignature, trust: KeylessCheck) -> Verified:
-    """An attachment's signature under a certificate of a sigstore, as cosign 2 makes them."""
-    raise InvalidSignature("attachments under certificates of a trusted root are not verified")
+    """An attachment's signature under a certificate of a sigstore, as cosign 2 makes them: with
+    the promise of a log of it, and at the time of that."""
+    from imgtools.sign.bundles.trusted_root import TrustedRoot
+    from imgtools.sign.keyless.under_root import verify_certified, verify_promise
+    from imgtools.sign.keys.public import load_public_key
+
+    root, raw = TrustedRoot(trust.root), raw_signature(signature)
+    certificate = annotation(signature, CERTIFICATE_ANNOTATION).encode()
+    at = verify_promise(
+        annotation(signature, SET_ANNOTATION),
+        root,
+        payload=signature.payload,
+        signature=raw,
+        verifier_pem=certificate,
+    )
+    pem, proof = verify_certified(certificate, root, at=at, identities=trust.identities)
+    try:
+        load_public_key(pem, "the certificate's key").verify(raw, signature.payload)
+    except InvalidSignature as e:
+        raise InvalidSignature("it is not by the key of its certificate") from e
+    claim = parse_payload(signature.payload, kind="sigstore")
+    return Verified(signature=signature, claim=claim, proof=proof)

@@ -81,7 +81,7 @@ def check_simple(
 
 def check_sigstore_key(signature: SigstoreSignature, trust: KeyTrust) -> Verified:
     """An attachment's signature by a key; a certificate beside it means nothing."""
-    raw = _signature(signature)
+    raw = raw_signature(signature)
     keys, time = trust.keys, None
     if trust.rekor:
         keys, time = _logged(signature, trust, raw)
@@ -100,16 +100,16 @@ def check_sigstore_fulcio(signature: SigstoreSignature, check: FulcioCheck) -> V
     from imgtools.sign.certificates.rekor import verify_set
     from imgtools.sign.keys.public import load_public_key
 
-    raw = _signature(signature)
-    certificate = _annotation(signature, CERTIFICATE_ANNOTATION).encode()
+    raw = raw_signature(signature)
+    certificate = annotation(signature, CERTIFICATE_ANNOTATION).encode()
     at = verify_set(
-        _annotation(signature, SET_ANNOTATION),
+        annotation(signature, SET_ANNOTATION),
         rekor_keys=check.rekor,
         payload=signature.payload,
         signature=raw,
         verifier_pem=certificate,
     )
-    chain = signature.annotations.get(CHAIN_ANNOTATION, "").encode()
+    chain = optional_annotation(signature, CHAIN_ANNOTATION).encode()
     pem, proof = verify_fulcio(
         certificate,
         chain,
@@ -129,10 +129,10 @@ def check_sigstore_pki(
     from imgtools.sign.certificates.pki import verify_pki
     from imgtools.sign.keys.public import load_public_key
 
-    raw = _signature(signature)
+    raw = raw_signature(signature)
     pem, proof = verify_pki(
-        _annotation(signature, CERTIFICATE_ANNOTATION).encode(),
-        signature.annotations.get(CHAIN_ANNOTATION, "").encode(),
+        annotation(signature, CERTIFICATE_ANNOTATION).encode(),
+        optional_annotation(signature, CHAIN_ANNOTATION).encode(),
         roots_pem=check.roots,
         intermediates_pem=check.intermediates,
         at=now or datetime.now(UTC),
@@ -149,7 +149,7 @@ def _logged(
     """The one key that the log says signed, and when it was logged."""
     from imgtools.sign.certificates.rekor import verify_set
 
-    found = _annotation(signature, SET_ANNOTATION)
+    found = annotation(signature, SET_ANNOTATION)
     reasons = []
     for key in trust.keys:
         try:
@@ -179,13 +179,13 @@ def _verify(key: PublicKey, raw: bytes, payload: bytes) -> None:
         raise InvalidSignature("it is not by the key of its certificate") from e
 
 
-def _signature(signature: SigstoreSignature) -> bytes:
-    """The signature's bytes, where this is a signature at all."""
+def raw_signature(signature: SigstoreSignature) -> bytes:
+    """The signature's bytes, where this is a signature at all; raises InvalidSignature."""
     if signature.media_type != SIMPLE_SIGNING_LAYER:
         raise InvalidSignature(f"{signature.media_type} is no signature's media type")
     if len(signature.payload) > PAYLOAD_LIMIT:
         raise InvalidSignature(f"its payload is larger than {PAYLOAD_LIMIT} bytes")
-    text = _annotation(signature, SIGNATURE_ANNOTATION)
+    text = annotation(signature, SIGNATURE_ANNOTATION)
     try:
         # Go's decoder passes over line ends, and nothing else.
         return base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
@@ -193,10 +193,21 @@ def _signature(signature: SigstoreSignature) -> bytes:
         raise InvalidSignature(f"its annotation {SIGNATURE_ANNOTATION} is not base64") from e
 
 
-def _annotation(signature: SigstoreSignature, name: str) -> str:
-    found = signature.annotations.get(name)
+def annotation(signature: SigstoreSignature, name: str) -> str:
+    """An annotation that has to be there; raises InvalidSignature."""
+    found = optional_annotation(signature, name)
     if not found:
         raise InvalidSignature(f"it has no annotation {name}")
+    return found
+
+
+def optional_annotation(signature: SigstoreSignature, name: str) -> str:
+    """An annotation, "" where there is none; raises InvalidSignature for one that is no text."""
+    found = signature.annotations.get(name, "")
+    try:
+        found.encode()
+    except UnicodeEncodeError as e:
+        raise InvalidSignature(f"its annotation {name} has half of a surrogate pair") from e
     return found
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from imgtools.errors import InvalidSignature
 from imgtools.sign.bundles.model import Bundle, LogEntry
-from imgtools.sign.bundles.trusted_root import TimestampAuthority, TrustedRoot
+from imgtools.sign.bundles.trusted_root import Authority, TrustedRoot
 
 _WITHOUT_TIME = "0.0.2"
 _LAST_SECOND = 253402300799
@@ -41,7 +41,7 @@ def proven_times(
     return tuple(found)
 
 
-def _stamped(stamp: bytes, signature: bytes, authorities: Sequence[TimestampAuthority]) -> datetime:
+def _stamped(stamp: bytes, signature: bytes, authorities: Sequence[Authority]) -> datetime:
     """The time of an RFC 3161 response over `signature`; raises InvalidSignature."""
     import rfc3161_client
     from cryptography import x509

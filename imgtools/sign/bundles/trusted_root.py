@@ -22,9 +22,9 @@ _WHAT = "the trusted root"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TimestampAuthority:
-    """Who vouches for times: the certificates (DER) from its own up to the root, trusted from
-    `start` to `end` (None for no bound)."""
+class Authority:
+    """Who issues certificates, or vouches for times: the certificates (DER) from its own up to
+    the root, trusted from `start` to `end` (None for no bound)."""
 
     chain: tuple[bytes, ...] = field(repr=False)
     start: datetime | None
@@ -65,26 +65,26 @@ class TrustedRoot:
             )
 
     @property
-    def timestamp_authorities(self) -> tuple[TimestampAuthority, ...]:
+    def timestamp_authorities(self) -> tuple[Authority, ...]:
         """Those that have a chain; raises InvalidKey."""
-        found = []
-        for entry in self._entries("timestampAuthorities"):
-            certificates = _chain(entry)
-            start, end = _period(entry)
-            # A chain of one would be its own root: nobody vouches for it.
-            if len(certificates) > 1:
-                found.append(TimestampAuthority(chain=certificates, start=start, end=end))
-        return tuple(found)
+        # A chain of one would be its own root: nobody vouches for it.
+        found = self._authorities("timestampAuthorities")
+        return tuple(authority for authority in found if len(authority.chain) > 1)
+
+    @property
+    def certificate_authorities(self) -> tuple[Authority, ...]:
+        """Fulcio, at present and before; raises InvalidKey."""
+        return self._authorities("certificateAuthorities")
 
     @property
     def logs(self) -> tuple[Log, ...]:
-        """The transparency logs; raises InvalidKey."""
-        found = []
-        for entry in self._entries("tlogs"):
-            start, end = _key_period(entry)
-            spki = _der(_object(entry.get("publicKey"), "publicKey"))
-            found.append(Log(spki=spki, start=start, end=end))
-        return tuple(found)
+        """The transparency logs of signatures; raises InvalidKey."""
+        return self._logs("tlogs")
+
+    @property
+    def certificate_logs(self) -> tuple[Log, ...]:
+        """The transparency logs of certificates; raises InvalidKey."""
+        return self._logs("ctlogs")
 
     def at(self, times: Sequence[datetime], certified: datetime) -> bytes:
         """The root with only the authorities and logs that are trusted at all of `times`, and
@@ -102,6 +102,21 @@ class TrustedRoot:
             entry for entry in self._entries("ctlogs") if _covers(_key_period(entry), [certified])
         ]
         return strict_json.dumps(value)
+
+    def _authorities(self, name: str) -> tuple[Authority, ...]:
+        found = []
+        for entry in self._entries(name):
+            start, end = _period(entry)
+            found.append(Authority(chain=_chain(entry), start=start, end=end))
+        return tuple(found)
+
+    def _logs(self, name: str) -> tuple[Log, ...]:
+        found = []
+        for entry in self._entries(name):
+            start, end = _key_period(entry)
+            spki = _der(_object(entry.get("publicKey"), "publicKey"))
+            found.append(Log(spki=spki, start=start, end=end))
+        return tuple(found)
 
     def _entries(self, name: str) -> list[dict[str, Any]]:
         found = self._value.get(name)
