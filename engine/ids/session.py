@@ -77,6 +77,20 @@ def obtain_ids(options: IdOptions) -> IdSession:
         return replace(found, can_mount=False)
 
 
+def loses_own_id(options: IdOptions) -> bool:
+    """Whether `obtain_ids` would leave the caller's uid behind, and with it the right to write
+    where only that may."""
+    if os.geteuid() != 0:
+        # Of everybody else's ids their own is mapped first.
+        return False
+    facts = survey_ids(options)
+    try:
+        maps = plan_id_maps(facts, options.mode)
+    except NamespaceRefused:
+        return False
+    return maps.writer != "none" and maps.uid_outside(0) != facts.effective_uid
+
+
 def _rehearse(maps: IdMaps, facts: IdFacts, options: IdOptions) -> None:
     """Enter in a child first; raises NamespaceRefused where that fails."""
     reading, writing = os.pipe()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from imgtools.blob.placing import HERE, Placing
 from imgtools.build.execute.environment import BuildResult
 from imgtools.build.options import BuildOptions
 from imgtools.build.outputs.attest import image_purl
@@ -97,7 +98,7 @@ class Delivery:
     """Hands out the images of one build. `result` says what is asked for, `to` where things go;
     `version` is ours. `retry` runs a copy again after trouble that may
     pass, `stdout` writes to standard output, `add` adds an image of the store, by its id, to
-    the index of a name."""
+    the index of a name, `placing` writes files."""
 
     store: SnapshotStore
     places: Places
@@ -108,6 +109,7 @@ class Delivery:
     stdout: Callable[[bytes], object]
     add: Callable[[str, str], object]
     version: str = ""
+    placing: Placing = HERE
 
     def deliver(self, built: BuildResult, *, task: Task) -> list[Ready]:
         """Hand out the images; what is where then. Raises what storing, scanning and copying
@@ -136,7 +138,7 @@ class Delivery:
 
         exporter = Exporter(
             store=self.store, places=self.places, stdout=self.stdout,
-            extra=self._files_of(wanted), epoch=self.options.stamps.created,
+            extra=self._files_of(wanted), epoch=self.options.stamps.created, files=self.placing,
         )  # fmt: skip
         for export in self.to.exports:
             self.retry(lambda export=export: exporter.export(export, wanted, task=task))  # type: ignore[misc]
@@ -205,11 +207,11 @@ class Delivery:
 
     def _files(self, wanted: Wanted, copied: Sequence[CopiedOut]) -> None:
         """--iidfile and its kin: of the one image, else of the index."""
-        result, images = self.result, wanted.images
+        result, images, placing = self.result, wanted.images, self.placing
         if result.attest.sbom_file:
-            write_json_file(result.attest.sbom_file, document_of(wanted.predicates[0]))
+            write_json_file(result.attest.sbom_file, document_of(wanted.predicates[0]), placing)
         if result.attest.purl_file:
-            write_json_file(result.attest.purl_file, package_urls(wanted.predicates[0]))
+            write_json_file(result.attest.purl_file, package_urls(wanted.predicates[0]), placing)
         config: Descriptor | None = None
         if len(images) == 1 and not self.to.indexes:
             documents = stored_documents(images[0], self.options.format)
@@ -222,14 +224,14 @@ class Delivery:
             top = copied[-1].top
             identity = top.digest
         if result.id_file:
-            write_image_id(result.id_file, identity)
+            write_image_id(result.id_file, identity, files=placing)
         if result.raw_id_file:
-            write_image_id(result.raw_id_file, identity, raw=True)
+            write_image_id(result.raw_id_file, identity, raw=True, files=placing)
         if result.metadata_file:
             others = [str(name) for name in self.to.places if name.transport != "docker"]
             names = (*self._names(), *others)
             more = metadata_entries(images, wanted.predicates)
-            write_json_file(result.metadata_file, metadata(top, config, names, more))
+            write_json_file(result.metadata_file, metadata(top, config, names, more), placing)
 
 
 def _with_places(ready: list[Ready], tops: dict[str, CopiedOut]) -> list[Ready]:

@@ -8,7 +8,6 @@ ids; standard error has the rest.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from imgtools.blob.files import storage_errors
+from imgtools.blob.placing import HERE, Placing
 from imgtools.build.events import BuildEvent, StepFailed
 from imgtools.cli.build_events import event_json
 from imgtools.cli.build_lines import Line, Lines, short_id
@@ -70,10 +69,13 @@ class Sink:
 
     With `quiet` a command's output and the names of steps are left out."""
 
-    def __init__(self, options: LogOptions, *, stdout_taken: bool = False) -> None:
+    def __init__(
+        self, options: LogOptions, *, stdout_taken: bool = False, placing: Placing = HERE
+    ) -> None:
         self._options = options
         self._quiet = options.quiet
         self._stdout_taken = stdout_taken
+        self._placing = placing
         self._files: dict[str, BinaryIO] = {}
         self._undo = ExitStack()
         if options.file:
@@ -122,9 +124,7 @@ class Sink:
     def _open(self, path: str) -> BinaryIO:
         found = self._files.get(path)
         if found is None:
-            with storage_errors(path):
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-                found = self._undo.enter_context(os.fdopen(fd, "wb"))
+            found = self._undo.enter_context(self._placing.opened(path))
             self._files[path] = found
         return found
 
@@ -273,10 +273,12 @@ def open_log(
     colour: bool,
     stdout_taken: bool = False,
     platforms: Sequence[str] = (),
+    placing: Placing = HERE,
 ) -> AbstractContextManager[BuildLog]:
     """The log that suits the options; `terminal` says that standard output and error are one
-    that can move its cursor, `colour` that it has colours. Raises StorageError."""
-    sink = Sink(options, stdout_taken=stdout_taken)
+    that can move its cursor, `colour` that it has colours; `placing` opens the files. Raises
+    StorageError."""
+    sink = Sink(options, stdout_taken=stdout_taken, placing=placing)
     return closing(_log(options, sink, terminal, colour, platforms))
 
 

@@ -29,6 +29,7 @@ from imgtools.transport.table import Transports
 if TYPE_CHECKING:
     from engine.builds.bases import Retry
     from engine.builds.host import BuildHost
+    from imgtools.blob.placing import Placing
     from imgtools.build.cache.chain import CacheChain
     from imgtools.build.execute.environment import BuildEnvironment
     from imgtools.build.outputs.layer_blobs import LayerBlobs
@@ -52,6 +53,7 @@ class _Bench:
     log: BuildLog
     mask: Mask
     to: Destinations
+    placing: Placing
 
 
 def run_build(
@@ -95,11 +97,13 @@ def _bench(
     # Probed before the user namespace is entered: inside, other things would be true.
     probes = probe_options(cli.settings, env, access.location.root)
     report = probe_host(probes, request.isolation)
-    session = access.enter(_id_mode(request.isolation, report.choice.kind))
+    mode = _id_mode(request.isolation, report.choice.kind)
     cache = cli.settings.cache_dir
     warnings = Warnings()
     once = _once(warnings)
     with ExitStack() as undo:
+        placing = undo.enter_context(access.placing(mode))
+        session = access.enter(mode)
         store = undo.enter_context(access.open())
         transports = undo.enter_context(access.transports(warn=once))
         source = source_options(cli, registry)
@@ -128,12 +132,13 @@ def _bench(
                 colour=not env.get("NO_COLOR"),
                 stdout_taken=request.result.takes_stdout,
                 platforms=[str(platform) for platform in request.build.platforms],
+                placing=placing,
             )
         )
         undo.enter_context(warnings.shown_by(log.progress))
         yield _Bench(
             cli=cli, request=request, registry=registry, transports=transports, host=host,
-            log=log, mask=mask, to=to,
+            log=log, mask=mask, to=to, placing=placing,
         )  # fmt: skip
 
 
@@ -203,6 +208,7 @@ def _delivery(bench: _Bench, places: Places) -> Delivery:
         stdout=write_bytes,
         add=lambda name, image_id: add_committed(bench.cli, store, name, image_id),
         version=__version__,
+        placing=bench.placing,
     )
 
 

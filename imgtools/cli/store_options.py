@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgtools.blob.placing import HERE, Placing
 from imgtools.cli.output import notes
 from imgtools.cli.state import Cli
 from imgtools.task import Note
@@ -20,7 +21,7 @@ from imgtools.transport.base import Opener
 from imgtools.transport.table import Transports
 
 if TYPE_CHECKING:
-    from engine.ids.model import IdMode, IdSession
+    from engine.ids.model import IdMode, IdOptions, IdSession
     from engine.storage.options import StoreLocation
     from engine.storage.store import Store
 
@@ -86,18 +87,33 @@ class StoreAccess:
         `mode` None is the most that works. Where user namespaces are refused, what there is has
         to do: it is enough for all but running something in an image.
         """
-        if self._session is not None:
-            return self._session
-        from engine.ids.session import obtain_ids
+        if self._session is None:
+            from engine.ids.session import obtain_ids
+
+            self._session = obtain_ids(self._ids(mode))
+        return self._session
+
+    @contextmanager
+    def placing(self, mode: IdMode | None = None) -> Iterator[Placing]:
+        """What writes files that the user names, as the user; to be asked for before the ids
+        are (`mode` as for `enter`), for a block in which files are written."""
+        from engine.ids.session import loses_own_id
+
+        if self._session is not None or not loses_own_id(self._ids(mode)):
+            yield HERE
+            return
+        from engine.ids.outside import start_outside
+
+        with closing(start_outside()) as outside:
+            yield outside
+
+    def _ids(self, mode: IdMode | None) -> IdOptions:
         from engine.storage.layout import OURS, Layout
         from imgtools.cli.engine_host import id_options
 
         own_mounts = os.geteuid() != 0
         give = (Layout(self.location.root).base, os.path.join(self.location.runroot, OURS))
-        self._session = obtain_ids(
-            id_options(os.environ, mode=mode, mount_namespace=own_mounts, give=give)
-        )
-        return self._session
+        return id_options(os.environ, mode=mode, mount_namespace=own_mounts, give=give)
 
     def open(self, location: StoreLocation | None = None) -> Store:
         """The store, made if it is not there; `location` is another one than the options say."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from engine.storage.images import StoredImage
     from engine.storage.pull import PullPolicy
     from engine.storage.store import Store
+    from imgtools.blob.placing import Placing
     from imgtools.cli.store_options import StoreAccess
     from imgtools.spec.platform import Platform
     from imgtools.transport.options import RegistryOptions
@@ -175,9 +176,8 @@ def one_platform(platforms: tuple[Platform, ...], option: str = "--platform") ->
     return platforms[0] if platforms else None
 
 
-def write_id(path: str, text: str) -> None:
+def write_id(path: str, text: str, placing: Placing) -> None:
     """Write what was made into the file that an option names; raises StorageError."""
-    from imgtools.blob.files import storage_errors
+    from imgtools.build.outputs.files import write_text
 
-    with storage_errors(path), open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+    write_text(path, text, placing)

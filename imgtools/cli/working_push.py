@@ -39,14 +39,14 @@ def push_image(
     if kwargs["add_compression"]:
         raise Unsupported("--add-compression is not supported", hint="push once for each format")
     retry = retrying(cli, kwargs)
-    with access.open() as store:
+    with access.placing() as placing, access.open() as store:
         found, name = _found(store, text, lists_only=lists_only)
         target = _target(destination, name)
         options = _options(cli, kwargs, whole=found is not None and kwargs["all"] is not False)
         source = _opener(cli, registry, store, found, text)
         done = retry(lambda: _copied(cli, access, registry, source, target, options, kwargs))
         if kwargs["digestfile"]:
-            write_id(kwargs["digestfile"], str(done.top.digest))
+            write_id(kwargs["digestfile"], str(done.top.digest), placing)
         if kwargs["remove"] and found is not None:
             from engine.working.lists import ImageLists
 

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgtools.blob.placing import ChunkReader
 from imgtools.blob.reader import BlobReader
 from imgtools.blob.tar import UnpackOptions, unpack_tree
-from imgtools.build.outputs.merge import ChunkReader, merged, merged_members
+from imgtools.build.outputs.merge import merged, merged_members
 from imgtools.build.outputs.squash import squashed, squashed_history
 from imgtools.errors import Cancelled, InvalidArchive, UnsafePath
 from imgtools.spec.config import History

@@ -9,29 +9,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from imgtools.blob.files import (
     TEMPORARY_PREFIX,
-    atomic_file,
     storage_errors,
     sync_directory,
     write_all,
 )
+from imgtools.blob.placing import HERE, Placing, is_special
 from imgtools.blob.reader import CHUNK
 from imgtools.blob.tar import BLOCK, Entry, EntryType
 from imgtools.blob.tar.header import encode
 from imgtools.build.outputs.export_options import STDOUT, Export
-from imgtools.build.outputs.merge import END, ChunkReader, merged_members
+from imgtools.build.outputs.merge import END, merged_members
 from imgtools.build.outputs.model import BuiltImage, Family
 from imgtools.build.outputs.names import OutputNames, local_name, output_names
 from imgtools.build.outputs.outgoing import Wanted
 from imgtools.build.outputs.places import CopiedOut, Places
 from imgtools.build.protocols import SnapshotStore
-from imgtools.errors import InvalidInput
+from imgtools.errors import InvalidInput, Unsupported
 from imgtools.spec.reference import ImageName
 from imgtools.task import Task
 
@@ -51,6 +50,7 @@ class Exporter:
     extra: tuple[Mapping[str, bytes], ...] = ()
     now: int = field(default=0)
     epoch: int | None = None
+    files: Placing = HERE
 
     def export(self, export: Export, wanted: Wanted, *, task: Task) -> CopiedOut | None:
         """Write `wanted` as `export` says; what was copied where that is an image.
@@ -68,47 +68,23 @@ class Exporter:
         return None
 
     def _local(self, export: Export, images: Sequence[BuiltImage], task: Task) -> None:
-        from imgtools.blob.tar import Devices, UnpackOptions, Whiteouts, unpack_tree
-
-        privileged = os.geteuid() == 0
-        options = UnpackOptions(
-            whiteouts=Whiteouts.REFUSE, devices=Devices.ALLOW if privileged else Devices.SKIP
-        )
-        with storage_errors(export.dest):
-            os.makedirs(export.dest, exist_ok=True)
-        done = unpack_tree(ChunkReader(self._members(export, images, task)), export.dest, options)
-        if done.devices_skipped:
-            task.warn(
-                f"{export.dest}: {done.devices_skipped} device nodes need root and are left out"
-            )
+        left_out = self.files.unpack(self._members(export, images, task), export.dest)
+        if left_out:
+            task.warn(f"{export.dest}: {left_out} device nodes need root and are left out")
 
     def _tar(self, export: Export, images: Sequence[BuiltImage], task: Task) -> None:
         with self._sink(export.dest) as write:
-            if write is not None:
-                for chunk in self._members(export, images, task):
-                    write(chunk)
-                return
-        with atomic_file(export.dest) as file:
             for chunk in self._members(export, images, task):
-                write_all(file, chunk)
+                write(chunk)
 
     @contextlib.contextmanager
-    def _sink(self, dest: str) -> Iterator[Write | None]:
-        """What writes straight to standard output, a pipe or a device; None for a file, which
-        shall appear as a whole. A link is the user's way to say where a file is."""
+    def _sink(self, dest: str) -> Iterator[Write]:
+        """What writes to standard output, or to a file as Placing does."""
         if dest == STDOUT:
             yield self.stdout
             return
-        with storage_errors(dest):
-            try:
-                special = not stat.S_ISREG(os.stat(dest).st_mode)
-            except FileNotFoundError:
-                special = False
-            if not special:
-                yield None
-                return
-            with open(dest, "wb", buffering=0) as file:
-                yield partial(write_all, file)
+        with self.files.replacing(dest) as file:
+            yield partial(write_all, file)
 
     def _members(self, export: Export, images: Sequence[BuiltImage], task: Task) -> Iterator[bytes]:
         """One tar of the trees of all images, each below a directory where they are several."""
@@ -148,15 +124,25 @@ class Exporter:
             options = replace(places.options, additional_tags=full[1:])
             places = replace(places, options=options)
         if not export.archive:
-            return places.copy(wanted, _place(export, export.dest, full), task=task)
-        with self._sink(export.dest) as write:
-            if write is not None:
-                with self.store.scratch() as directory:
-                    path = os.path.join(directory, "archive")
-                    done = places.copy(wanted, _place(export, path, full), task=task)
-                    _send(path, write, task)
-                return done
-        return _replacing(export, wanted, places, full, task)
+            return self._layout(export, wanted, places, full, task)
+        if export.dest != STDOUT and self.files.near and not is_special(export.dest):
+            return _replacing(export, wanted, places, full, task)
+        with self._sink(export.dest) as write, self.store.scratch() as directory:
+            path = os.path.join(directory, "archive")
+            done = places.copy(wanted, _place(export, path, full), task=task)
+            _send(path, write, task)
+        return replace(done, name=str(_place(export, export.dest, full)))
+
+    def _layout(
+        self, export: Export, wanted: Wanted, places: Places, names: Sequence[str], task: Task
+    ) -> CopiedOut:
+        if not self.files.near:
+            raise Unsupported(
+                f"{export.dest}: a layout cannot be written from the user namespace of the build,"
+                " in which the caller's own id does not exist",
+                hint="write an archive: leave tar=false out",
+            )
+        return places.copy(wanted, _place(export, export.dest, names), task=task)
 
 
 def _send(path: str, write: Write, task: Task) -> None:

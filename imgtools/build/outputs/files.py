@@ -7,22 +7,23 @@ directly.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imgtools.blob.files import storage_errors, write_all, write_file
+from imgtools.blob.files import write_all
+from imgtools.blob.placing import HERE, Placing
 from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 
 
-def write_image_id(path: str, image_id: Digest, *, raw: bool = False) -> None:
+def write_image_id(
+    path: str, image_id: Digest, *, raw: bool = False, files: Placing = HERE
+) -> None:
     """The id of the image, or the digest of an index: `sha256:HEX`, with `raw` only HEX, and
     no line end, as buildah does. Raises StorageError, NotFound."""
     text = image_id.hex if raw else str(image_id)
-    _write(path, text.encode())
+    write_text(path, text, files)
 
 
 def metadata(
@@ -43,21 +44,12 @@ def metadata(
     return dict(sorted({**found, **(more or {})}.items()))
 
 
-def write_json_file(path: str, content: Mapping[str, Any]) -> None:
+def write_json_file(path: str, content: Mapping[str, Any], files: Placing = HERE) -> None:
     """Write what `metadata` made, or another object; raises StorageError, NotFound."""
-    _write(path, strict_json.dumps_indented(dict(content), "  ").encode() + b"\n")
+    write_text(path, strict_json.dumps_indented(dict(content), "  ") + "\n", files)
 
 
-def _write(path: str, content: bytes) -> None:
-    with storage_errors(path):
-        try:
-            special = not stat.S_ISREG(os.stat(path).st_mode)
-        except FileNotFoundError:
-            special = False
-        if special:
-            with open(path, "wb", buffering=0) as file:
-                write_all(file, content)
-            return
-        # A link is the user's way to say where the file is.
-        path = os.path.realpath(path)
-    write_file(path, content)
+def write_text(path: str, text: str, files: Placing) -> None:
+    """Write a file of `text`; raises StorageError, NotFound."""
+    with files.replacing(path) as file:
+        write_all(file, text.encode())

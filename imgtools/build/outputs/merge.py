@@ -211,21 +211,3 @@ def _drain(reader: BlobReader) -> None:
 
 def _bytes(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
-
-
-class ChunkReader:
-    """Reads what an iterator yields, for those that want a stream."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = memoryview(b"")
-
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, b"" at the end; raises what the iterator does."""
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return b""
-            self._rest = memoryview(chunk)
-        data, self._rest = self._rest[:size], self._rest[size:]
-        return bytes(data)

@@ -98,7 +98,7 @@ def command(cli: Cli, /, words_: tuple[str, ...], **kwargs: Any) -> None:
 
     options = _options(kwargs)
     destination = destination_options(cli, registry)
-    with access.open() as store:
+    with access.placing() as placing, access.open() as store:
         with WorkingContainers(store).held(words_[0], task=cli.task(notes)) as held:
             held.container = _changed(held.container, kwargs, options)
             with committed(store, held, options, task=cli.task(notes)) as image:
@@ -109,7 +109,7 @@ def command(cli: Cli, /, words_: tuple[str, ...], **kwargs: Any) -> None:
 
             add_committed(cli, store, kwargs["manifest"], image_id)
         if kwargs["iidfile"]:
-            write_id(kwargs["iidfile"], f"sha256:{image_id}")
+            write_id(kwargs["iidfile"], f"sha256:{image_id}", placing)
         if kwargs["rm"]:
             remove_container(store, held.container.id, task=cli.task(notes))
     write_text(f"{image_id}\n")

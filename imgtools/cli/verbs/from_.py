@@ -80,12 +80,12 @@ def command(cli: Cli, /, words: tuple[str, ...], **kwargs: Any) -> None:
     options = _options(cli, kwargs)
     from engine.working.create import create_container, remove_container
 
-    with access.open() as store:
+    with access.placing() as placing, access.open() as store:
         image, name = _image(cli, store, puller, words[0], kwargs)
         made = create_container(store, image, name, options, task=cli.task(notes))
         try:
             if kwargs["cidfile"]:
-                write_id(kwargs["cidfile"], made.id)
+                write_id(kwargs["cidfile"], made.id, placing)
             _triggers(store, made.id, cli)
         except BaseException:
             remove_container(store, made.id, task=cli.task(notes))
