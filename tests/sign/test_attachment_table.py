@@ -123,7 +123,9 @@ def side_by_side(raw: bytes) -> str:
 
 
 def annotated(**annotations: str) -> Callable[[], list[SigstoreSignature]]:
-    found = {name.replace("__", "/").replace("_", "."): v for name, v in annotations.items()}
+    found: dict[str, Any] = {
+        name.replace("__", "/").replace("_", "."): value for name, value in annotations.items()
+    }
     return lambda: [SIGNER.attachment(**found)]
 
 
