@@ -10,7 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from engine.storage.images import StoredImage
 from engine.storage.layers import sync_file_system
 from engine.storage.store import Store
 from engine.working.model import WorkingContainer
-from engine.working.registry import KIND, WorkingContainers
+from engine.working.registry import KIND, ContainerNotKnown, WorkingContainers
 from engine.working.show import hide
 from engine.working.times import rfc3339
 from imgtools.build.planning.inherited import checked_settings
@@ -84,6 +84,14 @@ def remove_container(store: Store, text: str, *, task: Task) -> WorkingContainer
         containers.records.remove(held.container.id)
         held.use.end()
         return held.container
+
+
+def remove_containers_of(store: Store, image_id: str, *, task: Task) -> None:
+    """Remove all working containers of an image. Raises as `remove_container`."""
+    for use in store.contents().users_of(image_id):
+        if use.kind == KIND:
+            with suppress(ContainerNotKnown):
+                remove_container(store, use.id, task=task)
 
 
 def _begin(store: Store, image: StoredImage | None, container_id: str, task: Task) -> InUse:

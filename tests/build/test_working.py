@@ -272,3 +272,22 @@ def test_other_drivers_show_the_same(tmp_path: Path, driver: str) -> None:
     assert lines == ["f", "f", "n"]
     assert flat.layer("done")["f"][1:] == (3, 4)
     assert set(flat.layer("done")) <= {"f", "n", "./"}
+
+
+def test_rmi_takes_working_containers_along_by_force_alone(shop: Scripts) -> None:
+    shop.lines(f"""
+        c=$(t from {BASE}); t config --env A=forced $c; t commit -q --rm $c forced
+        t tag forced forced:two; t from --name forced-one forced; t from --name forced-two forced
+        t mount forced-one
+    """)
+    assert shop.lines("t rmi -f forced:two") == ["Untagged: localhost/forced:two"]
+    refused = shop("t rmi forced")
+    assert refused.returncode == 2
+    assert "image used by" in refused.stderr
+    assert all(name in refused.stderr for name in ("forced-one", "forced-two", "--force"))
+    assert {"forced-one", "forced-two"} <= set(shop.names())
+    gone = shop.lines("t rmi -f forced")
+    assert gone[0] == "Untagged: localhost/forced:latest"
+    assert gone[1].startswith("Deleted: ")
+    assert not {"forced-one", "forced-two"} & set(shop.names())
+    assert shop("t rmi -f forced").returncode == 1

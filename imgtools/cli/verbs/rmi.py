@@ -13,7 +13,7 @@ from imgtools.cli.store_options import open_store, store_flags
 from imgtools.errors import Cancelled, Error, ImageNotFound, InvalidInput
 
 if TYPE_CHECKING:
-    from engine.storage.collect import Removal
+    from engine.storage.collect import ImageInUse, Removal
     from engine.storage.store import Store
     from imgtools.task import Task
 
@@ -23,7 +23,11 @@ NOT_FOUND, IN_USE = 1, 2
 @verb("rmi", short_help="Remove images from the store.")
 @click.argument("images", nargs=-1, metavar="IMAGE...")
 @go_bool("--all", "-a", "every", help="Remove all images.")
-@go_bool("--force", "-f", help="Remove images with several names by id, and ones in use.")
+@go_bool(
+    "--force",
+    "-f",
+    help="Remove images with several names by id, and working containers of images that go.",
+)
 @go_bool("--ignore", "-i", help="Do not mind images that are not there.")
 @go_bool("--no-prune", help="Keep images without a name (they are kept anyway).")
 @go_bool("--prune", help="Remove all images that have no name.")
@@ -44,8 +48,9 @@ def command(
 
     An image with several names only loses the one that is given; with its last one it goes,
     and so do layers that no other image has. An image that a container uses stays, unless
-    --force takes it away from under it, whose layers then go with the container. The exit
-    code is 1 when an image was not found and 2 when one is in use.
+    --force removes its working containers too and takes it away from under running ones, with
+    whose end its layers go. The exit code is 1 when an image was not found and 2 when one is in
+    use.
     """
     if not images and not every and not prune:
         raise InvalidInput("image name or ID must be specified")
@@ -80,6 +85,8 @@ def _remove(
     from engine.storage.collect import ImageInUse
 
     try:
+        if force:
+            _remove_containers(store, image, force_names, task)
         removal = store.remove(image, force=force, names=force_names, task=task)
     except ImageNotFound as e:
         if ignore:
@@ -87,7 +94,7 @@ def _remove(
         complain(e.message)
         return NOT_FOUND
     except ImageInUse as e:
-        complain(f"{e.message}: {e.hint}")
+        complain(_in_use(store, e))
         return IN_USE
     except Cancelled:
         raise
@@ -96,6 +103,31 @@ def _remove(
         return 1
     show(removal)
     return 0
+
+
+def _remove_containers(store: Store, text: str, force_names: bool, task: Task) -> None:
+    """Remove the working containers of an image, if it is the image that goes and not one of
+    its names."""
+    from engine.working.create import remove_containers_of
+
+    image, name = store.find(text)
+    several = len(store.contents().names_of(image.id)) > 1
+    if not several or (not name and force_names):
+        remove_containers_of(store, image.id, task=task)
+
+
+def _in_use(store: Store, error: ImageInUse) -> str:
+    """What is said of an image that stays, with the names of its working containers."""
+    from engine.working.registry import WorkingContainers
+
+    containers = WorkingContainers(store)
+    found = [containers.get(user) for user in error.users]
+    names = [
+        each.name if each is not None else user[:64]
+        for each, user in zip(found, error.users, strict=True)
+    ]
+    text = f"image used by {', '.join(names)}: image is in use by a container"
+    return f"{text}: {error.hint}"
 
 
 def show(removal: Removal) -> None:
