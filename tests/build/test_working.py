@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.runtime.spec.version import NEWEST
 from tests.build.working_rig import BASE, Scripts
 
 
@@ -291,3 +292,7 @@ def test_rmi_takes_working_containers_along_by_force_alone(shop: Scripts) -> Non
     assert gone[1].startswith("Deleted: ")
     assert not {"forced-one", "forced-two"} & set(shop.names())
     assert shop("t rmi -f forced").returncode == 1
+
+
+def test_the_version_of_the_runtime_spec_is_the_runtimes(shop: Scripts) -> None:
+    assert shop.json("t version --json")["runtimeSpec"] == NEWEST

@@ -20,6 +20,7 @@ from imgtools.cli.store_options import store_flags
 @click.pass_obj
 def command(cli: Cli, /, as_json: bool, **kwargs: Any) -> None:
     """Show the version of imgtools, and of the specifications that it follows."""
+    from engine.runtime.spec.version import NEWEST
     from imgtools import __version__
 
     host = cli.settings.host
@@ -27,7 +28,7 @@ def command(cli: Cli, /, as_json: bool, **kwargs: Any) -> None:
         "version": __version__,
         "pythonVersion": platform.python_version(),
         "imageSpec": "1.1.1",
-        "runtimeSpec": "1.2.1",
+        "runtimeSpec": NEWEST,
         "osArch": f"{host.os}/{host.architecture}",
         "kernel": os.uname().release,
     }
