@@ -4,7 +4,7 @@ files that say what was built."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from imgtools.blob.placing import HERE, Placing
@@ -29,6 +29,7 @@ from imgtools.build.outputs.places import CopiedOut, Places
 from imgtools.build.protocols import SnapshotStore
 from imgtools.cli.build_log import Ready
 from imgtools.cli.build_request import ResultOptions
+from imgtools.frozen import dataclass
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.reference import ImageName

@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from imgtools.blob.placing import HERE, Placing
@@ -21,6 +20,7 @@ from imgtools.cli.build_events import event_json
 from imgtools.cli.build_lines import Line, Lines, short_id
 from imgtools.cli.build_request import LogOptions
 from imgtools.cli.output import notes, write_bytes
+from imgtools.frozen import dataclass
 from imgtools.task import Event, Note
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imgtools import __version__
@@ -22,6 +22,7 @@ from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess
 from imgtools.cli.trust import Trust
 from imgtools.errors import Cancelled, Error
+from imgtools.frozen import dataclass
 from imgtools.task import Note, Task
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.table import Transports

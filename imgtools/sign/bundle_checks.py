@@ -6,9 +6,8 @@ What `checks` is for the requirements of policy.json this is for those of its co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from imgtools.errors import InvalidSignature
+from imgtools.frozen import dataclass
 from imgtools.sign.bundles.parse import parse_bundle
 from imgtools.sign.bundles.statement import Statement, signature_claim
 from imgtools.sign.checks import (

@@ -10,11 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from imgtools.errors import InvalidSignature
+from imgtools.frozen import dataclass
 from imgtools.sign.model import (
     PAYLOAD_LIMIT,
     SIMPLE_SIGNING_LAYER,

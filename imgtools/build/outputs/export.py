@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 
 from imgtools.blob.files import (
@@ -31,6 +31,7 @@ from imgtools.build.outputs.outgoing import Wanted
 from imgtools.build.outputs.places import CopiedOut, Places
 from imgtools.build.protocols import SnapshotStore
 from imgtools.errors import InvalidInput, Unsupported
+from imgtools.frozen import dataclass
 from imgtools.spec.reference import ImageName
 from imgtools.task import Task
 

@@ -8,11 +8,12 @@ to others, so it is given only what was valid at the times that a bundle proves.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
 from imgtools.errors import InvalidJSON, InvalidKey, LimitExceeded
+from imgtools.frozen import dataclass
 from imgtools.sign.bundles.fields import decoded
 from imgtools.spec import strict_json
 
