@@ -66,7 +66,7 @@ def parse_bundle(content: bytes) -> Bundle:
     if material is None:
         raise InvalidSignature("bundle has no verificationMaterial")
     certificates, key_hint = _signer(material, version)
-    entries = tuple(_entry(item) for item in material.items("tlogEntries", MOST_ENTRIES))
+    entries = tuple(parse_entry(item) for item in material.items("tlogEntries", MOST_ENTRIES))
     timestamps = _timestamps(material)
     material.done()
     envelope = fields.inner("dsseEnvelope", "dsseEnvelope")
@@ -132,7 +132,9 @@ def _certificate(fields: Fields) -> bytes:
     return data
 
 
-def _entry(value: object) -> LogEntry:
+def parse_entry(value: object) -> LogEntry:
+    """A TransparencyLogEntry (sigstore_rekor.proto), of a bundle or as Rekor's second version
+    answers with it; raises InvalidSignature."""
     fields = Fields(value, "tlogEntries")
     log_id = _needed(fields, "logId")
     kind = _needed(fields, "kindVersion")

@@ -51,6 +51,17 @@ def verify_set(
     return datetime.fromtimestamp(entry["integratedTime"], UTC)
 
 
+def check_unproved(
+    bundle_annotation: str | bytes, *, payload: bytes, signature: bytes, verifier_pem: bytes
+) -> None:
+    """Like `verify_set` where the log's key is not known: the promise is well formed and about
+    this signature, whoever has made it. It proves nothing, and is for who has just asked a log
+    for it. Raises InvalidSignature."""
+    _, entry = _parse(bundle_annotation)
+    _canonical(entry)
+    _check_body(_base64(entry["body"], "the log entry's body"), payload, signature, verifier_pem)
+
+
 def _parse(annotation: str | bytes) -> tuple[bytes, dict[str, Any]]:
     """The signature of the promise, and what it is over."""
     what = "the log entry"

@@ -1,0 +1,201 @@
+"""Enters signatures into transparency logs: Rekor's first version and its second.
+
+What a log answers is parsed into the entry of a bundle. Whether it is the entry that was asked
+for, and the log's, is verified where it is used.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from imgtools.errors import InvalidJSON, InvalidSignature, LimitExceeded
+from imgtools.sign.bundles.fields import Fields
+from imgtools.sign.bundles.model import Envelope, InclusionProof, LogEntry
+from imgtools.sign.bundles.parse import parse_entry
+from imgtools.sign.keyless.web import ANSWER_LIMIT, Answer, Web, service_url
+from imgtools.spec import strict_json
+
+if TYPE_CHECKING:
+    from imgtools.sign.key_signers import Log
+
+_V1 = "/api/v1/log/entries"
+_V2 = "/api/v2/log/entries"
+_EXISTS = 409
+_MOST_HASHES = 64
+_HEX = re.compile(r"(?:[0-9a-f]{2})*")
+_UUID = re.compile(r"(?:[0-9a-f]{16})?[0-9a-f]{64}")
+
+
+def log_signature(
+    web: Web, url: str, payload: bytes, signature: bytes, verifier_pem: bytes
+) -> LogEntry:
+    """The entry (hashedrekord 0.0.1) of `signature` over `payload` by a key or certificate, in
+    a log of the first version. Raises InvalidSignature for an answer that is no entry, and
+    what asking raises."""
+    return _log_v1(
+        web,
+        url,
+        "hashedrekord",
+        {
+            "data": {"hash": {"algorithm": "sha256", "value": hashlib.sha256(payload).hexdigest()}},
+            "signature": {
+                "content": _encoded(signature),
+                "publicKey": {"content": _encoded(verifier_pem)},
+            },
+        },
+    )
+
+
+def log_envelope(web: Web, url: str, envelope: Envelope, verifier_pem: bytes) -> LogEntry:
+    """The entry (dsse 0.0.1) of an envelope, in a log of the first version; raises like
+    `log_signature`."""
+    text = strict_json.dumps(
+        {
+            "payloadType": envelope.payload_type,
+            "payload": _encoded(envelope.payload),
+            "signatures": [{"sig": _encoded(item)} for item in envelope.signatures],
+        }
+    ).decode()
+    proposed = {"envelope": text, "verifiers": [_encoded(verifier_pem)]}
+    return _log_v1(web, url, "dsse", {"proposedContent": proposed})
+
+
+def log_message(
+    web: Web, url: str, message: bytes, signature: bytes, certificate_der: bytes
+) -> LogEntry:
+    """The entry (hashedrekord 0.0.2) of `signature` over `message` by the P-256 key of a
+    certificate, in a log of the second version; raises like `log_signature`."""
+    proposal = {
+        "hashedRekordRequestV002": {
+            "digest": _encoded(hashlib.sha256(message).digest()),
+            "signature": {
+                "content": _encoded(signature),
+                "verifier": {
+                    "x509Certificate": {"rawBytes": _encoded(certificate_der)},
+                    "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+                },
+            },
+        }
+    }
+    answer = web.post(service_url(url, _V2), strict_json.dumps(proposal))
+    return parse_entry(_object(answer))
+
+
+def annotation(entry: LogEntry) -> str:
+    """The entry's promise as attachments have it, in the annotation dev.sigstore.cosign/bundle;
+    raises InvalidSignature where the log made none."""
+    if not entry.promise:
+        raise InvalidSignature("the log's answer has no promise (signedEntryTimestamp)")
+    value = {
+        "SignedEntryTimestamp": _encoded(entry.promise),
+        "Payload": {
+            "body": _encoded(entry.body),
+            "integratedTime": entry.integrated_time,
+            "logIndex": entry.log_index,
+            "logID": entry.log_id.hex(),
+        },
+    }
+    return strict_json.dumps(value).decode()
+
+
+def key_log(web: Web, url: str, root: bytes | None) -> Log:
+    """What enters the signatures of an `AttachmentSigner` into a log of the first version.
+
+    The promise is held against the logs of `root` (trusted_root.json) where there is one.
+    Raises InvalidInput for a URL that is none; calls raise InvalidSignature, and what asking
+    raises.
+    """
+    service_url(url, _V1)
+
+    def enter(payload: bytes, signature: bytes, verifier_pem: bytes) -> str:
+        found = annotation(log_signature(web, url, payload, signature, verifier_pem))
+        check_promise(found, root, payload, signature, verifier_pem)
+        return found
+
+    return enter
+
+
+def check_promise(
+    promise: str, root: bytes | None, payload: bytes, signature: bytes, verifier_pem: bytes
+) -> None:
+    """Raise InvalidSignature unless a log's `promise` is about this signature, and by a log of
+    `root` if that is known."""
+    from imgtools.sign.bundles.trusted_root import TrustedRoot
+    from imgtools.sign.certificates.rekor import check_unproved
+    from imgtools.sign.keyless.under_root import verify_promise
+
+    about = {"payload": payload, "signature": signature, "verifier_pem": verifier_pem}
+    if root is None:
+        check_unproved(promise, **about)
+    else:
+        verify_promise(promise, TrustedRoot(root), **about)
+
+
+def check_log(web: Web, url: str) -> None:
+    """Raise what asking raises unless a log of the first version answers; one that does not
+    tell its state may still take entries."""
+    web.get(service_url(url, "/api/v1/log"), expected=(200, 404, 405))
+
+
+def _log_v1(web: Web, url: str, kind: str, spec: dict[str, Any]) -> LogEntry:
+    proposal = strict_json.dumps({"apiVersion": "0.0.1", "kind": kind, "spec": spec})
+    answer = web.post(service_url(url, _V1), proposal, expected=(200, 201, _EXISTS))
+    if answer.status == _EXISTS:
+        # It was entered before, perhaps by a request whose answer was lost.
+        uuid = answer.location.rpartition("/")[2]
+        if not _UUID.fullmatch(uuid):
+            raise InvalidSignature("the log has the entry already, and does not say where")
+        answer = web.get(service_url(url, f"{_V1}/{uuid}"))
+    entries = list(_object(answer).values())
+    if len(entries) != 1:
+        raise InvalidSignature(f"the log's answer has {len(entries)} entries: expected one")
+    return _entry_v1(Fields(entries[0], "the log's entry"), kind)
+
+
+def _entry_v1(fields: Fields, kind: str) -> LogEntry:
+    """The entry as bundles have it; fields that are not known say nothing about it."""
+    verification = fields.inner("verification", "the entry's verification")
+    if verification is None:
+        raise InvalidSignature("the log's entry has no verification")
+    proof = verification.inner("inclusionProof", "the entry's proof of inclusion")
+    return LogEntry(
+        log_index=fields.integer("logIndex"),
+        log_id=_unhex(fields.text("logID"), "logID"),
+        kind=kind,
+        version="0.0.1",
+        integrated_time=fields.integer("integratedTime"),
+        body=fields.data("body"),
+        promise=verification.data("signedEntryTimestamp") or None,
+        proof=None if proof is None else _proof_v1(proof),
+    )
+
+
+def _proof_v1(fields: Fields) -> InclusionProof:
+    hashes = fields.items("hashes", _MOST_HASHES)
+    return InclusionProof(
+        log_index=fields.integer("logIndex"),
+        root_hash=_unhex(fields.text("rootHash"), "rootHash"),
+        tree_size=fields.integer("treeSize"),
+        hashes=tuple(_unhex(item, "hashes") for item in hashes),
+        checkpoint=fields.text("checkpoint"),
+    )
+
+
+def _unhex(value: object, what: str) -> bytes:
+    if not isinstance(value, str) or not _HEX.fullmatch(value):
+        raise InvalidSignature(f"the log's entry: {what} is not hexadecimal")
+    return bytes.fromhex(value)
+
+
+def _object(answer: Answer) -> dict[str, Any]:
+    try:
+        return strict_json.loads_object(answer.content, "the log's answer", limit=ANSWER_LIMIT)
+    except (InvalidJSON, LimitExceeded) as e:
+        raise InvalidSignature(e.message) from e
+
+
+def _encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,197 @@
+"""Makes sigstore signatures whose key lives for minutes: attachments, and bundles.
+
+Everything that services answer is verified before it becomes part of a signature, so that
+nothing is put anywhere that verifiers would refuse. What the same name of the same token issuer
+has signed before counts as made by this signer: the keys of the two differ, but nobody who
+verifies asks for a key.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from types import MappingProxyType
+
+from imgtools.errors import InvalidInput, InvalidSignature
+from imgtools.sign.bundles.dsse import IN_TOTO, pre_authentication
+from imgtools.sign.bundles.make import make_statement
+from imgtools.sign.bundles.model import Bundle, Envelope, LogEntry
+from imgtools.sign.checks import (
+    CERTIFICATE_ANNOTATION,
+    CHAIN_ANNOTATION,
+    SET_ANNOTATION,
+    SIGNATURE_ANNOTATION,
+)
+from imgtools.sign.key_signers import check_digest
+from imgtools.sign.keyless.certified import Certified, Certifier
+from imgtools.sign.keyless.services import Services
+from imgtools.sign.keyless.web import Web
+from imgtools.sign.model import (
+    BUNDLE_MEDIA_TYPE,
+    BundleSignature,
+    Claim,
+    Format,
+    Signature,
+    SigstoreSignature,
+)
+from imgtools.sign.payload import make_payload
+from imgtools.spec.descriptor import Descriptor
+
+
+class KeylessAttachmentSigner:
+    """An ImageSigner of cosign's attachments, with a certificate and the promise of a log."""
+
+    def __init__(
+        self,
+        services: Services,
+        certifier: Certifier,
+        web: Web,
+        *,
+        creator: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`creator` is what signatures say who made them, name and version; `clock` gives
+        seconds since 1970. Raises Unsupported for services without a log that promises."""
+        self._services, self._certifier, self._web = services, certifier, web
+        self._log = services.promising_log().url
+        self._creator, self._clock = creator, clock
+
+    @property
+    def format(self) -> Format:
+        """ "sigstore"."""
+        return "sigstore"
+
+    def preflight(self) -> None:
+        """Get the certificate, and see whether the log answers."""
+        from imgtools.sign.keyless.rekor import check_log
+
+        self._certifier.certified()
+        check_log(self._web, self._log)
+
+    def sign(self, subject: Descriptor, reference: str) -> SigstoreSignature:
+        """See ImageSigner. Raises InvalidSignature for answers that do not hold."""
+        from imgtools.sign.keyless.rekor import annotation, check_promise, log_signature
+
+        check_digest(subject)
+        certified = self._certifier.certified()
+        at = int(self._clock())
+        payload = make_payload("sigstore", subject.digest, reference, self._creator, at)
+        signature = certified.sign(payload)
+        try:
+            pem = certified.leaf_pem
+            entry = log_signature(self._web, self._log, payload, signature, pem)
+            promise = annotation(entry)
+            check_promise(promise, self._services.root, payload, signature, pem)
+        except InvalidSignature as e:
+            e.with_context(f"Rekor ({self._log})")
+            raise
+        made = SigstoreSignature(
+            payload=payload,
+            annotations=MappingProxyType(
+                {
+                    SIGNATURE_ANNOTATION: base64.b64encode(signature).decode(),
+                    CERTIFICATE_ANNOTATION: pem.decode(),
+                    CHAIN_ANNOTATION: certified.chain_pem.decode(),
+                    SET_ANNOTATION: promise,
+                }
+            ),
+        )
+        if self._services.root is not None:
+            self._check(made, self._services.root, certified)
+        return made
+
+    def made(self, signature: Signature) -> Claim | None:
+        """See ImageSigner: what holds under the trusted root and is of the same name and token
+        issuer. Without a root nothing is known to be."""
+        root = self._services.root
+        if root is None or not isinstance(signature, SigstoreSignature):
+            return None
+        try:
+            return self._check(signature, root, self._certifier.certified())
+        except InvalidSignature:
+            return None
+
+    def _check(self, signature: SigstoreSignature, root: bytes, certified: Certified) -> Claim:
+        from imgtools.sign.bundle_checks import KeylessCheck, check_sigstore_keyless
+
+        trust = KeylessCheck(root=root, identities=(certified.identity,))
+        return check_sigstore_keyless(signature, trust).claim
+
+
+class KeylessBundleSigner:
+    """An ImageSigner of sigstore bundles, with a certificate, a log entry and timestamps."""
+
+    def __init__(self, services: Services, certifier: Certifier, web: Web) -> None:
+        """Raises Unsupported for services without a log, InvalidInput for those that give no
+        time, and without a trusted root, which is what bundles are verified with."""
+        if services.root is None:
+            raise InvalidInput(
+                "bundles are made only under a trusted root, against which they are verified",
+                hint="name it with --trusted-root or --trust-config",
+            )
+        self._services, self._certifier, self._web = services, certifier, web
+        self._root, self._log = services.root, services.bundle_log()
+
+    @property
+    def format(self) -> Format:
+        """ "bundle"."""
+        return "bundle"
+
+    def preflight(self) -> None:
+        """Get the certificate, and see whether a log of the first version answers."""
+        from imgtools.sign.keyless.rekor import check_log
+
+        self._certifier.certified()
+        if self._log.version == 1:
+            check_log(self._web, self._log.url)
+
+    def sign(self, subject: Descriptor, reference: str) -> BundleSignature:
+        """See ImageSigner. Raises InvalidSignature for answers that do not hold."""
+        from imgtools.sign.bundles.verify_certificate import verify_with_certificate
+        from imgtools.sign.bundles.write import write_bundle
+        from imgtools.sign.keyless.timestamps import request_timestamp
+
+        check_digest(subject)
+        certified = self._certifier.certified()
+        statement = make_statement(subject.digest, reference=reference)
+        signature = certified.sign(pre_authentication(IN_TOTO, statement))
+        envelope = Envelope(payload_type=IN_TOTO, payload=statement, signatures=(signature,))
+        stamps = [request_timestamp(self._web, url, signature) for url in self._services.timestamps]
+        try:
+            bundle = Bundle(
+                media_type=BUNDLE_MEDIA_TYPE,
+                version=(0, 3),
+                certificates=(certified.leaf_der,),
+                entries=(self._logged(envelope, certified),),
+                timestamps=tuple(stamps),
+                envelope=envelope,
+            )
+            verify_with_certificate(bundle, self._root, (certified.identity,))
+        except InvalidSignature as e:
+            e.with_context(f"Rekor ({self._log.url})" if not stamps else "the new bundle")
+            raise
+        return BundleSignature(content=write_bundle(bundle))
+
+    def made(self, signature: Signature) -> Claim | None:
+        """See ImageSigner: what holds under the trusted root and is of the same name and token
+        issuer."""
+        from imgtools.sign.bundle_checks import KeylessCheck, check_bundle_keyless
+
+        if not isinstance(signature, BundleSignature):
+            return None
+        identity = self._certifier.certified().identity
+        trust = KeylessCheck(root=self._root, identities=(identity,))
+        try:
+            return check_bundle_keyless(signature, trust).claim
+        except InvalidSignature:
+            return None
+
+    def _logged(self, envelope: Envelope, certified: Certified) -> LogEntry:
+        from imgtools.sign.keyless.rekor import log_envelope, log_message
+
+        if self._log.version == 1:
+            return log_envelope(self._web, self._log.url, envelope, certified.leaf_pem)
+        message = pre_authentication(envelope.payload_type, envelope.payload)
+        signature = envelope.signatures[0]
+        return log_message(self._web, self._log.url, message, signature, certified.leaf_der)
