@@ -102,7 +102,7 @@ def command(cli: Cli, /, words_: tuple[str, ...], **kwargs: Any) -> None:
 
 def _edit(kwargs: dict[str, Any]) -> ConfigEdit:
     from engine.working.edits import ConfigEdit
-    from imgtools.cli.working_triggers import json_words, shell_words
+    from imgtools.cli.working_words import json_words, shell_words
 
     found: dict[str, Any] = {field: kwargs[field] for field, _, _ in _PLAIN}
     for field, _, _ in _LISTS:
@@ -135,7 +135,7 @@ def _with_value(entry: str) -> str:
 
 def _health(kwargs: dict[str, Any]) -> HealthEdit | None:
     from engine.working.edits import HealthEdit
-    from imgtools.cli.working_triggers import shell_words
+    from imgtools.cli.working_words import shell_words
 
     given = {field: kwargs[f"health_{field}"] for field, _ in _HEALTH}
     given["retries"] = kwargs["health_retries"]

@@ -53,6 +53,17 @@ def parse(content: bytes, name: str) -> Containerfile:
     )
 
 
+def parse_changes(text: str, name: str) -> Containerfile:
+    """Instructions without a stage around them, called `name` in messages. Raises as `parse`."""
+    source = source_of_text(text, name)
+    instructions = list[Instruction]()
+    for statement in statements(source, "\\"):
+        instructions.append(instruction_of(statement))
+        if len(instructions) > MAX_INSTRUCTIONS:
+            raise LimitExceeded(name, MAX_INSTRUCTIONS, unit="instructions")
+    return Containerfile(name=name, instructions=tuple(instructions), lines=source.lines)
+
+
 def parse_trigger(text: str, image: str) -> Instruction:
     """The instruction that a trigger in the config of `image` is (OnBuild). Raises
     ContainerfileError, which names the image."""

@@ -50,7 +50,7 @@ from imgtools.build.planning.model import (
 )
 from imgtools.build.planning.runs import run_work
 from imgtools.build.planning.stages import refused
-from imgtools.errors import InvalidInput, NotFound
+from imgtools.errors import InvalidInput, NotFound, Unsupported
 from imgtools.frozen import dataclass
 
 MAX_TOTAL = 16 << 20
@@ -109,14 +109,33 @@ def evaluate_stage(standing: StandingStage, start: StageState, scope: Scope) -> 
         history = f"{NOP} COPY {{}} in / "
         steps.append(_step(head, state, whole_context(standing.source), history))
     for instruction in (*standing.triggers, *standing.stage.instructions):
-        try:
-            state, work = _evaluate(instruction, state, scope)
-        except (InvalidInput, NotFound) as e:
-            if isinstance(e, ContainerfileError):
-                raise
-            raise refused(scope.file, instruction, e.message, hint=e.hint) from e
+        state, work = _evaluated(instruction, state, scope)
         steps.append(_step(instruction, state, work, created_by(instruction, state, work)))
     return StagePlan(standing=standing, start=start, steps=tuple(steps), end=state)
+
+
+def changed_config(state: StageState, scope: Scope) -> StageState:
+    """What holds after the instructions of the scope's file, which are about the config alone
+    (WORKDIR makes no directory). Raises ContainerfileError, Unsupported for other ones."""
+    for instruction in scope.file.instructions:
+        if type(instruction) not in _CHANGES and not isinstance(instruction, Workdir):
+            raise Unsupported(
+                f"{instruction.keyword} cannot be carried out here: it is not about the config",
+                hint=f"use imgtools build for {instruction.text!r}",
+            )
+        state, _ = _evaluated(instruction, state, scope)
+    return state
+
+
+def _evaluated(
+    instruction: Instruction, state: StageState, scope: Scope
+) -> tuple[StageState, Work | None]:
+    try:
+        return _evaluate(instruction, state, scope)
+    except (InvalidInput, NotFound) as e:
+        if isinstance(e, ContainerfileError):
+            raise
+        raise refused(scope.file, instruction, e.message, hint=e.hint) from e
 
 
 def _evaluate(

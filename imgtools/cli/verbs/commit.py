@@ -100,7 +100,7 @@ def command(cli: Cli, /, words_: tuple[str, ...], **kwargs: Any) -> None:
     destination = destination_options(cli, registry)
     with access.placing() as placing, access.open() as store:
         with WorkingContainers(store).held(words_[0], task=cli.task(notes)) as held:
-            held.container = _changed(held.container, kwargs, options)
+            held.container = _changed(cli, held.container, kwargs, options)
             with committed(store, held, options, task=cli.task(notes)) as image:
                 retry(lambda: _write(cli, access, store, image, target, destination, kwargs))
                 image_id = image.image_id
@@ -152,19 +152,21 @@ def _options(kwargs: dict[str, Any]) -> CommitOptions:
 
 
 def _changed(
-    container: WorkingContainer, kwargs: dict[str, Any], options: CommitOptions
+    cli: Cli, container: WorkingContainer, kwargs: dict[str, Any], options: CommitOptions
 ) -> WorkingContainer:
     """The container as this one image shall see it."""
     import time
 
     from engine.working.edits import ConfigEdit, edited
     from engine.working.times import SECOND, rfc3339
-    from imgtools.cli.working_triggers import with_instructions
+    from imgtools.build.planning.changes import with_changes
 
     now = options.created * SECOND if options.created is not None else time.time_ns()
     if kwargs["config_file"]:
         container = _overlaid(container, kwargs["config_file"])
-    container = with_instructions(container, tuple(kwargs["change"]), warn=warn)
+    if changes := kwargs["change"]:
+        document = with_changes(container.document, changes, cli.settings.host)
+        container = replace(container, document=document)
     annotations = tuple(kwargs["annotation"])
     if kwargs["created_annotation"]:
         annotations = (f"org.opencontainers.image.created={rfc3339(now)}", *annotations)

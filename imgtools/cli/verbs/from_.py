@@ -11,7 +11,7 @@ from imgtools.cli.build_flags import text, together
 from imgtools.cli.build_flags_steps import step_flags
 from imgtools.cli.command import go_bool
 from imgtools.cli.options import registry_options
-from imgtools.cli.output import flush, notes, warn, write_text
+from imgtools.cli.output import flush, notes, write_text
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess, store_flags
 from imgtools.cli.working_command import working_verb
@@ -143,9 +143,13 @@ def _image(
 
 def _triggers(store: Store, container_id: str, cli: Cli) -> None:
     """Do what the ONBUILD of the image asks of its children, as far as it is about the config."""
+    from dataclasses import replace
+
     from engine.working.registry import WorkingContainers
-    from imgtools.cli.working_triggers import without_triggers
+    from imgtools.build.planning.changes import without_triggers
 
     with WorkingContainers(store).held(container_id, task=cli.task(notes)) as held:
-        if held.container.run_config.get("OnBuild"):
-            held.change(without_triggers(held.container, warn=warn))
+        container = held.container
+        if container.run_config.get("OnBuild"):
+            document = without_triggers(container.document, container.image, cli.settings.host)
+            held.change(replace(container, document=document))
