@@ -21,7 +21,8 @@ class Settings:
     `login_file` is where credentials are written, in docker's form with `login_docker`;
     `login_file_given` says that the user chose it, and `runtime_dir` is the directory of
     XDG_RUNTIME_DIR if the file is in it. `passphrase` is that of private keys, None if the
-    environment has none.
+    environment has none. `identity_token` is a secret that stands in the environment, ""
+    without one, and `projected_token` the file that Kubernetes puts one into for cosign.
     """
 
     auth_files: tuple[str, ...] = ()
@@ -40,6 +41,8 @@ class Settings:
     passphrase: bytes | None = field(default=None, repr=False)
     registries_d: tuple[str, ...] = ()
     lookaside: str = ""
+    identity_token: str = field(default="", repr=False)
+    projected_token: str = "/var/run/sigstore/cosign/oidc-token"
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str], uid: int | None = None) -> Settings:
@@ -81,6 +84,7 @@ class Settings:
                 "/etc/containers/registries.d",
             ),
             lookaside=_lookaside(home, uid),
+            identity_token=env.get("SIGSTORE_ID_TOKEN", ""),
             passphrase=os.fsencode(env["COSIGN_PASSWORD"]) if "COSIGN_PASSWORD" in env else None,
         )
 

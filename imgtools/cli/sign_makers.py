@@ -13,6 +13,7 @@ import click
 
 from imgtools.cli.command import go_bool
 from imgtools.cli.sign_flags import creator, load_key
+from imgtools.cli.sign_keyless import check_flags, keyless_flags, keyless_signers, log_of_key
 from imgtools.cli.state import Cli
 from imgtools.errors import InvalidInput
 
@@ -43,6 +44,7 @@ def maker_flags(function: F) -> F:
     """All options that say who signs an image, and in what form."""
     for option in (
         key_flags,
+        keyless_flags,
         click.option("--sign-by-sigstore-private-key", "keys_too", multiple=True, hidden=True,
                      type=click.Path()),
         click.option("--sign-by", "gpg", multiple=True, metavar="KEY",
@@ -59,11 +61,15 @@ def maker_flags(function: F) -> F:
 def makers(cli: Cli, kwargs: dict[str, Any]) -> tuple[ImageSigner, ...]:
     """The signers that the options of `maker_flags` ask for, with their keys loaded.
 
-    Raises InvalidInput, InvalidKey, StorageError and LimitExceeded.
+    Raises InvalidInput, InvalidKey, Unsupported, StorageError and LimitExceeded.
     """
     made: list[ImageSigner] = []
-    for key in key_signers(cli, kwargs):
-        made += _of_key(key, kwargs["formats"])
+    keys = key_signers(cli, kwargs)
+    check_flags(kwargs, with_key=bool(keys))
+    for key in keys:
+        made += _of_key(cli, key, kwargs)
+    if kwargs["keyless"]:
+        made += keyless_signers(cli, kwargs)
     if kwargs["gpg"]:
         from imgtools.sign.keys.passphrase import read_passphrase_file
         from imgtools.sign.simple_signer import SimpleSigner
@@ -98,12 +104,13 @@ def key_signers(cli: Cli, kwargs: dict[str, Any]) -> tuple[KeySigner, ...]:
     return tuple(found)
 
 
-def _of_key(key: KeySigner, formats: str) -> list[ImageSigner]:
+def _of_key(cli: Cli, key: KeySigner, kwargs: dict[str, Any]) -> list[ImageSigner]:
     from imgtools.sign.key_signers import AttachmentSigner, BundleSigner
 
     made: list[ImageSigner] = []
+    formats = kwargs["formats"]
     if formats in ("sigstore", "both"):
-        made.append(AttachmentSigner(key, creator=creator()))
+        made.append(AttachmentSigner(key, creator=creator(), log=log_of_key(cli, kwargs)))
     if formats in ("bundle", "both"):
         made.append(BundleSigner(key))
     return made
