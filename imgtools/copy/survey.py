@@ -347,13 +347,15 @@ def to_admit(
     """Which manifests of the tree `nodes` below `root` policy is asked about.
 
     Each image that is copied, as in containers/image, so that an index cannot bring in an
-    instance that nobody signed. An index of its own where it arrives with instances that are
-    not read: alone, sparse, or with none at all.
+    instance that nobody signed. An index of its own where it arrives with entries that are
+    not read: alone, sparse, with none at all, or with some that do not say that they are
+    manifests, which somebody else may take for images all the same.
     """
     images = [node.raw for node in nodes.values() if not node.raw.is_index]
-    if not images or (root.is_index and _alone(selection)):
-        return [root, *images]
-    return images
+    indexes = [node.raw for node in nodes.values() if len(node.children()) < len(node.kept)]
+    if root not in indexes and (not images or (root.is_index and _alone(selection))):
+        indexes.insert(0, root)
+    return [*indexes, *images]
 
 
 def _alone(selection: Selection) -> bool:

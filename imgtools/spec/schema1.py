@@ -88,7 +88,8 @@ class Schema1:
 def payload(content: bytes) -> bytes:
     """The signed payload of a schema 1 document; an unsigned document is its own payload.
 
-    Raises InvalidManifest when signatures disagree on the payload or lie about it.
+    Raises InvalidManifest when signatures disagree on the payload or lie about it, and when
+    the document says anything else than the payload: it would have that one's digest.
     """
     value = strict_json.loads_object(content, "schema 1 manifest")
     signatures = value.get("signatures")
@@ -102,7 +103,11 @@ def payload(content: bytes) -> bytes:
     length, tail = formats.pop()
     if not 0 <= length <= len(content):
         raise InvalidManifest("schema 1 manifest has a signature over more than the document")
-    return content[:length] + tail
+    found = content[:length] + tail
+    rest = {key: item for key, item in value.items() if key != "signatures"}
+    if strict_json.loads_object(found, "payload of a schema 1 manifest") != rest:
+        raise InvalidManifest("schema 1 manifest says something else than what was signed of it")
+    return found
 
 
 def payload_digest(content: bytes, algorithm: str = "sha256") -> Digest:
