@@ -26,7 +26,7 @@ from imgtools.sign.model import (
 from imgtools.sign.payload import parse_payload
 
 if TYPE_CHECKING:
-    from imgtools.sign.keys.public import PublicKey
+    from imgtools.sign.keys.public import Algorithms, PublicKey
 
 SIGNATURE_ANNOTATION = "dev.cosignproject.cosign/signature"
 CERTIFICATE_ANNOTATION = "dev.sigstore.cosign/certificate"
@@ -36,10 +36,13 @@ SET_ANNOTATION = "dev.sigstore.cosign/bundle"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyTrust:
-    """Any of `keys`; with `rekor` keys, only of what is in one of their logs."""
+    """Any of `keys`; with `rekor` keys, only of what is in one of their logs. `algorithms` are
+    those of attachments: cosign 3 hashes by the size of a key, which containers/image never
+    accepts."""
 
     keys: tuple[PublicKey, ...]
     rekor: tuple[PublicKey, ...] = ()
+    algorithms: Algorithms = "container-image"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,7 @@ def check_sigstore_key(signature: SigstoreSignature, trust: KeyTrust) -> Verifie
         keys, time = _logged(signature, trust, raw)
     for key in keys:
         try:
-            key.verify(raw, signature.payload)
+            key.verify(raw, signature.payload, algorithms=trust.algorithms)
         except InvalidSignature:
             continue
         return _verified(signature, Proof(kind="key", key=key.spki_sha256, time=time))

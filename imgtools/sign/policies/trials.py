@@ -126,7 +126,7 @@ def _signed(found: Signed, now: datetime) -> list[tuple[Format, Check]]:
                 ("bundle", _bundle(lambda s, _: bundle_checks.check_bundle_keyless(s, trust)))
             )
         return made
-    keys = checks.KeyTrust(keys=keys_at(found.trust, now))
+    keys = checks.KeyTrust(keys=keys_at(found.trust, now), algorithms="any")
     if "sigstore" in found.formats:
         made.append(("sigstore", _attachment(lambda s: checks.check_sigstore_key(s, keys))))
     if "bundle" in found.formats:
