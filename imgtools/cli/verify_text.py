@@ -24,6 +24,7 @@ def as_text(name: str, found: Verification, good: bool) -> tuple[str, list[str]]
     err = [f"{name} {kind}: {found.manifests.top.digest}"]
     for descriptor, verdict in zip(found.manifests.all, found.verdicts, strict=True):
         err += [f"{descriptor.digest}: {why}" for why in _reasons(verdict)]
+        err += _hints(verdict)
     return "".join(f"{line}\n" for line in lines), err
 
 
@@ -80,6 +81,22 @@ def _signer(found: Verified) -> str:
 
 def _format(found: Verified) -> str:
     return found.signature.format
+
+
+def _hints(verdict: Verdict) -> list[str]:
+    """What to do about signatures that hold, and name less than is asked for: cosign's."""
+    from imgtools.sign.identity import NAMES_NOTHING, WITHOUT_TAG
+    from imgtools.sign.verify import COMMAND_LINE
+
+    if verdict.chosen.origin != COMMAND_LINE:
+        return []
+    reasons = " ".join(_reasons(verdict))
+    found = []
+    if WITHOUT_TAG in reasons:
+        found.append("--signed-identity repository accepts a name without a tag")
+    if NAMES_NOTHING in reasons:
+        found.append("--signed-identity any accepts a signature that names only the digest")
+    return found
 
 
 def _reasons(verdict: Verdict) -> list[str]:

@@ -63,6 +63,13 @@ IdentityRule = (
 )
 
 
+NAMES_NOTHING = "the signature names no image"
+"""The reason for what cosign's bundles say: a digest, and no name."""
+
+WITHOUT_TAG = "without a tag or a digest"
+"""In the reason for what cosign's attachments say: the name of a repository."""
+
+
 def matches(rule: IdentityRule, image: Reference | None, signed: str) -> str | None:
     """None when `signed` is a name that `rule` admits for `image`, else the reason in words.
 
@@ -71,7 +78,7 @@ def matches(rule: IdentityRule, image: Reference | None, signed: str) -> str | N
     Never raises: what cannot be parsed does not match.
     """
     if not signed:
-        return "the signature names no image"
+        return NAMES_NOTHING
     try:
         name = Reference.parse(signed, default_tag="")
     except InvalidReference as e:
@@ -107,7 +114,7 @@ def _given(text: str, signed: Reference, *, exact: bool) -> str | None:
 
 def _exact(image: Reference, signed: Reference) -> str | None:
     if _bare(signed):
-        return f"the signature is for the repository {signed}, without a tag or a digest"
+        return f"the signature is for the repository {signed}, {WITHOUT_TAG}"
     if _bare(image):
         return f"{image} has neither a tag nor a digest"
     return None if _same(image, signed) else f"the signature is for {signed}, not for {image}"

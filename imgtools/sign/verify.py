@@ -19,6 +19,9 @@ from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.reference import Reference
 from imgtools.task import Task, WorkerPool
 
+COMMAND_LINE = "the command line"
+"""The origin of requirements that are no policy's."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifests:
@@ -78,7 +81,7 @@ def verify_manifests(
     Raises what reading signatures raises: an image whose signatures cannot be read is not an
     image without signatures.
     """
-    chosen = Chosen(origin="the command line", scope="default", requirements=tuple(requirements))
+    chosen = Chosen(origin=COMMAND_LINE, scope="default", requirements=tuple(requirements))
     now = clock()
 
     def verdict(descriptor: Descriptor) -> Verdict:
