@@ -50,6 +50,9 @@ def build_engine(
     (`probe_host`). `path` is where helper programs are looked for, `seccomp_cache` where
     compiled profiles are kept. Raises nothing of its own.
     """
+    from engine.containers.suitable import suited_choice, tell_of_choice
+
+    choice = suited_choice(report, session, store)
     with ExitStack() as undo:
 
         def start() -> Engine:
@@ -62,11 +65,12 @@ def build_engine(
             from engine.network.shared import SharedNetworks
             from engine.network.survey import survey_network
 
+            tell_of_choice(choice, warn)
             runroot = store.location.runroot
             networks = SharedNetworks(lambda name: network_directory(runroot, name))
             return Engine(
                 store=store,
-                choice=report.choice,
+                choice=choice,
                 session=session,
                 zygote=zygote,
                 network=survey_network(path, join_problem=report.probe("join-namespaces").why),
@@ -79,4 +83,4 @@ def build_engine(
 
         undo.enter_context(store.layers.disk.workspace.unhurried())
         snapshots = undo.enter_context(BuildStore(store, transports, options))
-        yield BuildHost(store=snapshots, executor=BuildExecutor(report.choice, start))
+        yield BuildHost(store=snapshots, executor=BuildExecutor(choice, start))

@@ -47,7 +47,8 @@ def make_setting(
 ) -> Setting:
     """Look everything up, and write the container's files into `directory`. Raises Failure for
     an unknown user or group, InvalidInput, Unsupported, StorageError."""
-    network = prepare_network(options.network or None, engine.network)
+    usual = "host" if engine.choice.shares_network else None
+    network = prepare_network(options.network or usual, engine.network)
     if network.warning:
         engine.warn(network.warning)
     hostname = _hostname(engine, options, network, container_id)

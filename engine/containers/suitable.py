@@ -1,12 +1,47 @@
-"""Whether containers can be run on a store: it has the files of the ids it was made with."""
+"""Whether containers can be run on a store: it has the files of the ids it was made with, and
+overlay layers only where they can be mounted."""
 
 from __future__ import annotations
 
-from engine.containers.engine import Engine
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from engine.ids.model import IdSession
+from engine.probe.choose import in_place_of_chroot
+from engine.probe.model import Choice, Report
 from engine.storage.options import Ownership
+from engine.storage.store import Store
 from imgtools.errors import Conflict
 
+if TYPE_CHECKING:
+    from engine.containers.engine import Engine
+
 HINT = "use another store (--root) for another kind of isolation, or the kind that made this one"
+
+
+def suited_choice(report: Report, session: IdSession, store: Store) -> Choice:
+    """The isolation for containers of `store`: the one of `report`, but where that is a chroot
+    and the store has overlay layers, what `session` can mount them in.
+
+    buildah mounts the layers for its chroot in a mount namespace. Who can do that can have all
+    the other namespaces too, which make the same layers.
+    """
+    if report.choice.kind != "chroot" or store.layers.disk.choice.name != "overlay":
+        return report.choice
+    if not session.can_mount or not report.probe("overlay-storage").works:
+        return report.choice
+    why = "this store has overlay layers, which a chroot cannot have mounted"
+    return in_place_of_chroot(report.probes, (session.mode,), why) or report.choice
+
+
+def tell_of_choice(choice: Choice, warn: Callable[[str], object]) -> None:
+    """Warn where `choice` is not the isolation that was asked for."""
+    asked = choice.in_place_of
+    if asked is not None:
+        warn(
+            f"--isolation {asked.kind}: {asked.why}; commands get the isolation {choice.kind} "
+            "instead, and the host's network"
+        )
 
 
 def require_suitable(engine: Engine) -> None:

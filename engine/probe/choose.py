@@ -4,6 +4,7 @@ reason against each stronger one. Pure."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from engine.probe.model import KINDS, Choice, Emulation, Kind, Probe, Rejection, Rung
 from imgtools.errors import InvalidInput, Unsupported
@@ -42,6 +43,11 @@ def choose_isolation(probes: tuple[Probe, ...], asked: str | None = None) -> Cho
             return _chosen(kind, probe, by_name, tuple(rejected))
         if kind != "none":
             rejected.append(_rejection(kind, probe))
+    if asked == "chroot":
+        # Only root may chroot outside of a user namespace.
+        found = in_place_of_chroot(probes, ASKED["userns"], rejected[0].why)
+        if found is not None:
+            return found
     if asked not in (None, "none"):
         worst = rejected[0]
         raise Unsupported(f"isolation {asked}: {worst.why}", hint=worst.remedy or None)
@@ -66,6 +72,21 @@ def require_isolation(choice: Choice) -> None:
     )
 
 
+def in_place_of_chroot(
+    probes: tuple[Probe, ...], kinds: tuple[Kind, ...], why: str
+) -> Choice | None:
+    """The first of `kinds` that works, for who asked for a chroot and cannot have it, because of
+    `why`; it shares the host's network, as a chroot does. None where none works."""
+    by_name = {probe.name: probe for probe in probes}
+    for kind in kinds:
+        probe = by_name.get(f"isolation-{kind}")
+        if probe is not None and probe.works:
+            rejected = (Rejection(kind="chroot", why=why),)
+            found = _chosen(kind, probe, by_name, rejected)
+            return replace(found, why="in place of a chroot", shares_network=True)
+    return None
+
+
 def _rejection(kind: Kind, probe: Probe | None) -> Rejection:
     if probe is None:
         return Rejection(kind=kind, why="not tried")
@@ -83,6 +104,7 @@ def _chosen(
             root_change="chroot",
             proc="none",
             hostname=False,
+            shares_network=True,
             rejected=rejected,
             improve=_improvements(rejected),
         )

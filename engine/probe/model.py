@@ -33,7 +33,8 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """A stronger kind of isolation that was not chosen, why, and what would change that."""
+    """A kind of isolation that is stronger, or was asked for, and not chosen: why, and what
+    would change that."""
 
     kind: Kind
     why: str
@@ -51,7 +52,8 @@ class Choice:
     namespace ("mount") or the host's has to be bound without one ("bind"). `emulation` is how
     ownership is pretended where ids are missing: "notify", "errno" or "". `hostname` says
     whether containers can have host names of their own, `own_user` whether a program can be
-    another user than root where there is a single id.
+    another user than root where there is a single id, `shares_network` whether the network is
+    the host's unless another is asked for.
     """
 
     kind: Kind
@@ -62,6 +64,7 @@ class Choice:
     emulation: Emulation = ""
     hostname: bool = True
     own_user: bool = False
+    shares_network: bool = False
     rejected: tuple[Rejection, ...] = ()
     improve: tuple[str, ...] = ()
 
@@ -69,6 +72,12 @@ class Choice:
     def pid_namespace(self) -> bool:
         """Whether containers get PIDs of their own: procfs of other ones confuses programs."""
         return self.proc == "mount"
+
+    @property
+    def in_place_of(self) -> Rejection | None:
+        """The weaker kind that was asked for, where this one was chosen instead."""
+        weaker = KINDS[KINDS.index(self.kind) + 1 :] if self.kind in KINDS else ()
+        return next((one for one in self.rejected if one.kind in weaker), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -179,11 +179,14 @@ def engine_of(cli: Cli, access: StoreAccess, isolation: str | None) -> Iterator[
         session = access.enter(kind)
     with Zygote.start(sys.executable) as zygote, access.open() as store:
         from engine.containers.engine import Engine
+        from engine.containers.suitable import suited_choice, tell_of_choice
         from engine.network.survey import survey_network
 
+        choice = suited_choice(report, session, store)
+        tell_of_choice(choice, warn)
         yield Engine(
             store=store,
-            choice=report.choice,
+            choice=choice,
             session=session,
             zygote=zygote,
             network=survey_network(

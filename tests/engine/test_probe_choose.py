@@ -128,6 +128,23 @@ def test_isolation_that_was_asked_for(row: str, asked: str, kind: str) -> None:
     assert choose_isolation(probes(row), asked).kind == kind
 
 
+@pytest.mark.parametrize(("row", "kind"), [("B", "ranges"), ("C", "single")])
+def test_chroot_of_who_may_not_chroot(row: str, kind: str) -> None:
+    """What a user namespace gives, with the network that a chroot has, and the reason."""
+    choice = choose_isolation(probes(row), "chroot")
+    assert (choice.kind, choice.shares_network) == (kind, True)
+    assert choice.in_place_of is not None
+    assert (choice.in_place_of.kind, choice.in_place_of.why) == ("chroot", NO_CHROOT)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_nothing_is_in_place_of_what_was_not_asked_for(row: str) -> None:
+    """The reasons against stronger kinds are not taken for one."""
+    choice = choose_isolation(probes(row))
+    assert choice.in_place_of is None
+    assert choice.shares_network == (choice.kind == "chroot")
+
+
 @pytest.mark.parametrize(
     ("row", "asked", "message"),
     [

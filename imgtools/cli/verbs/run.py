@@ -89,13 +89,16 @@ def _run(
     # It gets ready while we look for the image.
     with Zygote.start(sys.executable) as zygote:
         from engine.containers.run import Engine, run_container
+        from engine.containers.suitable import suited_choice, tell_of_choice
         from engine.network.survey import survey_network
 
         join_problem = report.probe("join-namespaces").why
         with access.open() as store:
+            choice = suited_choice(report, session, store)
+            tell_of_choice(choice, warn)
             engine = Engine(
                 store=store,
-                choice=report.choice,
+                choice=choice,
                 session=session,
                 zygote=zygote,
                 network=survey_network(search_path(env), join_problem=join_problem),
