@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import field, replace
+from threading import Lock
 
 from engine.containers.attend import TerminalRelay
 from engine.containers.engine import Engine
 from engine.containers.options import (
     ImageDefaults,
     Limits,
+    OpenedMount,
     RunOptions,
     Security,
     Tmpfs,
@@ -20,13 +23,15 @@ from engine.containers.run import run_inside
 from engine.containers.security import parse_security
 from engine.containers.volumes import parse_device, parse_volume
 from engine.network.model import DnsOptions
+from engine.storage.options import Snapshot
 from engine.working.model import WorkingContainer
 from engine.working.registry import Held, WorkingContainers
-from imgtools.build.protocols import HostSettings
+from imgtools.build.protocols import HostSettings, StepMount
 from imgtools.errors import Unsupported
 from imgtools.frozen import dataclass
 from imgtools.spec.config import Config
 from imgtools.spec.platform import Platform, from_machine
+from imgtools.task import Task
 
 DEFAULT_PERIOD = 100_000
 
@@ -35,7 +40,7 @@ DEFAULT_PERIOD = 100_000
 class CommandOptions:
     """One command: `args` are executed, with `env` (NAME=VALUE) over the container's. `user`
     and `workdir` "" are the container's. `settings` are the container's with what this command
-    changes. `console_size` is (rows, columns)."""
+    changes, `mounts` caches, secrets and agents. `console_size` is (rows, columns)."""
 
     args: tuple[str, ...]
     env: tuple[str, ...] = ()
@@ -44,6 +49,7 @@ class CommandOptions:
     hostname: str = ""
     volumes: tuple[Volume, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
+    mounts: tuple[StepMount, ...] = ()
     terminal: bool = False
     console_size: tuple[int, int] | None = None
     settings: HostSettings = field(default_factory=HostSettings)
@@ -56,25 +62,52 @@ def run_command(
     *,
     relay: TerminalRelay | None = None,
     console_fd: int = -1,
+    task: Task,
 ) -> int:
     """Run a command in the container that is held, with our standard input; its exit code, or
     128 and the number of the signal that ended it.
 
     Raises RunFailed (`code` 127 for a command that is not there, 126 for one that cannot be
-    executed), InvalidInput, Unsupported, StorageError.
+    executed), InvalidInput, Unsupported, StorageError, Cancelled while a cache is waited for.
     """
     container = held.container
     snapshot = WorkingContainers(engine.store).snapshot(container)
     _check_platform(container)
     defaults = ImageDefaults.from_config(Config.from_json(container.document))
-    return run_inside(
-        engine,
-        snapshot,
-        replace(defaults, entrypoint=(), cmd=()),
-        _run_options(container, options),
-        relay=relay,
-        console_fd=console_fd,
-    )
+    with ExitStack() as undo:
+        return run_inside(
+            engine,
+            snapshot,
+            replace(defaults, entrypoint=(), cmd=()),
+            replace(
+                _run_options(container, options),
+                mounts=_opened(engine, snapshot, options.mounts, undo, task),
+            ),
+            relay=relay,
+            console_fd=console_fd,
+        )
+
+
+def _opened(
+    engine: Engine,
+    snapshot: Snapshot,
+    mounts: tuple[StepMount, ...],
+    undo: ExitStack,
+    task: Task,
+) -> tuple[OpenedMount, ...]:
+    """The mounts as those of a build's step; in a chroot, where nothing is mounted, what they
+    show is in the tree until `undo`."""
+    if not mounts:
+        return ()
+    asking = Lock()
+    if engine.choice.kind == "chroot":
+        from engine.builds.lending import lent_mounts
+
+        undo.enter_context(lent_mounts(engine, snapshot, mounts, asking, task=task))
+        return ()
+    from engine.builds.stepmounts import opened_mounts
+
+    return opened_mounts(engine, mounts, undo, asking, task=task)
 
 
 def _check_platform(container: WorkingContainer) -> None:

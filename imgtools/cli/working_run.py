@@ -27,15 +27,16 @@ from imgtools.cli.working_flags import (
     refused_flags,
     wants_history,
 )
-from imgtools.errors import InvalidInput, Unsupported
+from imgtools.cli.working_mounts import WorkingMounts, working_mounts
+from imgtools.errors import InvalidInput
 from imgtools.frozen import dataclass
 
 if TYPE_CHECKING:
     from engine.containers.engine import Engine
-    from engine.containers.options import Tmpfs, Volume
     from engine.working.model import WorkingContainer
     from engine.working.registry import Held
     from engine.working.running import CommandOptions
+    from imgtools.task import Task
 
 
 def _flags(function: Any) -> Any:
@@ -47,7 +48,11 @@ def _flags(function: Any) -> Any:
         many("--volume", "-v", metavar="SOURCE:DESTINATION[:OPTIONS]",
              help="Show a directory or file of the host."),
         many("--mount", "mounts", metavar="type=TYPE,...",
-             help="bind, tmpfs or cache, as RUN --mount has it."),
+             help="bind, tmpfs, cache, secret or ssh, as RUN --mount has it."),
+        many("--secret", metavar="id=ID[,src=FILE|env=NAME]",
+             help="A secret that --mount type=secret,id=ID shows."),
+        many("--ssh", metavar="default|ID[=SOCKET|KEY[,KEY]]",
+             help="An agent, or keys, that --mount type=ssh lets the command use."),
         many("--device", metavar="SOURCE[:PATH[:ACCESS]]", help="Show a device of the host."),
         many("--cap-add", metavar="CAP", help="Add a capability, or ALL."),
         many("--cap-drop", metavar="CAP", help="Drop a capability, or ALL."),
@@ -153,8 +158,10 @@ def _run(
         engine_of(cli, access, isolation) as engine,
         WorkingContainers(engine.store).held(name, task=cli.task(notes)) as held,
     ):
-        options = _options(held.container, args, changes, kwargs)
-        code = _joined(engine, held, options)
+        task = cli.task(notes)
+        with working_mounts(held.container, kwargs, os.environ, engine.store, task) as mounts:
+            options = _options(held.container, args, changes, kwargs, mounts)
+            code = _joined(engine, held, options, task)
         if history and code in valid:
             _note(held, args)
     return 0 if code in valid else code
@@ -199,12 +206,15 @@ def engine_of(cli: Cli, access: StoreAccess, isolation: str | None) -> Iterator[
 
 
 def _options(
-    container: WorkingContainer, args: tuple[str, ...], changes: _Changes, kwargs: dict[str, Any]
+    container: WorkingContainer,
+    args: tuple[str, ...],
+    changes: _Changes,
+    kwargs: dict[str, Any],
+    mounts: WorkingMounts,
 ) -> CommandOptions:
     from engine.working.running import CommandOptions, with_settings
 
     ours = proxies(os.environ) if container.proxies else {}
-    bound, tmpfs = _mounts(kwargs["mounts"], kwargs["contextdir"])
     workdir = kwargs["workingdir"]
     if workdir and not workdir.startswith("/"):
         raise InvalidInput(f"--workingdir {workdir}: expected an absolute path")
@@ -213,81 +223,25 @@ def _options(
         env=(
             *(f"{name}={value}" for name, value in ours.items()),
             *environment(kwargs["env"], os.environ),
+            *mounts.env,
         ),
         user=kwargs["user"],
         workdir=workdir,
         hostname=kwargs["hostname"],
-        volumes=bound,
-        tmpfs=tmpfs,
+        volumes=mounts.volumes,
+        tmpfs=mounts.tmpfs,
+        mounts=mounts.steps,
         terminal=kwargs["terminal"],
         settings=with_settings(container.settings, changes.settings),
     )
 
 
-def _mounts(found: tuple[str, ...], directory: str) -> tuple[tuple[Volume, ...], tuple[Tmpfs, ...]]:
-    """--mount type=bind and type=tmpfs; sources are relative to `directory`, "" for where we
-    are. Raises InvalidInput, Unsupported."""
-    from engine.containers.options import Tmpfs
-
-    volumes: list[Volume] = []
-    tmpfs: list[Tmpfs] = []
-    for given in found:
-        values = _attributes(given)
-        kind = values.pop("type", "bind")
-        target = values.pop("target", None) or values.pop("dst", None) or values.pop("destination",
-                                                                                   "")  # fmt: skip
-        if not target.startswith("/"):
-            raise InvalidInput(f"--mount {given}: expected target=/...")
-        if kind == "bind":
-            volumes.append(_bind(given, values, target, directory))
-        elif kind == "tmpfs":
-            known = {"tmpfs-size": "size", "size": "size", "tmpfs-mode": "mode", "mode": "mode"}
-            if set(values) - set(known):
-                raise InvalidInput(
-                    f"--mount {given}: unknown option {min(set(values) - set(known))!r}"
-                )
-            options = tuple(f"{known[key]}={value}" for key, value in values.items())
-            tmpfs.append(Tmpfs(destination=target, options=options))
-        else:
-            raise Unsupported(
-                f"--mount type={kind} is not supported for working containers",
-                hint="bind and tmpfs are; imgtools build has the others",
-            )
-    return tuple(volumes), tuple(tmpfs)
-
-
-def _attributes(given: str) -> dict[str, str]:
-    found = {}
-    for word in words([given]):
-        key, sign, value = word.partition("=")
-        found[key] = value if sign else "true"
-    return found
-
-
-def _bind(given: str, values: dict[str, str], target: str, directory: str) -> Volume:
-    from engine.containers.options import Volume
-
-    source = values.pop("source", "") or values.pop("src", "")
-    if not source:
-        raise InvalidInput(f"--mount {given}: expected source=DIRECTORY")
-    options = []
-    for key, value in values.items():
-        if key in ("ro", "readonly", "rw", "readwrite") and value in ("true", "false"):
-            options.append("ro" if (key in ("ro", "readonly")) == (value == "true") else "rw")
-        elif key == "bind-propagation":
-            options.append(value)
-        elif key not in ("z", "Z", "relabel"):
-            raise InvalidInput(f"--mount {given}: unknown option {key!r}")
-    path = os.path.abspath(os.path.join(directory or ".", source))
-    return Volume(source=path, destination=target, options=tuple(options))
-
-
-def _joined(engine: Engine, held: Held, options: CommandOptions) -> int:
+def _joined(engine: Engine, held: Held, options: CommandOptions, task: Task) -> int:
     """Run the command, with the terminals joined if there is to be one."""
     from engine.working.running import run_command
 
     if not options.terminal:
-        return run_command(engine, held, options)
+        return run_command(engine, held, options, task=task)
     from engine.cli.terminal import Relay
 
     relay = Relay(keys=sys.stdin.isatty(), required=False)
@@ -298,6 +252,7 @@ def _joined(engine: Engine, held: Held, options: CommandOptions) -> int:
             replace(options, console_size=relay.size()),
             relay=relay,
             console_fd=relay.console_fd,
+            task=task,
         )
     finally:
         relay.close()

@@ -10,7 +10,7 @@ from imgtools.build.contexts.context import Context, open_context
 from imgtools.build.contexts.ignoring import with_ignore_file
 from imgtools.build.contexts.options import ContextOptions, FetchOptions
 from imgtools.build.execute.environment import BuildEnvironment
-from imgtools.build.execute.step_run import secret_content
+from imgtools.build.execute.mounts import secret_content
 from imgtools.build.options import BuildOptions
 from imgtools.frozen import dataclass
 from imgtools.task import Task

@@ -13,10 +13,9 @@ from contextlib import ExitStack
 from imgtools.build.events import StepOutput
 from imgtools.build.execute.crew import Crew, Keyed, Made, StepContext
 from imgtools.build.execute.errors import CommandFailed
+from imgtools.build.execute.mounts import add_agent, add_secret, agent_source, cache_mount
 from imgtools.build.execute.ssh import agent_socket
-from imgtools.build.language.model import Mount
 from imgtools.build.masking import Mask, MaskedOutput, secret_values
-from imgtools.build.options import SecretSource
 from imgtools.build.planning.keys import run_key
 from imgtools.build.planning.model import MountWork, RunWork, ScratchRef
 from imgtools.build.protocols import (
@@ -27,14 +26,9 @@ from imgtools.build.protocols import (
     StepMount,
     Working,
 )
-from imgtools.errors import InvalidInput, NotFound
 
 TAIL = 20
 """Lines of output that an error shows again."""
-MAX_SECRET = 500 * 1024
-SECRET_MODE = 0o400
-CACHE_MODE = 0o755
-SOCKET_MODE = 0o600
 NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"
 USUAL_NETWORKS = ("default", "private")
 """What --network calls the network that a step has anyway."""
@@ -140,10 +134,14 @@ def _mounts(
     env: list[tuple[str, str]] = []
     for number, each in enumerate(work.mounts):
         mount = each.mount
+        crew = context.crew
         if mount.kind == "secret":
-            _add_secret(mount, context.crew, found, env)
+            add_secret(mount, crew.options.secrets, found, env)
         elif mount.kind == "ssh":
-            _add_agent(mount, number, context, undo, found, env)
+            source = agent_source(mount, crew.options.ssh)
+            if source is not None:
+                socket = undo.enter_context(agent_socket(source, crew.scratch, task=context.task))
+                add_agent(mount, number, socket, found, env)
         elif mount.kind == "tmpfs":
             found.append(
                 StepMount(
@@ -154,7 +152,12 @@ def _mounts(
                 )
             )
         elif mount.kind == "cache":
-            found.append(_cache(each, shown[number], context))
+            # What it begins with is part of its name: see cache_mount.
+            space = crew.options.build_args.get(NAMESPACE) or ""
+            first = _source(each, context) if mount.from_ else None
+            if isinstance(each.source, ScratchRef):
+                first = None
+            found.append(cache_mount(mount, space, first, shown[number]))
         else:
             found.append(_bind(each, context))
     if work.script is not None:
@@ -185,98 +188,3 @@ def _source(work: MountWork, context: StepContext) -> MountSource:
     chain = sources.chain(work.source, context.task)
     sources.obtain(work.source, context.task)
     return MountSource(chain_id=chain, path=work.mount.source)
-
-
-def _cache(work: MountWork, shown: str, context: StepContext) -> StepMount:
-    """A cache. What it begins with is part of its name, as in BuildKit: two that begin with
-    other files, or are of another owner, are two caches whatever their id."""
-    mount = work.mount
-    space = context.crew.options.build_args.get(NAMESPACE) or ""
-    first = _source(work, context) if mount.from_ else None
-    if isinstance(work.source, ScratchRef):
-        first = None
-    begins = [shown] if first is not None else []
-    if mount.uid or mount.gid or mount.mode not in (None, CACHE_MODE):
-        mode = CACHE_MODE if mount.mode is None else mount.mode
-        begins.append(f"{mount.uid}:{mount.gid}:{mode:o}")
-    return StepMount(
-        kind="cache",
-        target=mount.target,
-        source=first,
-        read_only=bool(mount.read_only),
-        cache=" ".join((f"{space}/{mount.id or mount.target}", *begins)),
-        sharing=mount.sharing,
-        mode=mount.mode,
-        uid=mount.uid,
-        gid=mount.gid,
-    )
-
-
-def _add_secret(
-    mount: Mount, crew: Crew, found: list[StepMount], env: list[tuple[str, str]]
-) -> None:
-    secret_id = mount.id or os.path.basename(mount.target)
-    secret = next((s for s in crew.options.secrets if s.id == secret_id), None)
-    if secret is None:
-        if mount.required:
-            raise NotFound(
-                f"secret {secret_id!r} is required and was not given",
-                hint=f"give it with --secret id={secret_id},src=FILE",
-            )
-        return
-    content = secret_content(secret)
-    if mount.env:
-        env.append((mount.env, content.decode("utf-8", "surrogateescape")))
-    if mount.target:
-        mode = SECRET_MODE if mount.mode is None else mount.mode
-        found.append(
-            StepMount(
-                kind="secret",
-                target=mount.target,
-                content=content,
-                read_only=True,
-                mode=mode,
-                uid=mount.uid,
-                gid=mount.gid,
-            )
-        )
-
-
-def secret_content(secret: SecretSource) -> bytes:
-    """The bytes of a secret; raises InvalidInput where its file cannot be read."""
-    if secret.value is not None:
-        return secret.value
-    try:
-        with open(secret.file, "rb") as file:
-            content = file.read(MAX_SECRET + 1)
-    except OSError as e:
-        raise InvalidInput(f"secret {secret.id!r}: {secret.file}: {e.strerror}") from e
-    if len(content) > MAX_SECRET:
-        raise InvalidInput(f"secret {secret.id!r} is larger than {MAX_SECRET} bytes")
-    return content
-
-
-def _add_agent(
-    mount: Mount,
-    number: int,
-    context: StepContext,
-    undo: ExitStack,
-    found: list[StepMount],
-    env: list[tuple[str, str]],
-) -> None:
-    agent_id = mount.id or "default"
-    source = next((s for s in context.crew.options.ssh if s.id == agent_id), None)
-    if source is None:
-        if mount.required:
-            raise NotFound(
-                f"ssh agent {agent_id!r} is required and was not given",
-                hint=f"give it with --ssh {agent_id}",
-            )
-        return
-    socket = undo.enter_context(agent_socket(source, context.crew.scratch, task=context.task))
-    target = mount.target or f"/run/buildkit/ssh_agent.{number}"
-    mode = SOCKET_MODE if mount.mode is None else mount.mode
-    found.append(
-        StepMount(kind="ssh", target=target, socket=socket, mode=mode, uid=mount.uid, gid=mount.gid)
-    )
-    env.append(("SSH_AUTH_SOCK", target))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imgtools.build.language.model import Command, Mount, Run
 from imgtools.build.language.mounts import mount_words, parse_mount
@@ -89,10 +90,12 @@ def _mount(text: str, state: StageState, scope: Scope) -> MountWork:
         source = source_of(word, scope.stage, scope.stages, scope.contexts)
     # As text, before links: what the key speaks of is then what the mount shows.
     path = config.resolved_path({}, mount.source).strip("/")
-    return MountWork(mount=_placed(replace(mount, source=path), state), source=source)
+    return MountWork(mount=placed_mount(replace(mount, source=path), state.settings), source=source)
 
 
-def _placed(mount: Mount, state: StageState) -> Mount:
+def placed_mount(mount: Mount, settings: Mapping[str, Any]) -> Mount:
+    """The mount with an absolute target, below the working directory of the config where it is
+    relative; "" where there is none to be. Raises InvalidInput for the root."""
     target = mount.target
     if not target and mount.kind == "secret" and not mount.env:
         target = f"/run/secrets/{mount.id}"
@@ -100,7 +103,7 @@ def _placed(mount: Mount, state: StageState) -> Mount:
         return mount
     if not target and mount.kind == "secret":
         return mount
-    path = config.resolved_path(state.settings, target)
+    path = config.resolved_path(settings, target)
     if path == "/":
         raise InvalidInput(
             f"a mount of type {mount.kind} cannot be at /",
