@@ -22,7 +22,9 @@ from imgtools.errors import (
     DigestMismatch,
     Error,
     ImageNotFound,
+    InvalidJSON,
     InvalidManifest,
+    InvalidSignature,
     LimitExceeded,
     NotSigned,
     RegistryError,
@@ -46,12 +48,15 @@ _UNREADABLE = (
     ConnectionFailed,
     Denied,
     DigestMismatch,
+    InvalidJSON,
     InvalidManifest,
+    InvalidSignature,
     LimitExceeded,
     RegistryError,
     SeveralErrors,
     SizeMismatch,
 )
+"""What reading ends with; a signature that was read and does not hold is part of a verdict."""
 
 
 @verb("verify", short_help="Verify the signatures of an image.")
@@ -82,17 +87,21 @@ def command(cli: Cli, /, **kwargs: Any) -> int:
     options = source_options(cli, registry_options(cli, "", kwargs))
     name = parse_name(kwargs["image"])
     requirements = wanted(kwargs)
-    try:
-        with Transports(cli.cancel, warn=warn) as transports:
+    with Transports(cli.cancel, warn=warn) as transports:
+        trust = Trust(cli, transports, options)
+        if requirements is None:
+            # What is wrong with a policy is no answer of a registry.
+            trust.gate.check_name(name)
+        try:
             if requirements is None:
-                return retry(lambda: _by_policy(cli, transports, name, options, kwargs))
+                return retry(lambda: _by_policy(cli, transports, name, options, trust, kwargs))
             needed = requirements
             return retry(lambda: _verify(cli, transports, name, options, needed, kwargs))
-    except ImageNotFound:
-        raise
-    except _UNREADABLE as e:
-        complain(_line(e))
-        return UNKNOWN
+        except ImageNotFound:
+            raise
+        except _UNREADABLE as e:
+            complain(_line(e))
+            return UNKNOWN
 
 
 def _verify(
@@ -127,13 +136,13 @@ def _by_policy(
     transports: Transports,
     name: ImageName,
     options: SourceOptions,
+    trust: Trust,
     kwargs: dict[str, Any],
 ) -> int:
     """What the policy says of the instances, as a copy would ask it."""
     from imgtools.sign.verify import Verification
 
-    gate = Trust(cli, transports, options).gate
-    gate.check_name(name)
+    gate = trust.gate
     with transports.open_source(name, options) as source:
         manifests = _manifests(cli, source, kwargs["every"])
     asked = manifests.instances or (manifests.top,)
