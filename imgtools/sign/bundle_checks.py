@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from imgtools.errors import InvalidSignature
 from imgtools.frozen import dataclass
-from imgtools.sign.bundles.parse import parse_bundle
+from imgtools.sign.bundles.model import Envelope
+from imgtools.sign.bundles.parse import parse_bundle, parse_envelope
 from imgtools.sign.bundles.statement import Statement, signature_claim
 from imgtools.sign.checks import (
     CERTIFICATE_ANNOTATION,
@@ -45,23 +46,45 @@ def check_bundle_keyless(signature: BundleSignature, trust: KeylessCheck) -> Ver
 
 
 def check_attestation_key(
-    signature: BundleSignature, trust: KeyTrust, predicate_type: str, digest: Digest
+    signature: BundleSignature | SigstoreSignature,
+    trust: KeyTrust,
+    predicate_type: str,
+    digest: Digest,
 ) -> Verified:
-    """An attestation of a type about the manifest `digest`, by a key."""
-    statement, proof = _by_key(signature, trust)
+    """An attestation of a type about the manifest `digest`, by a key: a bundle, or an envelope
+    by itself, as cosign 2 attached it."""
+    if isinstance(signature, BundleSignature):
+        statement, proof = _by_key(signature, trust)
+    else:
+        from imgtools.sign.bundles.verify_key import verify_envelope_with_key
+
+        statement, proof = verify_envelope_with_key(_envelope(signature), trust.keys)
     return _attested(signature, statement, proof, predicate_type, digest)
 
 
 def check_attestation_keyless(
-    signature: BundleSignature, trust: KeylessCheck, predicate_type: str, digest: Digest
+    signature: BundleSignature | SigstoreSignature,
+    trust: KeylessCheck,
+    predicate_type: str,
+    digest: Digest,
 ) -> Verified:
-    """An attestation of a type about the manifest `digest`, by a certificate."""
+    """An attestation of a type about the manifest `digest`, by a certificate, in a bundle."""
+    if not isinstance(signature, BundleSignature):
+        raise InvalidSignature("attached envelopes are verified with keys only, not certificates")
     statement, proof = _by_certificate(signature, trust)
     return _attested(signature, statement, proof, predicate_type, digest)
 
 
+def _envelope(signature: SigstoreSignature) -> Envelope:
+    from imgtools.sign.stores.attachment import DSSE_LAYER
+
+    if signature.media_type != DSSE_LAYER:
+        raise InvalidSignature(f"{signature.media_type} is no attestation's media type")
+    return parse_envelope(signature.payload)
+
+
 def _attested(
-    signature: BundleSignature,
+    signature: BundleSignature | SigstoreSignature,
     statement: Statement,
     proof: Proof,
     predicate_type: str,

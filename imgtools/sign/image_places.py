@@ -20,7 +20,8 @@ from imgtools.transport.options import SourceOptions
 from imgtools.transport.table import Transports, registry_reference
 
 Kind = Format | Literal["attestation"]
-"""What is read: signatures of a format, or bundles with statements that are none."""
+"""What is read: signatures of a format, or statements that are none: in bundles, and as cosign 2
+attached them."""
 
 
 class ImagePlaces(Protocol):
@@ -81,7 +82,12 @@ class _RegistryPlaces:
         from imgtools.sign.stores.referrers import BundleReader
 
         reader = BundleReader(self._transports, self._reference, self._options)
-        return reader.attestations(digest) if kind == "attestation" else reader.signatures(digest)
+        if kind == "bundle":
+            return reader.signatures(digest)
+        from imgtools.sign.stores.attachments import AttachmentReader
+
+        older = AttachmentReader(self._transports, self._reference, self._options, suffix="att")
+        return (*reader.attestations(digest), *older.signatures(digest))
 
 
 class _DirectoryPlaces:

@@ -140,9 +140,9 @@ def _attested(found: Attested, now: datetime) -> Check:
         trust = bundle_checks.KeylessCheck(
             root=one(found.trust.root), identities=found.trust.identities
         )
-        return _bundle(lambda s, d: bundle_checks.check_attestation_keyless(s, trust, kind, d))
+        return _statement(lambda s, d: bundle_checks.check_attestation_keyless(s, trust, kind, d))
     keys = checks.KeyTrust(keys=keys_at(found.trust, now))
-    return _bundle(lambda s, d: bundle_checks.check_attestation_key(s, keys, kind, d))
+    return _statement(lambda s, d: bundle_checks.check_attestation_key(s, keys, kind, d))
 
 
 def _attachment(
@@ -152,6 +152,17 @@ def _attachment(
         if not isinstance(signature, SigstoreSignature):
             raise InvalidSignature("it is no sigstore attachment")
         return check(signature)
+
+    return checked
+
+
+def _statement(
+    check: Callable[[BundleSignature | SigstoreSignature, Digest], Verified],
+) -> Check:
+    def checked(signature: Signature, digest: Digest) -> Verified:
+        if not isinstance(signature, BundleSignature | SigstoreSignature):
+            raise InvalidSignature("it is no attestation")
+        return check(signature, digest)
 
     return checked
 
