@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from imgtools.cli.text import one_line
+
 if TYPE_CHECKING:
     from imgtools.sign.model import Verified
     from imgtools.sign.policies.evaluate import Verdict
@@ -16,9 +18,9 @@ def as_text(name: str, found: Verification, good: bool) -> tuple[str, list[str]]
     lines = []
     for descriptor, verdict in zip(found.manifests.all, found.verdicts, strict=True):
         for verified in verdict.verified:
-            lines.append(f"{descriptor.digest}  {_signer(verified)}")
+            lines.append(one_line(f"{descriptor.digest}  {_signer(verified)}"))
     if good:
-        head = f"verified {name} {found.manifests.top.digest}\n"
+        head = f"verified {name} {found.pinned}\n"
         return head + "".join(f"  {line}\n" for line in lines), []
     kind = "is not signed" if found.unsigned else "is not verified"
     err = [f"{name} {kind}: {found.manifests.top.digest}"]
@@ -32,7 +34,7 @@ def to_json(name: str, found: Verification, good: bool) -> dict[str, Any]:
     """The same as JSON."""
     return {
         "image": name,
-        "digest": str(found.manifests.top.digest),
+        "digest": str(found.pinned),
         "verified": good,
         "signed": not found.unsigned,
         "manifests": [

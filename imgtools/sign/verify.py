@@ -16,6 +16,7 @@ from imgtools.sign.model import Signature
 from imgtools.sign.policies.evaluate import Subject, Verdict, judge
 from imgtools.sign.policies.model import Chosen, Requirement
 from imgtools.spec.descriptor import Descriptor
+from imgtools.spec.digest import Digest
 from imgtools.spec.reference import Reference
 from imgtools.task import Task, WorkerPool
 
@@ -26,10 +27,12 @@ COMMAND_LINE = "the command line"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifests:
     """What is verified of an image: its top manifest and, where that is an index, the
-    instances that are asked about (none for an index alone)."""
+    instances that are asked about (none for an index alone); `whole` says that they are all
+    that it names."""
 
     top: Descriptor
     instances: tuple[Descriptor, ...] = ()
+    whole: bool = False
 
     @property
     def all(self) -> tuple[Descriptor, ...]:
@@ -50,6 +53,15 @@ class Verification:
         by that of the index, whose digests are its word for them."""
         top, *instances = self.verdicts
         return top.admitted or (bool(instances) and all(v.admitted for v in instances))
+
+    @property
+    def pinned(self) -> Digest:
+        """What can be used on the strength of the verdicts: the top manifest, unless it is an
+        index that nobody signed and that names more than the instances that were verified."""
+        found = self.manifests
+        if self.verdicts[0].admitted or found.whole or not found.instances or not self.verified:
+            return found.top.digest
+        return found.instances[0].digest
 
     @property
     def complete(self) -> bool:

@@ -78,6 +78,23 @@ def test_s16_the_instance_that_is_chosen_has_to_be_signed(tmp_path: Path) -> Non
         assert arrived(place) == {HERE.digest}
 
 
+def test_s16_what_verify_prints_is_what_was_verified(tmp_path: Path) -> None:
+    """Of an index that nobody signed only the instance is: on another machine the digest of the
+    index would lead to one that nobody vouches for."""
+    with ground(tmp_path) as place:
+        place.sign(HERE.digest)
+        done = place.verify()
+        assert done.code == 0
+        assert done.out.decode().splitlines()[0] == f"verified {place.name} {HERE.digest}"
+        assert json.loads(place.verify("--json").out)["digest"] == str(HERE.digest)
+        assert place.verify("--all").code == 1
+        place.sign(THERE.digest)
+        assert f" {TOP.digest}\n" in place.verify("--all").out.decode()
+        assert f" {HERE.digest}\n" in place.verify().out.decode()
+        place.sign(TOP.digest)
+        assert f" {TOP.digest}\n" in place.verify().out.decode()
+
+
 def test_s17_an_instance_that_nobody_signed_is_not_brought_in(tmp_path: Path) -> None:
     """The index is nobody's: somebody added an instance, or replaced one."""
     with ground(tmp_path) as place:

@@ -31,6 +31,7 @@ from imgtools.errors import (
     SeveralErrors,
     SizeMismatch,
 )
+from imgtools.spec import media_type as mt
 from imgtools.spec.reference import ImageName
 from imgtools.transport.options import SourceOptions
 from imgtools.transport.table import Transports, parse_name, registry_reference
@@ -166,7 +167,7 @@ def _by_policy(
 
 def _manifests(cli: Cli, source: Source, every: bool) -> Manifests:
     """The top manifest and the instances that are asked about."""
-    from imgtools.image.select import choose_instance
+    from imgtools.image.select import choose_instance, is_manifest_entry
     from imgtools.sign.api import subjects
     from imgtools.sign.verify import Manifests
     from imgtools.spec.manifest import Index, parse
@@ -177,7 +178,10 @@ def _manifests(cli: Cli, source: Source, every: bool) -> Manifests:
         return Manifests(top=top.descriptor())
     if every:
         _, *instances = subjects(top, source.manifest, recursive=True)
-        return Manifests(top=top.descriptor(), instances=tuple(instances))
+        inner = [parse(source.manifest(d)) for d in instances if mt.kind(d.media_type) == "index"]
+        entries = [e for each in (view, *inner) if isinstance(each, Index) for e in each.manifests]
+        whole = all(map(is_manifest_entry, entries))
+        return Manifests(top=top.descriptor(), instances=tuple(instances), whole=whole)
     return Manifests(top=top.descriptor(), instances=(choose_instance(view, cli.platform()),))
 
 
