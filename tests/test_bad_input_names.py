@@ -123,7 +123,7 @@ def test_source_as_destination_changes_nothing(tmp_path: Path, name: str) -> Non
         ('{"default":[{"type":"reject"}]}', ["is rejected by policy", "scope default"]),
         (
             '{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}]}',
-            ["requirement signedBy cannot be verified", "--insecure-policy"],
+            ["is not admitted: signedBy: there is no key file /k", "scope default"],
         ),
         ('{"default":[]}', ["must not be empty"]),
         ('{"default":[{"type":"perhaps"}]}', ["unknown requirement type 'perhaps'"]),
