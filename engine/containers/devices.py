@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from engine.containers.options import Device
@@ -43,9 +44,10 @@ def plan_devices(devices: Sequence[Device], *, own_nodes: bool, privileged: bool
     """The devices that were asked for, and for a `privileged` container all that there are.
 
     `own_nodes` says that this process may make nodes. What every container may use is the
-    runtime's own affair, and everything else is denied. Raises NotFound, InvalidInput for what
-    is no device, StorageError.
+    runtime's own affair, and everything else is denied. A directory stands for all devices
+    below it. Raises NotFound, InvalidInput for what is no device, StorageError.
     """
+    devices = [each for device in devices for each in _expanded(device)]
     if not own_nodes:
         return DevicePlan(mounts=tuple(_mount(device) for device in devices))
     if privileged:
@@ -58,6 +60,19 @@ def plan_devices(devices: Sequence[Device], *, own_nodes: bool, privileged: bool
         nodes=tuple(nodes.values()),
         rules=(DENY_ALL, *(_rule(device, nodes[device.path]) for device in devices)),
     )
+
+
+def _expanded(device: Device) -> Sequence[Device]:
+    """The devices of a directory, in the same places below its path; as podman has it."""
+    if not os.path.isdir(device.source):
+        return (device,)
+    source = device.source.rstrip("/") or "/"
+    found = sorted(_below(source, 1), key=lambda each: each.path)
+    if not found:
+        raise InvalidInput(f"{device.source} is a directory without devices")
+    top = device.path.rstrip("/")
+    return [replace(each, path=top + each.path[len(source) :], access=device.access)
+            for each in found]  # fmt: skip
 
 
 def _host_devices() -> tuple[Device, ...]:

@@ -4,7 +4,9 @@ what is shown of the host. And attestations, from the command line to a registry
 from __future__ import annotations
 
 import json
+import os
 import resource
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +110,26 @@ def test_volumes_and_devices_of_the_host(builds: Builds) -> None:
     found = output(builds, script, "--network", "none", *volumes, *device)
     assert found == ["of the host", "refused", "device", "written"]
     assert (builds.work / "shown/made").read_text() == "new\n"
+
+
+def test_a_directory_of_devices_stands_for_all_of_them(builds: Builds) -> None:
+    """And no hooks are run without a word."""
+    held = builds.work / "devices/below"
+    held.mkdir(parents=True)
+    for path, minor in ((held.parent / "none", 3), (held / "nothing", 5)):
+        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+        path.chmod(0o666)
+    (held / "file").write_text("")
+    script = "cd /dev/many; find . -type c | sort; find . -type f; head -c 2 below/nothing | wc -c"
+    words = ("--network", "none", "--device", f"{held.parent}:/dev/many:r")
+    assert output(builds, script, *words) == ["./below/nothing", "./none", "2"]
+    (builds.work / "empty").mkdir()
+    _, errors = builds.lines(
+        f"FROM {IMAGE}\nRUN true\n", "--device", f"{builds.work}/empty:/dev/x", code=125
+    )
+    assert any("a directory without devices" in line for line in errors)
+    _, errors = builds.lines("FROM scratch\n", "--hooks-dir", "/hooks", code=125)
+    assert "imgtools: --hooks-dir is not supported (hooks are not run for steps)" in errors
 
 
 def test_every_run_has_the_mounts_that_are_asked_for(builds: Builds) -> None:
