@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field, replace
@@ -43,12 +44,14 @@ class ListNotKnown(ImageNotFound):
 class ImageList:
     """An index by its normalised `name`. `sources` says of an entry's digest by which
     transport:reference it is read, and of an artifact's content in which FILE it is;
-    `documents` are manifests and configs of artifacts that are kept here, by digest."""
+    `documents` are manifests and configs of artifacts that are kept here, by digest.
+    `created` is when it was made, in seconds since the epoch, 0 where nobody knows."""
 
     name: str
     index: Index
     sources: Mapping[Digest, str] = field(default_factory=lambda: _NOWHERE)
     documents: Mapping[Digest, bytes] = field(default_factory=lambda: _NOTHING)
+    created: float = 0.0
 
     @property
     def raw(self) -> RawManifest:
@@ -67,6 +70,7 @@ class ImageList:
                 str(digest): base64.b64encode(data).decode()
                 for digest, data in self.documents.items()
             },
+            "created": self.created,
         }
 
     @classmethod
@@ -88,6 +92,7 @@ class ImageList:
             documents={
                 Digest.parse(key): base64.b64decode(text) for key, text in documents.items()
             },
+            created=float(value.get("created") or 0.0),
         )
 
     def with_entry(
@@ -135,7 +140,7 @@ class ImageList:
 def new_list(name: str, annotations: Mapping[str, str]) -> ImageList:
     """An index without entries."""
     index = Index(media_type=mt.OCI_INDEX, manifests=(), annotations=dict(annotations))
-    return ImageList(name=name, index=index)
+    return ImageList(name=name, index=index, created=time.time())
 
 
 class ImageLists:

@@ -25,17 +25,25 @@ HEADERS: Mapping[str, str] = {
     "ReadOnly": "READ ONLY", "Containers": "CONTAINERS", "ParentID": "PARENT ID",
     "RepoDigests": "REPO DIGESTS", "RepoTags": "REPO TAGS",
 }  # fmt: skip
-_FILTERS = ("after", "before", "dangling", "id", "label", "label!", "reference", "since", "until")
+_FILTERS = ("after", "before", "dangling", "id", "intermediate", "label", "label!", "manifest",
+            "reference", "since", "until")  # fmt: skip
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """An image by one of its names; `name` is "" for one that has none."""
+    """An image by one of its names; `name` is "" for one that has none.
+
+    `index` says that it is an index, of which `image` has the digest and size. `intermediate`
+    is an image without a name that another one was made from.
+    """
 
     image: StoredImage
     name: str
     names: tuple[str, ...]
     containers: int = 0
+    index: bool = False
+    intermediate: bool = False
 
     @property
     def repository(self) -> str:
@@ -130,6 +138,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 def document(row: Row) -> dict[str, Any]:
     """podman's JSON of an image, with the names that it leaves out of RepoTags."""
     image = row.image
+    more = {"IsManifestList": True} if row.index else {}
     return {
         "Id": image.id,
         "ParentId": "",
@@ -145,6 +154,7 @@ def document(row: Row) -> dict[str, Any]:
         "History": list(row.names),
         "Created": int(created(image)),
         "CreatedAt": _at(image, "%Y-%m-%dT%H:%M:%SZ"),
+        **more,
     }
 
 
@@ -237,10 +247,11 @@ def _test(
     key: str, value: str, find: Callable[[str], tuple[StoredImage, str]], now: float
 ) -> Callable[[Row], bool]:
     """What a filter other than reference= asks of a row."""
-    if key == "dangling":
-        if value not in ("true", "false", "1", "0"):
-            raise InvalidInput(f"non-boolean value {value!r} for dangling filter")
-        return lambda row: (not row.name) == (value in ("true", "1"))
+    if key in ("dangling", "intermediate", "manifest"):
+        wanted = _BOOLEANS.get(value)
+        if wanted is None:
+            raise InvalidInput(f"non-boolean value {value!r} for {key} filter")
+        return lambda row: _state(row, key) == wanted
     if key in ("label", "label!"):
         return lambda row: _has_label(row, value) != (key == "label!")
     if key == "id":
@@ -253,6 +264,10 @@ def _test(
     if key == "before":
         return lambda row: created(row.image) < other
     return lambda row: created(row.image) > other
+
+
+def _state(row: Row, key: str) -> bool:
+    return {"dangling": not row.name, "intermediate": row.intermediate, "manifest": row.index}[key]
 
 
 def _has_label(row: Row, text: str) -> bool:

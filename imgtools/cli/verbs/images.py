@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgtools.cli.command import go_bool, verb
+from imgtools.cli.images_relations import index_rows, with_relations
 from imgtools.cli.images_view import (
     HEADERS,
     columns,
@@ -31,11 +32,11 @@ _DIGESTS = "table {{.Repository}} {{.Tag}} {{.Digest}} {{.ID}} {{.Created}} {{.S
 
 @verb("images", short_help="List the images of the store.")
 @click.argument("name", required=False, metavar="[IMAGE]")
-@go_bool("--all", "-a", help="Show all images (the store has none that are hidden).")
+@go_bool("--all", "-a", help="Show images without a name that others were made from, too.")
 @go_bool("--digests", help="Show the digests of manifests too.")
 @click.option("--filter", "-f", "filters", multiple=True, metavar="KEY=VALUE",
               help="Only images that pass: reference=, dangling=, before=, since=, until=, "
-              "label=, label!=, id=.")  # fmt: skip
+              "label=, label!=, id=, intermediate=, manifest=.")  # fmt: skip
 @click.option("--format", "template", metavar="FORMAT",
               help='"json", or a Go template for each image.')  # fmt: skip
 @go_bool("--json", "as_json", help="The same as --format json.")
@@ -47,7 +48,7 @@ _DIGESTS = "table {{.Repository}} {{.Tag}} {{.Digest}} {{.ID}} {{.Created}} {{.S
 @store_flags
 @click.pass_obj
 def command(cli: Cli, /, **kwargs: Any) -> None:
-    """List the images of the store, or those with the name IMAGE, newest first.
+    """List the images and indexes of the store, or those with the name IMAGE, newest first.
 
     An image is listed once for each of its names. Nothing is locked or waited for, whatever
     is being pulled or removed.
@@ -72,8 +73,11 @@ def _rows(store: Store, kwargs: dict[str, Any]) -> list[Row]:
     users: dict[str, int] = {}
     for use, there in store.parts.uses.all().items():
         users[use.image_id] = users.get(use.image_id, 0) + there
-    rows = rows_of(contents[0].values(), contents[1].values(), users)
+    rows = with_relations(store, rows_of(contents[0].values(), contents[1].values(), users))
+    rows += index_rows(store)
     filters = [*kwargs["filters"]]
+    if not kwargs["all"] and not any(text.startswith("intermediate=") for text in filters):
+        filters.append("intermediate=false")
     if kwargs["name"]:
         filters.append(f"reference={kwargs['name']}")
     rows = filtered(rows, filters, find=store.find, now=time.time())

@@ -44,7 +44,7 @@ def command(
     prune: bool,
     **kwargs: Any,
 ) -> int:
-    """Remove every IMAGE (a name, an id or the start of one) from the store.
+    """Remove every IMAGE or index (a name, an id or the start of one) from the store.
 
     An image with several names only loses the one that is given; with its last one it goes,
     and so do layers that no other image has. An image that a container uses stays, unless
@@ -58,11 +58,13 @@ def command(
         raise InvalidInput("when using the --all switch, you may not pass any images names or IDs")
     if prune and (no_prune or images or every):
         raise InvalidInput("--prune is for itself")
+    from engine.working.lists import ImageLists
+
     task = cli.task(notes)
     with open_store(cli, kwargs) as store:
         if every:
             # By id, so that one that comes meanwhile under an old name is not among them.
-            images = tuple(store.images())
+            images = (*store.images(), *(each.name for each in ImageLists(store).all()))
             force_names = True
         elif prune:
             named = {name.image_id for name in store.names().values()}
@@ -89,7 +91,7 @@ def _remove(
             _remove_containers(store, image, force_names, task)
         removal = store.remove(image, force=force, names=force_names, task=task)
     except ImageNotFound as e:
-        if ignore:
+        if _removed_index(store, image) or ignore:
             return 0
         complain(e.message)
         return NOT_FOUND
@@ -103,6 +105,18 @@ def _remove(
         return 1
     show(removal)
     return 0
+
+
+def _removed_index(store: Store, text: str) -> bool:
+    """Remove an index and say so, if there is one of that name or id."""
+    from engine.working.lists import ImageLists, ListNotKnown
+
+    try:
+        gone = ImageLists(store).remove(text)
+    except ListNotKnown:
+        return False
+    write_text(f"Untagged: {gone.name}\nDeleted: {gone.raw.digest.hex}\n")
+    return True
 
 
 def _remove_containers(store: Store, text: str, force_names: bool, task: Task) -> None:
