@@ -23,7 +23,7 @@ VARIABLE = "SIGSTORE_ID_TOKEN"
 AUDIENCE = "sigstore"
 """Whom the tokens of CI systems are asked for."""
 
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+")
+_TOKEN = re.compile(r"eyJ[\w.-]+", re.ASCII)
 
 
 def token_source(

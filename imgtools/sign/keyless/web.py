@@ -7,11 +7,12 @@ is an error, since a token or a signature is for the service that was named and 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from imgtools.errors import Denied, InvalidInput, RegistryError
+from imgtools.errors import ConnectionFailed, Denied, InvalidInput, RegistryError
 from imgtools.task import CancelToken
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.registry.failure import read_error
@@ -28,6 +29,11 @@ ANSWER_LIMIT = 8 * 1024 * 1024
 """Bytes of an answer: Rekor's has the entry, and with it what was proposed."""
 
 _POLICY = RetryPolicy(attempts=3, connect_attempts=2, patience=30.0, deadline=60.0)
+
+
+# JSON in base64url, and what hangs on it: services repeat tokens that they do not like, and
+# what they say is cut at some length.
+_TOKEN = re.compile(r"eyJ[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +53,10 @@ class Web:
         options: RegistryOptions,
         *,
         cancel: CancelToken | None = None,
-        policy: RetryPolicy = _POLICY,
+        policy: RetryPolicy | None = None,
     ) -> None:
         """Nothing is connected to yet."""
-        self._options, self._cancel, self._policy = options, cancel, policy
+        self._options, self._cancel, self._policy = options, cancel, policy or _POLICY
 
     def post(
         self,
@@ -102,6 +108,8 @@ class Web:
                     content=response.body(ANSWER_LIMIT, redact(url)),
                     location=response.header("Location"),
                 )
+        except ConnectionFailed as e:
+            raise e.with_context(f"{method} {redact(url)}") from e
         finally:
             client.close()
 
@@ -126,7 +134,7 @@ def _refused(response: Response) -> Denied | RegistryError:
     """The error for a status that is not the answer; reads what the service says."""
     method, url, status = response.method, redact(response.url), response.status
     host = response.origin.authority
-    code, detail = read_error(response)
+    code, detail = (_TOKEN.sub("…", text) for text in read_error(response))
     if status in (401, 403):
         said = " ".join(part for part in (code, detail) if part)
         return Denied(f"{method} {url}: {status}" + (f" {said}" if said else ""), host=host)
