@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgtools.errors import InvalidInput
-from imgtools.sync.expression import Expression
+from imgtools.spec.expression import Expression
 from imgtools.sync.tags import MatchingTags
 
 TAGS = ("a", "b", "ab", "aab", "bA_b", "a.b-a", "A", "1.2.3", "-a", "abab", "0" * 5)

@@ -4,32 +4,7 @@ version satisfies a constraint. Pure; invalid expressions are refused when a fil
 
 from __future__ import annotations
 
-import re
 from typing import Protocol
-
-from imgtools.errors import InvalidInput
-
-_LONGEST = 10_000
-
-_TOKEN = re.compile(
-    r"""(?P<escape>\\.?)
-    | (?P<class>\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\])
-    | (?P<end>\$)
-    | (?P<foreign>\(\?(?:P?[=!>]|<[=!]|\(|\#|[a-zA-Z]*[aLux])|[*+?}]\+|\{,)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_IN_CLASS = re.compile(r"\\.|\[:(\^?\w+):\]|[\[&~|]", re.DOTALL)
-_ESCAPES = frozenset("AbBdDsSwWafnrtvxz") | frozenset(r"""\.+*?()|[]{}^$-/_~`!@#%&=:;<>,'" """)
-_POSIX = {
-    "alnum": "0-9A-Za-z",
-    "alpha": "A-Za-z",
-    "digit": "0-9",
-    "lower": "a-z",
-    "upper": "A-Z",
-    "word": "0-9A-Za-z_",
-    "xdigit": "0-9A-Fa-f",
-}
 
 
 class TagFilter(Protocol):
@@ -53,17 +28,10 @@ class MatchingTags:
 
     def __init__(self, expression: str) -> None:
         """Raises InvalidInput for an expression that is invalid or not of both dialects."""
-        self.expression = expression
-        if len(expression) > _LONGEST:
-            raise InvalidInput(f"a regular expression is longer than {_LONGEST} characters")
-        from imgtools.sync.expression import Expression
+        from imgtools.spec.regular import RegularExpression
 
-        translated = _translated(expression)
-        try:
-            re.compile(translated, re.ASCII)
-            self._compiled = Expression(translated)
-        except (re.error, OverflowError, RecursionError, InvalidInput) as e:
-            raise InvalidInput(f"invalid regular expression {expression!r}: {e}") from e
+        self.expression = expression
+        self._compiled = RegularExpression(expression)
 
     def __call__(self, tag: str) -> bool:
         """Whether the expression is found in `tag`; the time it takes is bounded."""
@@ -88,43 +56,3 @@ class VersionTags:
         except InvalidVersion:
             return False
         return self.constraint.allows(version)
-
-
-def _translated(expression: str) -> str:
-    """The expression in Python's terms; raises InvalidInput for what has none, or would mean
-    something else than in RE2."""
-
-    def refuse(part: str) -> InvalidInput:
-        return InvalidInput(
-            f"the regular expression {expression!r} uses {part!r}, which is not supported"
-        )
-
-    def in_class(found: re.Match[str]) -> str:
-        text = found[0]
-        if text[0] == "\\":
-            return escape(text)
-        if len(text) == 1:
-            return f"\\{text}"
-        if found[1] not in _POSIX:
-            raise refuse(text)
-        return _POSIX[found[1]]
-
-    def escape(text: str) -> str:
-        if text[1:] not in _ESCAPES:
-            raise refuse(text)
-        return r"\Z" if text == r"\z" else text
-
-    def token(found: re.Match[str]) -> str:
-        text = found[0]
-        match found.lastgroup:
-            case "escape":
-                return escape(text)
-            case "class":
-                opening = 2 if text[1] == "^" else 1
-                return text[:opening] + _IN_CLASS.sub(in_class, text[opening:])
-            case "end":
-                # The end of the text alone, where Python's $ is also before a last newline.
-                return r"\Z"
-        raise refuse(text)
-
-    return _TOKEN.sub(token, expression)

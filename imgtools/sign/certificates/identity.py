@@ -6,7 +6,6 @@ one: the same text as a URI or a host name is somebody else.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from imgtools.errors import InvalidInput, InvalidSignature
 from imgtools.frozen import dataclass
 from imgtools.sign.policies.model import CertificateIdentity
+from imgtools.spec.regular import RegularExpression
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -76,10 +76,7 @@ def check_rules(rules: Sequence[CertificateIdentity]) -> None:
                     f"a certificate's {what} is wanted by its text or by a regular expression, "
                     "exactly one of them"
                 )
-            try:
-                re.compile(expression)
-            except (re.error, OverflowError, RecursionError) as e:
-                raise InvalidInput(f"{expression!r} is no regular expression: {e}") from e
+            RegularExpression(expression)
 
 
 def match(
@@ -118,7 +115,7 @@ def described(found: Identified) -> str:
 
 def _matches(value: str, exact: str, expression: str) -> bool:
     if expression:
-        return re.fullmatch(expression, value) is not None
+        return RegularExpression(expression).matches(value)
     return value == exact != ""
 
 
@@ -163,7 +160,9 @@ def _fulcio_values(certificate: x509.Certificate) -> dict[str, str]:
             continue
         raw = extension.value.value
         text = _text(raw, oid) if oid in _BARE else _utf8_string(raw, f"the extension {oid}")
-        if oid in (ISSUER, ISSUER_V2) and (not text or not text.isprintable()):
+        if oid in (ISSUER, ISSUER_V2) and (
+            not text or len(text) > _NAME_LIMIT or not text.isprintable()
+        ):
             raise InvalidSignature("the certificate's token issuer is no line of text")
         values[oid] = text
     return values

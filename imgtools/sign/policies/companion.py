@@ -9,7 +9,6 @@ does not know.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -31,6 +30,7 @@ from imgtools.sign.policies.model import (
 )
 from imgtools.sign.policies.parse import parse_transports, requirement, requirements
 from imgtools.spec import strict_json
+from imgtools.spec.regular import RegularExpression
 
 _FORMATS = frozenset({"sigstore", "bundle"})
 _DEEPEST = 4
@@ -152,9 +152,9 @@ def _certificate(value: object, what: str) -> CertificateIdentity:
 def _pattern(fields: Fields, key: str) -> str:
     text = fields.text(key)
     try:
-        re.compile(text)
-    except (re.error, OverflowError, RecursionError) as e:
-        raise InvalidInput(f"{fields.what}: {key} is not a regular expression: {e}") from e
+        RegularExpression(text)
+    except InvalidInput as e:
+        raise InvalidInput(f"{fields.what}: {key}: {e.message}") from e
     return text
 
 

@@ -1,8 +1,8 @@
-"""Regular expressions over tags that never take long, whatever the expression and the tags.
+"""Regular expressions that never take long, whatever the expression and the text.
 
 Python's engine goes back and tries again, which for some expressions takes longer than anybody
 waits. This one is in all states at once (Thompson's construction), so that its time is bounded
-by the length of the tag times that of the expression, as in Go's RE2. What characters a class
+by the length of the text times that of the expression, as in Go's RE2. What characters a class
 or an escape means is still Python's to say.
 """
 
@@ -90,7 +90,7 @@ class Expression:
         self._moved: dict[tuple[frozenset[int], str], frozenset[int]] = {}
 
     def found_in(self, tag: str) -> bool:
-        """Whether some part of `tag`, which is ASCII, matches."""
+        """Whether some part of `tag` matches; a character beyond ASCII matches nothing."""
         states: frozenset[int] = frozenset()
         for position in range(len(tag) + 1):
             before = position > 0 and _is_word(tag[position - 1])
