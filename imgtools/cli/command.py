@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from imgtools.cli.leading import with_log_level
 from imgtools.cli.running import running
 from imgtools.errors import Error
 
@@ -92,7 +93,7 @@ class VerbCommand(click.Command):
                 if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
                     found[name] = value
         if ctx.obj is not None:
-            ctx.obj = ctx.obj.with_globals(found)
+            ctx.obj = ctx.obj.with_globals(with_log_level(found))
             try:
                 with running(ctx.obj):
                     return super().invoke(ctx)
@@ -211,4 +212,5 @@ def global_options() -> list[click.Option]:
              help="A private host that public registries may lead to (a name or network)."),
         text(["--jobs", "-j"], type=click.IntRange(1, 64), metavar="N", hidden=True,
              help="Transfers at a time."),
+        text(["--log-level"], metavar="LEVEL", hidden=True),
     ]  # fmt: skip

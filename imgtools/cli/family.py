@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from imgtools.cli.command import global_options, normalise_args
+from imgtools.cli.leading import with_log_level
 
 
 class Family(click.Group):
@@ -36,4 +37,4 @@ def _start(ctx: click.Context, **values: Any) -> None:
     if ctx.obj is not None:
         given = click.core.ParameterSource.COMMANDLINE
         found = {k: v for k, v in values.items() if ctx.get_parameter_source(k) is given}
-        ctx.obj = ctx.obj.with_globals(found)
+        ctx.obj = ctx.obj.with_globals(with_log_level(found))

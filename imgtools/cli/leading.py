@@ -25,7 +25,6 @@ def leading_options() -> list[click.Option]:
         text(["--storage-driver"], metavar="DRIVER", help="overlay or vfs."),
         text(["--storage-opt"], multiple=True, metavar="NAME=VALUE",
              help="An option of the store."),
-        text(["--log-level"], metavar="LEVEL", hidden=True),
         text(["--registries-conf-dir"], type=click.Path(), metavar="DIR", hidden=True),
         text(["--short-name-alias-conf"], type=click.Path(), metavar="PATH", hidden=True),
         text(["--cgroup-manager"], metavar="MANAGER", hidden=True),
@@ -39,12 +38,8 @@ def leading_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises InvalidInput for a wrong one, Unsupported for ids that are mapped by hand.
     """
-    found = {name: value for name, value in values.items() if value not in (None, False, ())}
-    level = str(found.pop("log_level", "warn")).lower()
-    if level not in _LEVELS:
-        raise InvalidInput(f"--log-level {level}: expected one of {', '.join(_LEVELS)}")
-    if level in ("trace", "debug"):
-        found["debug"] = True
+    levelled = with_log_level(values)
+    found = {name: value for name, value in levelled.items() if value not in (None, False, ())}
     manager = found.pop("cgroup_manager", "")
     if manager not in _MANAGERS:
         raise InvalidInput(f"--cgroup-manager {manager}: expected cgroupfs or systemd")
@@ -54,4 +49,17 @@ def leading_values(values: Mapping[str, Any]) -> dict[str, Any]:
             raise Unsupported(
                 f"--{name} is not supported", hint="ids come from /etc/subuid and /etc/subgid"
             )
+    return found
+
+
+def with_log_level(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of global options with --debug in the place of --log-level: on from debug on.
+    Raises InvalidInput for an unknown level."""
+    found = dict(values)
+    level = found.pop("log_level", None)
+    if level is None:
+        return found
+    if level.lower() not in _LEVELS:
+        raise InvalidInput(f"--log-level {level}: expected one of {', '.join(_LEVELS)}")
+    found["debug"] = bool(found.get("debug")) or level.lower() in ("trace", "debug")
     return found

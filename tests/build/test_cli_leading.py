@@ -55,10 +55,55 @@ def test_a_log_level_is_debug_or_not() -> None:
     assert leading_values({"log_level": "error", "debug": False, "storage_opt": ()}) == {}
     with pytest.raises(InvalidInput, match="--log-level loud"):
         leading_values({"log_level": "loud"})
+    with pytest.raises(InvalidInput, match="--log-level : expected"):
+        leading_values({"log_level": ""})
     with pytest.raises(InvalidInput, match="--cgroup-manager x"):
         leading_values({"cgroup_manager": "x"})
     with pytest.raises(Unsupported, match="--userns-uid-map is not supported"):
         leading_values({"userns_uid_map": ("0:1:2",)})
+
+
+@pytest.mark.parametrize(
+    ("words", "debug"),
+    [
+        (("images", "--log-level", "debug"), True),
+        (("images", "--log-level=TRACE", "-q"), True),
+        (("images", "--log-level", "warn"), False),
+        (("--log-level", "debug", "images"), True),
+        (("--log-level", "debug", "images", "--log-level", "error"), False),
+        (("--debug", "images"), True),
+        (("manifest", "--log-level", "debug", "exists", "x"), True),
+        (("manifest", "exists", "--log-level", "debug", "x"), True),
+    ],
+)
+def test_a_log_level_may_follow_the_verb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], debug: bool
+) -> None:
+    """As with all verbs of buildah and podman; the last one counts."""
+    seen = []
+
+    class Stopped(Exception):
+        """Instead of opening a store."""
+
+    def stop(access: StoreAccess, *_: object) -> None:
+        seen.append(access._cli.debug)
+        raise Stopped
+
+    for name in ("look", "open"):
+        monkeypatch.setattr(StoreAccess, name, stop)
+    settings = Settings.from_environment({"HOME": str(tmp_path)})
+    with pytest.raises(Stopped):
+        main.app.main(list(words), obj=Cli(settings=settings), standalone_mode=False)
+    assert seen == [debug]
+
+
+@pytest.mark.parametrize("words", [("images", "--log-level", "loud"),
+                                   ("pull", "--log-level=", "x")])  # fmt: skip
+def test_a_log_level_that_is_none(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert run(tmp_path, *words) in (1, 125)
+    assert "--log-level" in capfd.readouterr().err
 
 
 def test_files_of_registries_may_be_named_there(tmp_path: Path) -> None:
