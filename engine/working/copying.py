@@ -16,7 +16,13 @@ from engine.working.content import container_tree, take_in
 from engine.working.model import WorkingContainer
 from engine.working.registry import WorkingContainers
 from imgtools.blob.files import write_all
-from imgtools.build.copying.model import CopyPlan, CopyRequest, CopySource, FetchedFile
+from imgtools.build.copying.model import (
+    CopyPlan,
+    CopyRequest,
+    CopySource,
+    FetchedFile,
+    sockets_left_out,
+)
 from imgtools.build.copying.survey import plan_copy
 from imgtools.build.copying.write import write_copy
 from imgtools.build.execute.users import resolve_owner
@@ -93,6 +99,8 @@ def copy_into(
             now=int(time.time()) if options.mtime is None else options.mtime,
         )
         plan = plan_copy(request, task=task)
+        if plan.sockets:
+            task.warn(sockets_left_out(plan.sockets))
         if not plan.found and not options.allow_empty:
             raise NotFound("no items matching the sources were copied")
         with temporary_file(store.parts.layout.tmp) as spool:

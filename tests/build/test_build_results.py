@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,20 @@ def test_rewriting_without_an_epoch_is_warned_about(
     rig.build(f"{text}FROM scratch\nLABEL a=b\n", stamps=stamps, build_args=arguments)
     notes = [e.text for e in rig.events if isinstance(e, BuildNote) and e.level == "warning"]
     assert [text.startswith("--rewrite-timestamp") for text in notes] == [True] * expected
+
+
+def test_e50_sockets_are_left_out_and_told_once_a_step(rig: BuildRig) -> None:
+    rig.write(d__file="content", d__more="content")
+    for number in (1, 2):
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(rig.context / f"d/socket{number}"))
+    text = "FROM scratch\nCOPY d/file /f\nCOPY d /d\nCOPY . /e\n"
+    for _ in range(2):
+        rig.build(text)
+        notes = [event for event in rig.events if isinstance(event, BuildNote)]
+        assert [(note.level, note.text) for note in notes] == [
+            ("warning", "2 sockets are left out: no layer can have one: COPY d /d"),
+            ("warning", "2 sockets are left out: no layer can have one: COPY . /e"),
+        ]
+        assert notes[0].place.endswith("Containerfile:3")
+    assert sorted(rig.files()) == ["d/file", "d/more", "e/d/file", "e/d/more", "f"]

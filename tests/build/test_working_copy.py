@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import socket
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -195,6 +196,16 @@ def test_e59_add_fetches(shop: Scripts, server: str) -> None:
     """)  # fmt: skip
     assert found["to/file"] == (0o600, 0, 0)
     assert found["as"][0] == 0o711
+
+
+def test_e50_sockets_are_left_out_with_a_word(shop: Scripts) -> None:
+    (shop.work / "held").mkdir()
+    (shop.work / "held/file").write_text("content")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(shop.work / "held/socket"))
+    done = shop("c=$(t from scratch); t copy -q $c held /held; t commit -q --rm $c copied")
+    assert done.stderr.count("1 socket is left out") == 1
+    assert set(shop.layer("copied")) == {"held/", "held/file"}
 
 
 def test_copying_needs_no_image_of_skopeos(shop: Scripts) -> None:

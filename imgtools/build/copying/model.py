@@ -188,3 +188,9 @@ class CopyResult:
 
     entries: int
     size: int
+
+
+def sockets_left_out(count: int) -> str:
+    """What people are told of the sockets of a plan."""
+    what = "1 socket is" if count == 1 else f"{count} sockets are"
+    return f"{what} left out: no layer can have one"

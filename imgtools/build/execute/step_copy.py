@@ -20,9 +20,11 @@ from imgtools.build.copying.model import (
     InlineFile,
     TreeFiles,
     WholeTree,
+    sockets_left_out,
 )
 from imgtools.build.copying.survey import plan_copy
 from imgtools.build.copying.write import write_copy
+from imgtools.build.events import BuildNote
 from imgtools.build.execute.crew import Keyed, Made, StepContext
 from imgtools.build.execute.users import resolve_owner
 from imgtools.build.planning.keys import copy_key
@@ -131,7 +133,16 @@ class _Copy:
             if _NUMBERS.fullmatch(work.chown):
                 owner = resolve_owner(None, work.chown, option="--chown")
             self._plan = plan_copy(self._request(sources, owner), task=self._context.task)
+            self._tell_of_sockets(self._plan.sockets)
         return self._plan
+
+    def _tell_of_sockets(self, count: int) -> None:
+        """BuildKit makes empty files of those in a context, and leaves out those of stages."""
+        if count:
+            at = self._context.step.instruction.location
+            text = f"{sockets_left_out(count)}: {self._context.step.text}"
+            note = BuildNote(level="warning", text=text, place=f"{at.file}:{at.first}")
+            self._crew.environment.report(note)
 
     def _request(
         self, sources: tuple[CopySource, ...], owner: tuple[int, int] | None
