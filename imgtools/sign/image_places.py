@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from imgtools.sign.model import PAYLOAD_LIMIT, SIGNATURES_LIMIT, BundleSignature, Format, Signature
+from imgtools.sign.model import (
+    PAYLOAD_LIMIT,
+    SIGNATURES_LIMIT,
+    TOTAL_LIMIT,
+    BundleSignature,
+    Format,
+    Signature,
+)
 from imgtools.sign.registries_d import RegistriesD
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import Manifest, parse
@@ -144,6 +151,8 @@ def source_bundles(source: Source, digest: Digest, where: str) -> tuple[BundleSi
             raise LimitExceeded(f"the bundles of {digest}", SIGNATURES_LIMIT, unit="bundles")
         if layer.size > PAYLOAD_LIMIT:
             raise LimitExceeded(f"the bundle {layer.digest}", PAYLOAD_LIMIT)
+        if layer.size + sum(len(bundle.content) for bundle in found) > TOTAL_LIMIT:
+            raise LimitExceeded(f"all bundles of {digest} together", TOTAL_LIMIT)
         with source.open_blob(layer) as reader:
             content = reader.read()
         place = f"{where}, referrer {descriptor.digest}"

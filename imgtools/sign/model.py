@@ -22,6 +22,9 @@ PAYLOAD_LIMIT = 4 * 1024 * 1024
 SIGNATURES_LIMIT = 128
 """Signatures read of one manifest, by format and place."""
 
+TOTAL_LIMIT = 8 * PAYLOAD_LIMIT
+"""Bytes of all signatures of one manifest together, by format and place."""
+
 SIMPLE_SIGNING_LAYER = "application/vnd.dev.cosign.simplesigning.v1+json"
 """The media type of the layers of an attachment that are signatures."""
 

@@ -14,6 +14,7 @@ from imgtools.errors import (
     BlobNotFound,
     ImageNotFound,
     InvalidDigest,
+    LimitExceeded,
     NotFound,
     SizeMismatch,
     Unsupported,
@@ -31,7 +32,8 @@ VERSION = "version"
 _VERSION_LIMIT = 1024
 _VERSION = re.compile(rb"Directory Transport Version: (\d{1,9})\.\d{1,9}\n")
 _SIGNATURE_LIMIT = 4 * 1024 * 1024
-_SIGNATURES = 1000
+_SIGNATURES = 129
+_SIGNATURES_LIMIT = 8 * _SIGNATURE_LIMIT
 
 
 def blob_name(digest: Digest) -> str:
@@ -140,7 +142,8 @@ class DirectorySource(Closing):
     def signatures(self, digest: Digest | None = None) -> tuple[bytes, ...]:
         """The signatures kept beside the top manifest, or beside the instance `digest`.
 
-        Each as containers/image stores it, at most 4 MiB; raises LimitExceeded.
+        Each as containers/image stores it, at most 4 MiB, and 32 MiB together; raises
+        LimitExceeded. They end at the first that is more than anybody agrees to verify.
         """
         prefix = "" if digest is None else f"{blob_name(digest)}."
         found: list[bytes] = []
@@ -150,6 +153,8 @@ class DirectorySource(Closing):
             if content is None:
                 break
             found.append(content)
+            if sum(map(len, found)) > _SIGNATURES_LIMIT:
+                raise LimitExceeded(f"all signatures of {self.origin.name}", _SIGNATURES_LIMIT)
         return tuple(found)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from imgtools.errors import InvalidInput, InvalidSignature, LimitExceeded
 from imgtools.frozen import dataclass
-from imgtools.sign.model import PAYLOAD_LIMIT, SIGNATURES_LIMIT, SigstoreSignature
+from imgtools.sign.model import PAYLOAD_LIMIT, SIGNATURES_LIMIT, TOTAL_LIMIT, SigstoreSignature
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor
@@ -29,9 +29,6 @@ DSSE_LAYER = "application/vnd.dsse.envelope.v1+json"
 
 SIGNATURE_ANNOTATION = "dev.cosignproject.cosign/signature"
 PREDICATE_ANNOTATION = "predicateType"
-
-TOTAL_LIMIT = 8 * PAYLOAD_LIMIT
-"""Bytes of all layers of one attachment together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

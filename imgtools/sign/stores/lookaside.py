@@ -18,6 +18,7 @@ from imgtools.frozen import dataclass
 from imgtools.sign.model import (
     PAYLOAD_LIMIT,
     SIGNATURES_LIMIT,
+    TOTAL_LIMIT,
     Format,
     Signature,
     SimpleSignature,
@@ -201,8 +202,12 @@ def _blob(signature: Signature) -> bytes:
 def _numbered(folder: Folder) -> list[bytes]:
     """signature-1 and on, to the first that is not there; raises LimitExceeded."""
     found: list[bytes] = []
+    total = 0
     while (content := folder.read_if_there(f"signature-{len(found) + 1}", FILE_LIMIT)) is not None:
         found.append(content)
+        total += len(content)
+        if total > TOTAL_LIMIT:
+            raise LimitExceeded(f"{folder.path}: all of it together", TOTAL_LIMIT)
         if len(found) > SIGNATURES_LIMIT:
             raise LimitExceeded(f"{folder.path}: it", SIGNATURES_LIMIT, unit="signatures")
     return found

@@ -11,7 +11,7 @@ import logging
 from urllib.parse import urlsplit, urlunsplit
 
 from imgtools.errors import Denied, Error, LimitExceeded, RegistryError
-from imgtools.sign.model import PAYLOAD_LIMIT, SIGNATURES_LIMIT
+from imgtools.sign.model import PAYLOAD_LIMIT, SIGNATURES_LIMIT, TOTAL_LIMIT
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.registry.failure import read_error
 from imgtools.transport.registry.repeating import repeat
@@ -28,8 +28,8 @@ def read_numbered(base: str, path: str, options: RegistryOptions) -> list[bytes]
     """What is at `base`/`path` with 1, 2 and so on appended, to the first that is not there.
 
     A query of `base` stays behind the path. Raises Denied, RegistryError, ConnectionFailed,
-    and LimitExceeded for a file of more than PAYLOAD_LIMIT bytes, or for more files than
-    SIGNATURES_LIMIT.
+    and LimitExceeded for a file of more than PAYLOAD_LIMIT bytes, for more files than
+    SIGNATURES_LIMIT, and for more than TOTAL_LIMIT bytes in all.
     """
     parts = urlsplit(base)
     origin = Origin.of(base)
@@ -44,6 +44,8 @@ def read_numbered(base: str, path: str, options: RegistryOptions) -> list[bytes]
             if content is None:
                 return found
             found.append(content)
+            if sum(map(len, found)) > TOTAL_LIMIT:
+                raise LimitExceeded(f"all of {redact(base)} together", TOTAL_LIMIT)
             if len(found) > SIGNATURES_LIMIT:
                 raise LimitExceeded(redact(base), SIGNATURES_LIMIT, unit="signatures")
     finally:

@@ -18,11 +18,11 @@ from imgtools.frozen import dataclass
 from imgtools.sign.model import (
     PAYLOAD_LIMIT,
     SIGNATURES_LIMIT,
+    TOTAL_LIMIT,
     BundleSignature,
     Format,
     Signature,
 )
-from imgtools.sign.stores.attachment import TOTAL_LIMIT
 from imgtools.sign.stores.attachments import Same, never_same
 from imgtools.sign.stores.places import ask, read_blob, read_tag
 from imgtools.sign.stores.referrer import (
