@@ -205,7 +205,8 @@ def test_e50_sockets_are_left_out_with_a_word(shop: Scripts) -> None:
         listening.bind(str(shop.work / "held/socket"))
     done = shop("c=$(t from scratch); t copy -q $c held /held; t commit -q --rm $c copied")
     assert done.stderr.count("1 socket is left out") == 1
-    assert set(shop.layer("copied")) == {"held/", "held/file"}
+    assert "held/file" in shop.layer("copied")
+    assert "held/socket" not in shop.layer("copied")
 
 
 def test_copying_needs_no_image_of_skopeos(shop: Scripts) -> None:
