@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from imgtools.sign.checks import FulcioCheck, check_sigstore_fulcio
 from imgtools.sign.keys.public import load_rekor_key
-from imgtools.sign.model import SigstoreSignature
+from imgtools.sign.model import BundleSignature, SigstoreSignature
 from imgtools.sign.stores.attachments import AttachmentReader
 from imgtools.sign.stores.referrers import BundleReader
 from imgtools.spec.reference import Reference
@@ -39,22 +39,20 @@ def site(tmp_path: Path) -> Iterator[Keyless]:
         yield found
 
 
-def place_of(site: Keyless) -> tuple[Transports, Reference, RegistryOptions]:
-    return Transports(), Reference.parse(site.name), RegistryOptions(tls_verify=False)
-
-
-def attachments(site: Keyless) -> tuple[SigstoreSignature, ...]:
+def attachments(site: Keyless) -> list[SigstoreSignature]:
     """What is at the image's tag for attachments."""
-    transports, *rest = place_of(site)
-    with transports:
-        return AttachmentReader(transports, *rest).signatures(DIGEST)
+    reference, options = Reference.parse(site.name), RegistryOptions(tls_verify=False)
+    with Transports() as transports:
+        found = AttachmentReader(transports, reference, options).signatures(DIGEST)
+    return [each for each in found if isinstance(each, SigstoreSignature)]
 
 
 def bundles(site: Keyless) -> list[bytes]:
     """What refers to the image."""
-    transports, *rest = place_of(site)
-    with transports:
-        return [b.content for b in BundleReader(transports, *rest).signatures(DIGEST)]
+    reference, options = Reference.parse(site.name), RegistryOptions(tls_verify=False)
+    with Transports() as transports:
+        found = BundleReader(transports, reference, options).signatures(DIGEST)
+    return [each.content for each in found if isinstance(each, BundleSignature)]
 
 
 def as_json(done: Outcome) -> dict[str, Any]:

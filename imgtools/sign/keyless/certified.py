@@ -94,8 +94,8 @@ def _request(services: Services, source: TokenSource, web: Web) -> Certified:
         if public_key(leaf) != PublicKey.of(key.public_key(), "the new key"):
             raise InvalidSignature("it is of another key than the one that was sent")
         found = identified(leaf)
-        if not found.names:
-            raise InvalidSignature("it names nobody")
+        if not found.names or not found.issuer:
+            raise InvalidSignature("it does not say whose it is, or who issued the token")
         identity = CertificateIdentity(subject=found.names[0].value, issuer=found.issuer)
         chain = b"".join(issuers)
         _verify(services, leaf_pem, chain, issuers[-1], leaf.not_valid_before_utc, identity)
