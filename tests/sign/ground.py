@@ -22,6 +22,7 @@ from tests.bad_input import PLAIN, Outcome, cli, push
 from tests.sign.judging import Signer
 
 _EMPTY = b"{}"
+IMAGE = images.random_image("alone", layers=1)
 INDEX = images.random_index("signed", platforms=images.PLATFORMS[:2], layers=1)
 """Of an image for this machine (amd64) and one for another."""
 
