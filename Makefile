@@ -14,7 +14,7 @@ help:
 	@echo "make test     everything CI runs"
 	@echo "make demo     a real image through two registries, with every command shown"
 	@echo "make lint     formatter, linter, types and import contract only"
-	@echo "make interop  exchange images with crane, regctl, oras and zot (needs go)"
+	@echo "make interop  exchange images with crane, regctl, oras, cosign and containers/image (needs go)"
 	@echo "make conformance ANCHORS=dir  run the test data of others (see docs/conformance.md)"
 	@echo "make bench    time this project beside its peers"
 	@echo "make clean    remove what the targets above made"
