@@ -104,3 +104,21 @@ def test_all_indexes_go_with_all_images(shop: Shop) -> None:
 def test_filters_that_are_no_booleans(shop: Shop, key: str) -> None:
     shop.build("x", "COPY file /a")
     assert "non-boolean" in shop("images", "--filter", f"{key}=perhaps", status=1).stderr
+
+
+def test_times_of_images_in_templates(shop: Shop) -> None:
+    """buildah's field is a time; podman's are texts."""
+    shop.build("x", "COPY file /a", "LABEL a=b")
+    (found,) = json.loads(shop("images", "--json").stdout)
+    template = '{{.CreatedAtRaw.Unix}} {{.CreatedAtRaw.Format "2006"}}|{{.CreatedTime}}'
+    unix, rest = shop("images", "--format", template).stdout.strip().split(" ", 1)
+    assert int(unix) == found["Created"]
+    assert rest.partition("|")[0] == found["CreatedAt"][:4]
+    made = shop("from", "x").stdout.strip()
+    times = "{{.OCIv1.Created.Unix}} {{.Docker.Created.Unix}} {{(index .OCIv1.History 0).Created}}"
+    shown = shop("inspect", "--format", times, made).stdout.split()
+    assert shown[:2] == [unix, unix]
+    assert shown[-1] == "UTC"
+    history = "{{range .Docker.History}}{{.Created.Year}} {{end}}"
+    assert shop("inspect", "--format", history, made).stdout.split() == [found["CreatedAt"][:4]] * 2
+    shop("rm", made)

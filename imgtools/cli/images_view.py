@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from imgtools.cli.gotemplate.values import Time
 from imgtools.errors import ImageNotFound, InvalidInput
 from imgtools.frozen import dataclass
 
@@ -20,7 +21,8 @@ NONE = "<none>"
 HEADERS: Mapping[str, str] = {
     "ID": "IMAGE ID", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST",
     "Created": "CREATED", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT",
-    "CreatedTime": "CREATED TIME", "Size": "SIZE", "SharedSize": "SHARED SIZE",
+    "CreatedTime": "CREATED TIME", "CreatedAtRaw": "CREATED AT",
+    "Size": "SIZE", "SharedSize": "SHARED SIZE",
     "VirtualSize": "VIRTUAL SIZE", "Labels": "LABELS", "Names": "NAMES", "History": "HISTORY",
     "ReadOnly": "READ ONLY", "Containers": "CONTAINERS", "ParentID": "PARENT ID",
     "RepoDigests": "REPO DIGESTS", "RepoTags": "REPO TAGS",
@@ -180,6 +182,7 @@ def fields(row: Row, now: float, *, full: bool) -> dict[str, Any]:
         "CreatedSince": since,
         "CreatedAt": _at(image, "%Y-%m-%d %H:%M:%S +0000 UTC"),
         "CreatedTime": _at(image, "%Y-%m-%d %H:%M:%S +0000 UTC"),
+        "CreatedAtRaw": Time(image.created),
         "Size": size,
         "SharedSize": "0 B",
         "VirtualSize": size,

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from imgtools.cli.gotemplate import Struct
+from imgtools.cli.gotemplate import Struct, Time
 from imgtools.cli.inspect_templates import config_struct
 
+NEVER = "0001-01-01T00:00:00Z"
+"""What Go takes a time for that nobody has set."""
 _DOCKER = (
     ("ID", "id", ""),
     ("Parent", "parent", ""),
     ("Comment", "comment", ""),
-    ("Created", "created", ""),
+    ("Created", "created", NEVER),
     ("Container", "container", ""),
     ("DockerVersion", "docker_version", ""),
     ("Author", "author", ""),
@@ -45,6 +47,7 @@ def _docker(value: dict[str, Any]) -> Any:
     settings = _settings(value["config"])
     fields: dict[str, Any] = {name: value.get(key, usual) for name, key, usual in _DOCKER}
     rootfs = value.get("rootfs") or {}
+    fields["Created"] = Time(fields["Created"] or NEVER)
     fields |= {
         "ContainerConfig": settings,
         "Config": settings,
@@ -76,7 +79,7 @@ def _history(entry: dict[str, Any]) -> Any:
     return Struct(
         "v1.History",
         {
-            "Created": entry.get("created", ""),
+            "Created": Time(entry.get("created") or NEVER),
             "CreatedBy": entry.get("created_by", ""),
             "Author": entry.get("author", ""),
             "Comment": entry.get("comment", ""),

@@ -13,11 +13,13 @@ from imgtools.cli.gotemplate import ast
 from imgtools.cli.gotemplate.format import show
 from imgtools.cli.gotemplate.functions import FUNCTIONS, SHORT_CIRCUIT, accepts
 from imgtools.cli.gotemplate.literals import quote
+from imgtools.cli.gotemplate.times import FORMAT, METHODS, go_format, moment_of
 from imgtools.cli.gotemplate.values import (
     MISSING,
     NIL_POINTER,
     Struct,
     TemplateError,
+    Time,
     element_type,
     is_nil,
     truth,
@@ -200,12 +202,13 @@ class _Run:
             case ast.Name():
                 return self._function(dot, first, command, final)
             case ast.Field():
-                return self._fields(first, dot, first.names, command, final)
+                return self._fields(first, dot, first.names, command, final, dot)
             case ast.Chain():
                 inner = self._argument(dot, first.inner)
-                return self._fields(first, inner, first.names, command, final)
+                return self._fields(first, inner, first.names, command, final, dot)
             case ast.Variable() if first.names:
-                return self._fields(first, self._variable(first), first.names, command, final)
+                own = self._variable(first)
+                return self._fields(first, own, first.names, command, final, dot)
         if len(command.args) > 1 or final is not _NONE:
             self.fail(first, f"can't give argument to non-function {first}")
         if isinstance(first, ast.Nil):
@@ -239,6 +242,7 @@ class _Run:
         names: list[str],
         command: ast.Command | None = None,
         final: object = _NONE,
+        dot: object = None,
     ) -> object:
         last = len(names) - 1
         boxed = False
@@ -248,7 +252,11 @@ class _Run:
             arguments = i == last and (
                 final is not _NONE or (command is not None and len(command.args) > 1)
             )
-            inner = self._field(node, value, name, arguments, boxed)
+            if isinstance(value, Time):
+                rest = command.args[1:] if arguments and command is not None else []
+                inner = self._method(dot, node, value, name, rest, final if arguments else _NONE)
+            else:
+                inner = self._field(node, value, name, arguments, boxed)
             boxed = False
             if isinstance(value, dict) and not isinstance(value, Struct):
                 boxed = element_type(value) != "string"
@@ -273,6 +281,31 @@ class _Run:
             return value.get(name, MISSING)
         kind = "interface {}" if boxed else type_name(value)
         return self.fail(node, f"can't evaluate field {name} in type {kind}")
+
+    def _method(
+        self,
+        dot: object,
+        node: ast.Node,
+        value: Time,
+        name: str,
+        nodes: list[ast.Node],
+        final: object,
+    ) -> object:
+        """What a method of a time returns."""
+        want = 1 if name == FORMAT else 0
+        if name != FORMAT and name not in METHODS:
+            self.fail(node, f"can't evaluate field {name} in type {type_name(value)}")
+        count = len(nodes) + (final is not _NONE)
+        if count != want:
+            self.fail(node, f"wrong number of args for {name}: want {want} got {count}")
+        given = [self._typed(dot, argument, "string") for argument in nodes]
+        if final is not _NONE:
+            given.append(self._checked(node, final, "string"))
+        try:
+            moment = moment_of(value)
+            return go_format(moment, str(given[0])) if name == FORMAT else METHODS[name](moment)
+        except (ValueError, OverflowError) as e:
+            self.fail(node, f"error calling {name}: {e}")
 
     def _function(self, dot: object, node: ast.Name, command: ast.Command, final: object) -> object:
         name, nodes = node.name, command.args[1:]
