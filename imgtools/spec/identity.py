@@ -12,10 +12,15 @@ def chain_ids(diff_ids: Sequence[Digest]) -> tuple[Digest, ...]:
     """The chain_id after each layer, oldest first."""
     chain: list[Digest] = []
     for diff_id in diff_ids:
-        if chain:
-            diff_id = Digest.of(f"{chain[-1]} {diff_id}".encode(), diff_id.algorithm)
-        chain.append(diff_id)
+        chain.append(chain_id_on(chain[-1] if chain else None, diff_id))
     return tuple(chain)
+
+
+def chain_id_on(parent: Digest | None, diff_id: Digest) -> Digest:
+    """The ChainID of a layer on top of the one with the ChainID `parent`."""
+    if parent is None:
+        return diff_id
+    return Digest.of(f"{parent} {diff_id}".encode(), diff_id.algorithm)
 
 
 def chain_id(diff_ids: Sequence[Digest]) -> Digest | None:

@@ -80,11 +80,13 @@ class Made:
 class Keyed:
     """A step that can be looked up: all of `keys` name the same result, and so do those that
     `more` finds out, at a cost, when none of them is known. `execute` makes the result, when
-    the layers below are in the store."""
+    the layers below are in the store. `linked` finds out keys that leave the layers below out,
+    where the result does not depend on them: a layer that is known by one can be put on them."""
 
     keys: tuple[str, ...]
     execute: Callable[[], Made]
     more: Callable[[], tuple[str, ...]] | None = None
+    linked: Callable[[], tuple[str, ...]] | None = None
     _further: tuple[str, ...] | None = field(default=None)
 
     def each_key(self) -> Iterator[str]:

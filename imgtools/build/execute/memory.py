@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from imgtools.build.cache.documents import is_plausible
 from imgtools.build.execute.environment import StepCache
-from imgtools.build.protocols import CacheRecord
+from imgtools.build.protocols import CacheRecord, SnapshotStore
 from imgtools.spec.digest import Digest
 from imgtools.task import Task
 
@@ -40,6 +40,16 @@ class Memory:
             return own
         found = self._cache.find(key, task=task)
         if found is None or not is_plausible(found):
+            return None
+        return found if self._oldest is None or found.created >= self._oldest else None
+
+    def find_linked(self, key: str, store: SnapshotStore) -> CacheRecord | None:
+        """What is known of a step that the layers below do not matter for, if its layer is in
+        the store; registries are not asked: of them a layer comes with those below."""
+        if not self._recall:
+            return None
+        found = store.find_cached(key)
+        if found is None or found.diff_id is None or not is_plausible(found):
             return None
         return found if self._oldest is None or found.created >= self._oldest else None
 

@@ -21,6 +21,7 @@ from imgtools.build.planning.history import copied
 from imgtools.build.planning.model import CopyWork, RunWork, StageRef, Step, Work
 from imgtools.build.protocols import CacheRecord
 from imgtools.errors import Cancelled, Error
+from imgtools.spec.identity import chain_id_on
 from imgtools.task import Task
 
 
@@ -86,6 +87,9 @@ class StageRunner:
             work, StepContext(crew=self._crew, run=self._run, step=step, id=at, task=self._task)
         )
         record = self._find(keyed)
+        if record is None:
+            found = self._linked(keyed)
+            record = self._on_top(found, keyed) if found is not None else None
         if record is None:
             self._unknown = True
             return "run", keyed.keys[0]
@@ -155,7 +159,7 @@ class StageRunner:
     def _made(self, step: Step, work: Work, context: StepContext) -> StepResult:
         keyed = self._keyed(work, context)
         with self._crew.memory.alone(keyed.keys[0], self._task):
-            record = self._find(keyed)
+            record = self._find(keyed) or self._rebased(keyed)
             if record is not None:
                 return self._recalled(step, record)
             self._run.make_available(self._crew.sources.obtain_image, self._task)
@@ -172,8 +176,7 @@ class StageRunner:
                 created=float(self._crew.created()),
                 note=made.note,
             )
-            for key in keyed.all_keys():
-                self._crew.memory.remember(record, key, self._task, made=True)
+            self._remember(record, keyed)
         if layer is not None and self._crew.layer_made is not None:
             self._crew.layer_made(self._run.plan.standing.stage.index, layer)
         return replace(self._recalled(step, record), cached=False, obtain=None)
@@ -192,6 +195,45 @@ class StageRunner:
             for key in tried:
                 self._crew.memory.remember(found, key, self._task)
         return found
+
+    def _remember(self, record: CacheRecord, keyed: Keyed) -> None:
+        """Remember what was made just now."""
+        for key in keyed.all_keys():
+            self._crew.memory.remember(record, key, self._task, made=True)
+        if keyed.linked is not None and record.diff_id is not None:
+            for key in keyed.linked():
+                self._crew.environment.store.remember(replace(record, key=key))
+
+    def _linked(self, keyed: Keyed) -> CacheRecord | None:
+        """The record of the same step on other layers, if those do not matter to it."""
+        store = self._crew.environment.store
+        for key in keyed.linked() if keyed.linked is not None else ():
+            found = self._crew.memory.find_linked(key, store)
+            if found is not None:
+                return found
+        return None
+
+    def _on_top(self, found: CacheRecord, keyed: Keyed) -> CacheRecord | None:
+        """What `found` is on the layers that are below here."""
+        if found.diff_id is None:
+            return None
+        parent = self._run.chain_id
+        chain = chain_id_on(parent, found.diff_id)
+        return replace(found, key=keyed.keys[0], parent=parent, chain_id=chain)
+
+    def _rebased(self, keyed: Keyed) -> CacheRecord | None:
+        """The record of a step that is known on other layers, its layer put on these."""
+        found = self._linked(keyed)
+        record = self._on_top(found, keyed) if found is not None else None
+        if found is None or record is None or found.chain_id is None or found.diff_id is None:
+            return None
+        self._run.make_available(self._crew.sources.obtain_image, self._task)
+        store = self._crew.environment.store
+        with self._crew.slots, store.open_layer(found.chain_id) as tar:
+            self._task.cancel.check()
+            store.apply(record.parent, found.diff_id, tar, found.size, task=self._task)
+        self._remember(record, keyed)
+        return record
 
     def _recalled(self, step: Step, record: CacheRecord) -> StepResult:
         memory = self._crew.memory

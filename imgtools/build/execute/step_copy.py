@@ -27,7 +27,7 @@ from imgtools.build.copying.write import write_copy
 from imgtools.build.events import BuildNote
 from imgtools.build.execute.crew import Keyed, Made, StepContext
 from imgtools.build.execute.users import resolve_owner
-from imgtools.build.planning.keys import copy_key
+from imgtools.build.planning.keys import LINKED, copy_key
 from imgtools.build.planning.model import (
     CopyFrom,
     CopyWork,
@@ -53,6 +53,7 @@ class _Copy:
         self._crew = context.crew
         self._plan: CopyPlan | None = None
         self._content = ""
+        self._origins: tuple[str, ...] = ()
         self._fetched: dict[str, FetchedFile] = {}
         # What was looked up by its state is fetched in that state, whatever was there since.
         self._pinned: dict[str, str] = {}
@@ -60,14 +61,28 @@ class _Copy:
     def keyed(self) -> Keyed:
         """Looked up by where sources are from, if that says it all, then by content."""
         origins = tuple(self._origin(source) for source in self._work.sources)
+        linked = self._linked_keys if self._stands_alone() else None
         if all(origins):
-            key = self._key(tuple(f"from {origin}" for origin in origins))
-            return Keyed(keys=(key,), execute=self.execute, more=self._costly_keys)
-        return Keyed(keys=(self._content_key(),), execute=self.execute)
+            self._origins = tuple(f"from {origin}" for origin in origins)
+            key = self._key(self._origins)
+            return Keyed(keys=(key,), execute=self.execute, more=self._costly_keys, linked=linked)
+        return Keyed(keys=(self._content_key(),), execute=self.execute, linked=linked)
 
-    def _key(self, content: tuple[str, ...]) -> str:
+    def _stands_alone(self) -> bool:
+        """Whether the layer is the same on any base: nothing of that is read by --link, and no
+        name is looked up in it."""
+        work = self._work
+        return work.link and (not work.chown or _NUMBERS.fullmatch(work.chown) is not None)
+
+    def _linked_keys(self) -> tuple[str, ...]:
+        found = [self._key(self._origins, LINKED)] if self._origins else []
+        if not self._crew.dry or all(map(self._is_here, self._work.sources)):
+            found.append(self._key((self.content(),), LINKED))
+        return tuple(found)
+
+    def _key(self, content: tuple[str, ...], parent: str = "") -> str:
         return copy_key(
-            self._context.run.chain_id,
+            parent or self._context.run.chain_id,
             self._work,
             content,
             self._context.run.plan.standing.platform,

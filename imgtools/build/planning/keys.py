@@ -18,6 +18,8 @@ from imgtools.spec.digest import Digest
 from imgtools.spec.platform import Platform
 
 VERSION = "imgtools build 1"
+LINKED = "linked"
+"""In place of the layer below, of which COPY --link reads nothing."""
 
 
 def digest_of(*parts: object) -> str:
@@ -90,14 +92,15 @@ def _mount(work: MountWork, shown: str) -> tuple[object, ...]:
 
 
 def copy_key(
-    parent: Digest | None,
+    parent: Digest | str | None,
     work: CopyWork,
     content: tuple[str, ...],
     platform: Platform,
     stamps: Stamps,
 ) -> str:
     """The key of COPY or ADD; `content` says of each source what is copied from it, be it by
-    the digest of the files or by where they come from."""
+    the digest of the files or by where they come from. `parent` is LINKED for a layer that is
+    the same whatever is below it."""
     return digest_of(
         VERSION,
         "add" if work.add else "copy",
