@@ -137,7 +137,7 @@ def committed(
     below = _below(store, container)
     with spool_changes(store, snapshot, diff, options.added) as changes:
         if options.squash:
-            with spool_whole(store, container.layer, changes, diff, task=task) as whole:
+            with spool_whole(store, below, changes, diff, task=task) as whole:
                 yield _image(store, container, (), whole, options)
         else:
             yield _image(store, container, below, changes, options)

@@ -1,5 +1,5 @@
 """What a commit adds to the layers of the base: the changes of a snapshot as one tar, or with
-squash the whole tree as one.
+squash one of all layers.
 
 The tar is spooled beside the layers, hashed as it is written, and read from there as often as a
 destination needs it.
@@ -10,22 +10,18 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import BinaryIO
 
 from engine.containers.ownership import diff_container
-from engine.storage.changes import survey_changes
-from engine.storage.changes_compare import Comparison, Side
-from engine.storage.changes_write import write_changes
-from engine.storage.collect import Removal
-from engine.storage.collect_execute import collect
-from engine.storage.drivers.mounts import open_root
-from engine.storage.intake import temporary_file
-from engine.storage.options import DiffOptions, Owner, Snapshot
+from engine.storage.intake import Intake, temporary_file
+from engine.storage.options import DiffOptions, Layer, Snapshot
 from engine.storage.store import Store
 from engine.working.times import SECOND
 from imgtools.blob.files import storage_errors, write_all
 from imgtools.blob.reader import BlobReader, FromStart
 from imgtools.blob.tar import Entry, TarWriter
+from imgtools.build.outputs.merge import OpenLayer, merged
 from imgtools.errors import InvalidInput
 from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest, new_hasher
@@ -98,57 +94,38 @@ def spool_changes(
 
 
 def spool_whole(
-    store: Store, parent: Digest | None, changes: SpooledLayer, options: DiffOptions, *, task: Task
+    store: Store,
+    below: Sequence[Layer],
+    changes: SpooledLayer,
+    options: DiffOptions,
+    *,
+    task: Task,
 ) -> SpooledLayer:
-    """The whole tree that the layer `parent` and `changes` make, as one layer. Raises as
-    `Store.layers.apply`, and as `SnapshotStore.diff`."""
-    chain_id = parent
-    if not changes.empty or parent is None:
-        with changes.open() as reader:
-            chain_id = store.layers.apply(parent, changes.diff_id, reader).chain_id
-            if not reader.verified:  # the layer was there already
-                reader.abandon()
-    assert chain_id is not None
+    """What the layers `below`, the oldest first, and `changes` make together, as one layer: the
+    one that a squashed build makes of them. Raises as `merged`."""
+    intake = Intake(store.parts)
+    layers: list[OpenLayer] = [partial(intake.replay, layer) for layer in below]
+    if not changes.empty:
+        layers.append(changes.open)
     spool = SpooledLayer(temporary_file(store.parts.layout.tmp))
     try:
-        spool.finish(empty=not _pack(store, chain_id, spool.write, options))
+        for chunk in merged(
+            layers,
+            whole=True,
+            mtime_ns=_nanoseconds(options.mtime),
+            latest_ns=_nanoseconds(options.mtime_clamp),
+            task=task,
+        ):
+            spool.write(chunk)
+        spool.finish(empty=spool.size == _END)
     except BaseException:
         spool.close()
         raise
-    finally:
-        if chain_id != parent:
-            # Nobody has an image of it; somebody who has one meanwhile keeps it.
-            collect(store.parts, lambda _: Removal(layers=(chain_id,)), task=task)
     return spool
 
 
-def _pack(
-    store: Store, chain_id: Digest, write: Callable[[bytes], object], options: DiffOptions
-) -> int:
-    """Write the tree of a layer; how many members it has."""
-    comparison = _Whole(
-        ownership=store.layers.disk.ownership,
-        owners=store.layers.owners(chain_id),
-        emulated=None,
-        stacked=False,
-        window=(0, 0),
-    )
-    root = open_root(store.layers.view(chain_id))
-    try:
-        changes = survey_changes(comparison, Side(root, None), options.exclude)
-        return write_changes(comparison, changes, root, write, options).entries
-    finally:
-        os.close(root)
-
-
-class _Whole(Comparison):
-    """Compares with nothing: what is recorded of a path is what counts."""
-
-    __slots__ = ()
-
-    def owner(self, path: bytes, st: os.stat_result, before: os.stat_result | None) -> Owner | None:
-        """The record of `path`."""
-        return self.owners.get(path)
+def _nanoseconds(seconds: int | None) -> int | None:
+    return None if seconds is None else seconds * SECOND
 
 
 class _WithoutEnd:

@@ -38,6 +38,32 @@ def test_e94_squash_keeps_what_is_left(shop: Scripts) -> None:
     assert config.diff_ids == shop.config("again").diff_ids
 
 
+def test_squashed_layers_are_those_of_a_build(shop: Scripts) -> None:
+    """The same members in the same order: no root that no layer has, no other times."""
+    shop.lines(f"""
+        mkdir -p squashing; echo f >squashing/f; touch -d @1000 squashing/f
+        printf '%s\\n' 'FROM {BASE}' 'COPY f /f' >squashing/Containerfile
+        t build -q --squash-all --timestamp 7 -t all squashing
+        t build -q --squash-all -t all-kept squashing
+        c=$(t from {BASE}); t copy -q $c squashing/f /f
+        t commit -q --squash --timestamp 7 $c one
+        t commit -q --squash $c one-kept
+        t commit -q --squash --source-date-epoch 500 --rewrite-timestamp $c one-early
+        t rm $c >gone
+    """)
+    assert "./" not in shop.layer("one")
+    assert shop.config("one-kept").diff_ids == shop.config("all-kept").diff_ids
+    assert shop.layer("one").keys() == shop.layer("all").keys()
+    assert len({shop.config(name).diff_ids for name in ("one", "one-kept", "one-early")}) == 3
+
+
+def test_squash_of_nothing_makes_no_layer(shop: Scripts) -> None:
+    shop.lines("""
+        c=$(t from scratch); t config --env A=b $c; t commit -q --rm --squash $c bare
+    """)
+    assert shop.config("bare").diff_ids == ()
+
+
 def test_e95_only_the_config_changed(shop: Scripts) -> None:
     shop.lines(f"""
         c=$(t from {BASE}); t config --env ONLY=config $c; t commit -q --rm $c meta

@@ -27,15 +27,24 @@ _Member = tuple[int, int]
 """The number of a layer, and of an entry in it."""
 
 
-def merged(layers: Sequence[OpenLayer], *, whole: bool, task: Task) -> Iterator[bytes]:
+def merged(
+    layers: Sequence[OpenLayer],
+    *,
+    whole: bool,
+    mtime_ns: int | None = None,
+    latest_ns: int | None = None,
+    task: Task,
+) -> Iterator[bytes]:
     """The bytes of one tar that does what `layers` do, the oldest first.
 
     `whole` says that nothing is below them: marks of what is hidden are then left out. Else
     they are kept, and made where a directory has taken the place of something. Equal layers
-    give equal bytes. Raises InvalidArchive, LimitExceeded, UnsafePath, Cancelled, and what
-    reading does.
+    give equal bytes. Times are as for `merged_members`. Raises InvalidArchive, LimitExceeded,
+    UnsafePath, Cancelled, and what reading does.
     """
-    yield from merged_members(layers, whole=whole, task=task)
+    yield from merged_members(
+        layers, whole=whole, mtime_ns=mtime_ns, latest_ns=latest_ns, task=task
+    )
     yield END
 
 
@@ -45,11 +54,12 @@ def merged_members(
     whole: bool,
     prefix: str = "",
     mtime_ns: int | None = None,
+    latest_ns: int | None = None,
     task: Task,
 ) -> Iterator[bytes]:
     """Like `merged`, without the end of the archive; `prefix` ("" or "a/b/") goes in front of
-    all names, and all get the time `mtime_ns` unless it is None."""
-    merger = _Merger(layers, whole, prefix, task, mtime_ns)
+    all names, all get the time `mtime_ns` unless it is None, and later ones `latest_ns`."""
+    merger = _Merger(layers, whole, prefix, task, mtime_ns, latest_ns)
     merger.read()
     yield from merger.marks()
     yield from merger.files()
@@ -62,6 +72,7 @@ class _Merger:
     prefix: str
     task: Task
     mtime_ns: int | None = None
+    latest_ns: int | None = None
     tree: Node = field(default_factory=Node.directory)
     files_wanted: dict[_Member, list[str]] = field(default_factory=dict)
     first_names: dict[_Member, str] = field(default_factory=dict)
@@ -159,7 +170,7 @@ class _Merger:
         from imgtools.blob.tar import EntryData
 
         first, *others = names
-        mtime = entry.mtime_ns if self.mtime_ns is None else self.mtime_ns
+        mtime = self._time(entry.mtime_ns)
         head = replace(entry, path=self.prefix + first, linkname="", mtime_ns=mtime)
         yield encode(head, subsecond=True)
         data = EntryData(archive, entry)
@@ -185,13 +196,18 @@ class _Merger:
             gid=info.gid,
             uname=info.uname,
             gname=info.gname,
-            mtime_ns=info.mtime_ns if self.mtime_ns is None else self.mtime_ns,
+            mtime_ns=self._time(info.mtime_ns),
             linkname=info.linkname,
             devmajor=info.devmajor,
             devminor=info.devminor,
             xattrs=dict(info.xattrs or {}),
         )
         return encode(entry, subsecond=True)
+
+    def _time(self, own: int) -> int:
+        if self.mtime_ns is not None:
+            return self.mtime_ns
+        return own if self.latest_ns is None else min(own, self.latest_ns)
 
     def _hardlink(self, path: str, target: str, info: FileInfo) -> bytes:
         linked = replace(
