@@ -88,9 +88,15 @@ class Ours:
         """Run it by `run`."""
         self._run = run
 
-    def __call__(self, *arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    def any_status(self, *arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run it, `env` added to its environment."""
+        return self._run(*arguments, env={"COSIGN_PASSWORD": PASSPHRASE, **env})
+
+    def __call__(
+        self, *arguments: str | Path, status: int = 0, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run it, which has to end with `status`."""
-        done = self._run(*arguments, env={"COSIGN_PASSWORD": PASSPHRASE})
+        done = self.any_status(*arguments, **env)
         command = " ".join(map(str, arguments))
         assert done.returncode == status, f"{command}: status {done.returncode}: {done.stderr}"
         return done

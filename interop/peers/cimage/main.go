@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -11,7 +12,10 @@ import (
 	"go.podman.io/image/v5/copy"
 	"go.podman.io/image/v5/directory"
 	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/oci/layout"
+	cli "go.podman.io/image/v5/pkg/cli/sigstore"
 	"go.podman.io/image/v5/signature"
+	"go.podman.io/image/v5/signature/signer"
 	"go.podman.io/image/v5/signature/sigstore"
 	"go.podman.io/image/v5/types"
 )
@@ -24,13 +28,43 @@ func main() {
 }
 
 // run does "generate PREFIX PASSPHRASE" or
-// "copy POLICY REGISTRIES.D SOURCE DESTINATION [KEY PASSPHRASE]".
+// "copy [-keep] [-all|-index-only] [-sign-by-sigstore FILE] POLICY REGISTRIES.D SOURCE DESTINATION [KEY PASSPHRASE]".
 func run(args []string) error {
+	flags := flag.NewFlagSet("cimage", flag.ContinueOnError)
+	all := flags.Bool("all", false, "the index with all instances")
+	only := flags.Bool("index-only", false, "the index without any instance")
+	keep := flags.Bool("keep", false, "the signatures that the source has, too")
+	parameters := flags.String("sign-by-sigstore", "", "a file with parameters of a sigstore")
+	if len(args) > 0 {
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+	}
+	rest := flags.Args()
 	switch {
-	case len(args) == 3 && args[0] == "generate":
-		return generate(args[1], args[2])
-	case (len(args) == 5 || len(args) == 7) && args[0] == "copy":
-		return copyImage(args[1:])
+	case len(rest) == 2 && args[0] == "generate":
+		return generate(rest[0], rest[1])
+	case (len(rest) == 4 || len(rest) == 6) && args[0] == "copy":
+		options := &copy.Options{RemoveSignatures: !*keep && len(rest) == 4 && *parameters == ""}
+		if *all {
+			options.ImageListSelection = copy.CopyAllImages
+		}
+		if *only {
+			options.ImageListSelection = copy.CopySpecificImages
+		}
+		if *parameters != "" {
+			made, err := cli.NewSignerFromParameterFile(*parameters, &cli.Options{})
+			if err != nil {
+				return err
+			}
+			defer made.Close()
+			options.Signers = []*signer.Signer{made}
+		}
+		if len(rest) == 6 {
+			options.SignBySigstorePrivateKeyFile = rest[4]
+			options.SignSigstorePrivateKeyPassphrase = []byte(rest[5])
+		}
+		return copyImage(rest[:4], options)
 	}
 	return fmt.Errorf("usage: cimage generate|copy ...")
 }
@@ -46,7 +80,7 @@ func generate(prefix, passphrase string) error {
 	return os.WriteFile(prefix+".pub", pair.PublicKey, 0o644)
 }
 
-func copyImage(args []string) error {
+func copyImage(args []string, options *copy.Options) error {
 	policy, err := signature.NewPolicyFromFile(args[0])
 	if err != nil {
 		return err
@@ -68,20 +102,18 @@ func copyImage(args []string) error {
 		RegistriesDirPath:           args[1],
 		DockerInsecureSkipTLSVerify: types.OptionalBoolTrue,
 	}
-	options := &copy.Options{SourceCtx: system, DestinationCtx: system, RemoveSignatures: true}
-	if len(args) > 4 {
-		options.RemoveSignatures = false
-		options.SignBySigstorePrivateKeyFile = args[4]
-		options.SignSigstorePrivateKeyPassphrase = []byte(args[5])
-	}
+	options.SourceCtx, options.DestinationCtx = system, system
 	_, err = copy.Image(context.Background(), decide, destination, source, options)
 	return err
 }
 
-// parse takes docker://NAME and dir:PATH.
+// parse takes docker://NAME, dir:PATH and oci:PATH:TAG.
 func parse(name string) (types.ImageReference, error) {
 	if path, found := strings.CutPrefix(name, "dir:"); found {
 		return directory.NewReference(path)
+	}
+	if place, found := strings.CutPrefix(name, "oci:"); found {
+		return layout.ParseReference(place)
 	}
 	return docker.ParseReference(strings.TrimPrefix(name, "docker:"))
 }
