@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -16,16 +17,29 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from imgtools.errors import InvalidInput, InvalidKey, InvalidSignature
-from imgtools.sign.bundle_checks import KeylessCheck, check_sigstore_keyless
+from imgtools.sign.bundle_checks import (
+    KeylessCheck,
+    check_bundle_keyless,
+    check_sigstore_keyless,
+)
+from imgtools.sign.bundles.make import make_statement
 from imgtools.sign.keyless.public_root import public_root
-from imgtools.sign.model import SigstoreSignature
+from imgtools.sign.model import BundleSignature, SigstoreSignature
 from imgtools.sign.payload import make_payload
 from imgtools.sign.policies.model import CertificateIdentity
 from imgtools.spec.digest import Digest
 from imgtools.testing.sigstore import LocalSigstore, entries
 from imgtools.testing.sigstore.authority import Leaf
 from imgtools.testing.sigstore.rekor import RekorV1
-from imgtools.testing.sigstore.signer import BUNDLE, CERTIFICATE, CHAIN, SIGNATURE, Signer
+from imgtools.testing.sigstore.signer import (
+    BUNDLE,
+    CERTIFICATE,
+    CHAIN,
+    SIGNATURE,
+    Signer,
+    bundle_bytes,
+)
+from imgtools.testing.sigstore.transparency import timestamp_list
 from tests.sign.key_makers import public_pem
 
 WHO = "user@example.test"
@@ -179,23 +193,64 @@ def test_what_does_not_hold_is_refused(sigstore: LocalSigstore, make: Make, word
         check_sigstore_keyless(make(sigstore), trust(sigstore))
 
 
-def test_s57_an_sct_of_another_certificate_is_refused(sigstore: LocalSigstore) -> None:
-    """Even by the right log: the certificate is issued anew with it."""
-    signer, other = sigstore.signer(WHO), sigstore.signer(WHO)
-    extension = x509.PrecertificateSignedCertificateTimestamps
-    foreign = other.chain.leaf.extensions.get_extension_for_class(extension).value
+def reissued(sigstore: LocalSigstore, stamps: x509.ExtensionType) -> Signer:
+    """A signer whose certificate the authority has issued with these timestamps."""
+    signer = sigstore.signer(WHO)
     leaf = signer.chain.leaf
     builder = x509.CertificateBuilder(
         leaf.issuer, leaf.subject, leaf.public_key(), leaf.serial_number,
         leaf.not_valid_before_utc, leaf.not_valid_after_utc,
     )  # fmt: skip
     for each in leaf.extensions:
-        value = foreign if isinstance(each.value, extension) else each.value
+        value = stamps if each.oid == stamps.oid else each.value
         builder = builder.add_extension(value, each.critical)
     issued = builder.sign(sigstore.authority.intermediate_key, SHA384())
-    forged = Signer(sigstore, signer.key, replace(signer.chain, leaf=issued), signer.at)
+    return Signer(sigstore, signer.key, replace(signer.chain, leaf=issued), signer.at)
+
+
+def test_s57_an_sct_of_another_certificate_is_refused(sigstore: LocalSigstore) -> None:
+    """Even by the right log."""
+    extension = x509.PrecertificateSignedCertificateTimestamps
+    foreign = sigstore.signer(WHO).chain.leaf.extensions.get_extension_for_class(extension)
+    forged = reissued(sigstore, foreign.value).attachment(PAYLOAD)
     with pytest.raises(InvalidSignature, match="not by its log"):
-        check_sigstore_keyless(forged.attachment(PAYLOAD), trust(sigstore))
+        check_sigstore_keyless(forged, trust(sigstore))
+
+
+def stamp(milliseconds: int = 0, version: int = 0, algorithm: bytes = b"\4\3") -> bytes:
+    head = struct.pack(">B32sQH", version, b"\0" * 32, milliseconds, 0)
+    return head + algorithm + b"\0\2xx"
+
+
+def octets(*stamps: bytes) -> bytes:
+    content = timestamp_list(*stamps)
+    return b"\x04" + bytes([len(content)]) + content
+
+
+MALFORMED = {
+    "after-all-years": octets(stamp(2**64 - 1)),
+    "year-33658": octets(stamp(10**15)),
+    "unknown-hash": octets(stamp(algorithm=b"\x63\3")),
+    "unknown-version": octets(stamp(version=3)),
+    "cut": octets(stamp()[:20]),
+    "none": octets(),
+    "no-octets": b"junk",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED)
+def test_s57_a_malformed_sct_is_refused_wherever_it_is(
+    sigstore: LocalSigstore, content: bytes
+) -> None:
+    """By the one who looks at attachments and by the one who looks at bundles."""
+    oid = x509.PrecertificateSignedCertificateTimestamps.oid
+    signer = reissued(sigstore, x509.UnrecognizedExtension(oid, content))
+    with pytest.raises(InvalidSignature):
+        check_sigstore_keyless(signer.attachment(PAYLOAD), trust(sigstore))
+    bundle = bundle_bytes(signer.dsse_bundle(make_statement(DIGEST, reference=NAME)))
+    with pytest.raises(InvalidSignature):
+        check_bundle_keyless(BundleSignature(content=bundle), trust(sigstore))
 
 
 @pytest.mark.parametrize("service", ["tlogs", "certificateAuthorities", "ctlogs"])

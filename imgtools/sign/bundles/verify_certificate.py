@@ -9,7 +9,6 @@ it is, and what the statement says.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from imgtools.errors import InvalidSignature
@@ -20,6 +19,7 @@ from imgtools.sign.bundles.times import proven_times
 from imgtools.sign.bundles.trusted_root import TrustedRoot
 from imgtools.sign.bundles.write import write_bundle
 from imgtools.sign.certificates.identity import check_rules, identified, match
+from imgtools.sign.certificates.sct import only_stamp
 from imgtools.sign.model import Proof
 from imgtools.sign.policies.model import CertificateIdentity
 from imgtools.spec.digest import Digest
@@ -92,7 +92,7 @@ def _verified(
     times = proven_times(bundle, entry, signature, root)
     _check_usage(leaf)
     policy = _ThisCertificate(bundle.certificates[0])
-    _run(bundle, root.at(times, _certified(leaf)), policy, verify)
+    _run(bundle, root.at(times, only_stamp(leaf).time), policy, verify)
     found = identified(leaf)
     name = match(found, identities)
     return Proof(kind="certificate", subject=name.value, issuer=found.issuer, time=min(times))
@@ -161,25 +161,6 @@ def _check_usage(leaf: Certificate) -> None:
         raise InvalidSignature("the certificate does not say what it may be used for") from e
     if not signs or ExtendedKeyUsageOID.CODE_SIGNING not in purposes:
         raise InvalidSignature("the certificate is not for code signing")
-
-
-def _certified(leaf: Certificate) -> datetime:
-    """When a certificate log saw the certificate, by the one SCT in it."""
-    from cryptography import x509
-
-    try:
-        found = leaf.extensions.get_extension_for_class(
-            x509.PrecertificateSignedCertificateTimestamps
-        )
-    except x509.ExtensionNotFound as e:
-        raise InvalidSignature(
-            "the certificate has no signed certificate timestamp: no log saw it"
-        ) from e
-    stamps = list(found.value)
-    if len(stamps) != 1:
-        raise InvalidSignature(f"the certificate has {len(stamps)} signed certificate timestamps")
-    seen: datetime = stamps[0].timestamp
-    return seen.replace(tzinfo=UTC)
 
 
 def _run(bundle: Bundle, root: bytes, policy: _ThisCertificate, verify: _Verify) -> None:

@@ -6,7 +6,6 @@ is an error, since a token or a signature is for the service that was named and 
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +21,6 @@ from imgtools.transport.registry.wire.http import HttpClient, Response
 from imgtools.transport.registry.wire.retry import RetryPolicy
 from imgtools.transport.registry.wire.traffic import Traffic
 from imgtools.transport.registry.wire.url import Origin, redact
-
-log = logging.getLogger(__name__)
 
 ANSWER_LIMIT = 8 * 1024 * 1024
 """Bytes of an answer: Rekor's has the entry, and with it what was proposed."""
@@ -100,7 +97,6 @@ class Web:
 
         try:
             with repeat(once, self._policy, traffic, client.pause, self._cancel) as response:
-                log.debug("%s %s: %d", method, redact(url), response.status)
                 if response.status not in expected:
                     raise _refused(response)
                 return Answer(
