@@ -133,6 +133,11 @@ def make_hosts(
     return "".join(f"{address}\t{' '.join(found)}\n" for address, found in entries)
 
 
+def check_host(text: str) -> None:
+    """Raise InvalidInput for an entry of `add_hosts` that `make_hosts` would not take."""
+    _extra(text, HOST_GATEWAY)
+
+
 def _extra(text: str, gateway: str) -> Entry:
     head, colon, address = text.partition(":")
     names = tuple(head.split(";"))

@@ -11,6 +11,7 @@ from imgtools.cli.run_options import parse_size, parse_ulimit
 from imgtools.errors import InvalidInput, Unsupported
 
 _LATER = ("takeover", "trace")
+_NETWORKS = "host, none, pasta, slirp4netns or private"
 _BEST = ("", "auto", "oci", "rootless", "default")
 
 
@@ -38,7 +39,7 @@ def host_settings(kwargs: dict[str, Any]) -> HostSettings:
         for text in devices:
             parse_device(text)
     quota = kwargs.pop("cpu_quota")
-    return HostSettings(
+    found = HostSettings(
         network=network,
         add_hosts=add_hosts,
         no_hosts=no_hosts,
@@ -62,6 +63,25 @@ def host_settings(kwargs: dict[str, Any]) -> HostSettings:
         devices=devices,
         group_add=words(kwargs.pop("group_add")),
     )
+    _check(found)
+    return found
+
+
+def _check(settings: HostSettings) -> None:
+    """Raise for what no RUN could have, also where there is none, or where all are remembered."""
+    if settings.cap_add or settings.cap_drop or settings.security_opt:
+        from engine.containers.options import Security
+        from engine.containers.security import capability_names, parse_security
+
+        security = Security(cap_add=settings.cap_add, cap_drop=settings.cap_drop)
+        capability_names(parse_security(settings.security_opt, security))
+    if settings.add_hosts:
+        from engine.network.files import check_host
+
+        for text in settings.add_hosts:
+            check_host(text)
+    if "keep-groups" in settings.group_add:
+        raise Unsupported("--group-add keep-groups: the caller's groups are not passed on")
 
 
 def isolation_kind(isolation: str, userns: str) -> str | None:
@@ -92,6 +112,11 @@ def _network(mode: str) -> str:
         raise Unsupported(
             f"--network {mode}: the network of something else cannot be joined", hint="use host"
         )
+    name, options, _ = mode.partition(":")
+    if mode == "bridge" or (options and name in ("bridge", "pasta", "slirp4netns")):
+        raise Unsupported(f"--network {mode} is not supported", hint=f"use {_NETWORKS}")
+    if mode not in ("host", "none", "pasta", "slirp4netns", "private"):
+        raise InvalidInput(f"--network {mode}: expected {_NETWORKS}")
     return mode
 
 

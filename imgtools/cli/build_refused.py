@@ -19,7 +19,7 @@ from imgtools.errors import Unsupported
 from imgtools.frozen import dataclass
 
 _RUNTIME = "steps are run by imgtools' own runtime"
-_SIGNING = "signing is not part of this version; push the image and sign it with another tool"
+_SIGNING = "a build signs nothing; push the image, then use imgtools sign"
 _SCANNERS = "scanners' images are not run; --sbom true reads the image"
 _IN_IMAGE = "an image does not contain its own SBOM; see --sbom-output"
 _IDS = "ids come from /etc/subuid and /etc/subgid"

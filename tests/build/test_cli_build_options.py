@@ -7,6 +7,8 @@ That an option works is shown by what it changes in what is asked for.
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from imgtools.build.outputs.provenance import ProvenanceOptions
 from imgtools.build.source_policy import Rule, SourcePolicy
 from imgtools.cli.build_refused import MEANINGLESS, REFUSED
 from imgtools.cli.build_request import BuildRequest, LogOptions, ResultOptions
-from imgtools.cli.command import global_options
+from imgtools.cli.command import GoBool, global_options
 from imgtools.cli.verbs.build import command
 from imgtools.spec.platform import Platform
 from tests.build.cli_request import requests, run
@@ -340,6 +342,36 @@ def test_every_option_of_buildah_works_or_is_meaningless_or_is_refused() -> None
     }
     assert [name for name in working if not aliases.get(name, {name}) & examples] == []
     assert not examples & odd
+
+
+def options_of_buildah() -> dict[str, bool]:
+    """The options that the buildah of this machine has, and whether each has a value."""
+    done = subprocess.run(["buildah", "build", "--help"], capture_output=True, check=True)
+    found = re.findall(
+        r"^ +(?:-\w, )?--([a-z0-9-]+) (?:(\S[^\n]*?)  )?", done.stdout.decode(), re.M
+    )
+    # What has a value of its own where none is given, takes no word behind it.
+    return {f"--{name}": bool(value) and "[=" not in value for name, value in found}
+
+
+def test_the_list_has_what_buildah_says_of_itself() -> None:
+    """And whoever gives an option a value there does here, so that no word is taken for one."""
+    theirs = options_of_buildah()
+    assert len(theirs) > 80
+    assert [name for name in theirs if name.removeprefix("--") not in BUILDAH] == []
+    ours = {name: p for p in command.params if isinstance(p, click.Option) for name in p.opts}
+    different = [
+        name
+        for name, valued in theirs.items()
+        if name in ours and valued != (ours[name].nargs == 1 and not takes_no_value(ours[name]))
+    ]
+    assert different == []
+
+
+def takes_no_value(option: click.Option) -> bool:
+    """Whether the next word is not the option's: a flag, a boolean, one with a value that is
+    given behind = alone."""
+    return option.is_flag or isinstance(option, GoBool) or option.name == "pull"
 
 
 @pytest.mark.parametrize("name", sorted(MEANINGLESS))
