@@ -7,6 +7,7 @@ instances, blobs by their hex digits (`ALGORITHM-HEX` unless sha256), `signature
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 
 from imgtools.blob.reader import BlobReader
@@ -74,6 +75,8 @@ class DirectorySource(Closing):
         """Raises ImageNotFound, StorageError, or Unsupported for an unknown version."""
         self._origin = Origin(transport="dir", name=f"dir:{path}")
         self._path = path
+        self._lock = threading.Lock()
+        self._top: RawManifest | None = None
         try:
             self._folder = Folder.open(path)
         except NotFound as e:
@@ -96,11 +99,15 @@ class DirectorySource(Closing):
         return self.top().descriptor()
 
     def top(self) -> RawManifest:
-        """See Source."""
-        content = self._folder.read_if_there(MANIFEST, MANIFEST_LIMIT)
-        if content is None:
-            raise ImageNotFound(f"{self._path} has no image: its manifest.json is missing")
-        return RawManifest.of(content)
+        """See Source; once it was read always the same, so that what was judged is what is
+        used."""
+        with self._lock:
+            if self._top is None:
+                content = self._folder.read_if_there(MANIFEST, MANIFEST_LIMIT)
+                if content is None:
+                    raise ImageNotFound(f"{self._path} has no image: its manifest.json is missing")
+                self._top = RawManifest.of(content)
+            return self._top
 
     def manifest(self, descriptor: Descriptor) -> RawManifest:
         """See Source."""
@@ -110,10 +117,10 @@ class DirectorySource(Closing):
             if content is not None:
                 break
         else:
-            top = self._folder.read_if_there(MANIFEST, MANIFEST_LIMIT)
-            if top is None or not _is(top, digest):
+            top = self.top()
+            if top.digest != digest and not _is(top.content, digest):
                 raise NotFound(f"{self._path} has no manifest {digest}")
-            content = top
+            content = top.content
         if len(content) != descriptor.size:
             raise SizeMismatch(f"manifest {digest}", expected=descriptor.size, actual=len(content))
         return RawManifest.verified(content, descriptor.media_type, digest)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +15,14 @@ from typing import Any
 import pytest
 
 from imgtools.blob.reader import BlobReader
-from imgtools.errors import Error, InvalidSignature, LimitExceeded, UnsafePath
+from imgtools.errors import Error, InvalidKey, InvalidSignature, LimitExceeded, UnsafePath
 from imgtools.sign import image_places as places_module
 from imgtools.sign.bundles.make import make_key_bundle, make_statement
 from imgtools.sign.certificates.identity import AlternativeName, Identified, match
 from imgtools.sign.image_places import source_bundles
 from imgtools.sign.keys.private import load_private_key
 from imgtools.sign.model import SIGNATURES_LIMIT, BundleSignature
+from imgtools.sign.openpgp import gpg
 from imgtools.sign.openpgp.blob import encode_blob
 from imgtools.sign.policies.companion import parse_companion
 from imgtools.sign.policies.model import CertificateIdentity
@@ -201,6 +204,39 @@ def test_expressions_that_are_not_regular_are_refused_with_the_policy(pattern: s
         parse_companion(content)
 
 
+def test_gnupg_that_does_not_end_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpg_keys: Keys
+) -> None:
+    """Whatever a message or a key ring does to it."""
+    blob = gpg_keys.home.sign(b"x", "p256")
+    real = shutil.which("gpg")
+    program = tmp_path / "gpg"
+    ring = [gpg_keys.public["p256"]]
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(gpg, "_LONGEST", 0.5)
+    for word, expected in (("--verify", InvalidSignature), ("--import", InvalidKey)):
+        program.write_text(
+            f'#!/bin/sh\ncase "$*" in *{word}*) exec sleep 600;; *) exec {real} "$@";; esac\n'
+        )
+        program.chmod(0o755)
+        with pytest.raises(expected):
+            gpg.verify_message(blob, ring, "a message")
+    program.unlink()
+    monkeypatch.setattr(gpg, "_LONGEST", 60)
+    assert gpg.verify_message(blob, ring, "a message").payload == b"x"
+
+
+def test_a_directory_that_changes_is_read_once(tmp_path: Path) -> None:
+    """Who judged its manifest, and who uses it, see the same."""
+    in_directory(tmp_path)
+    with Transports() as transports, transports.open_source(
+        f"dir:{tmp_path}", SourceOptions()
+    ) as source:  # fmt: skip
+        assert source.top().digest == DIGEST
+        (tmp_path / "manifest.json").write_bytes(IMAGE.top.content + b"\n")
+        assert source.top().digest == source.resolve().digest == DIGEST
+
+
 def test_as_many_signatures_as_are_read_are_judged() -> None:
     """The good one last."""
     signer, other = Signer(), Signer()
@@ -275,12 +311,12 @@ def test_passphrases_and_keys_are_in_no_log(
         private = (run_cli.work / "key.private").read_text()
         target = f"docker://{place.registry.host}/copy"
         plain = ("--src-tls-verify=false", "--dest-tls-verify=false")
-        gpg = {"GNUPGHOME": str(gpg_keys.home.path)}
+        environment = {"GNUPGHOME": str(gpg_keys.home.path)}
         keyed = ("--sign-by-sigstore-private-key", "key.private", "--sign-passphrase-file", "pass")
         locked = ("--sign-by", gpg_keys.fingerprint["locked"], "--sign-passphrase-file", "gpg-pass")
         for number, flags in enumerate((keyed, locked)):
             done = run_cli("--debug", "copy", *plain, *flags, place.name, f"{target}:{number}",
-                           env=gpg)  # fmt: skip
+                           env=environment)  # fmt: skip
             assert done.returncode == 0, done.stderr
             said = done.stdout + done.stderr
             assert "DEBUG" in said or "debug" in said

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ from imgtools.sign.model import PAYLOAD_LIMIT
 from imgtools.sign.openpgp.packets import read_message
 
 _KEYRING_LIMIT = 32 * 1024 * 1024
+_LONGEST = 60.0
+"""Seconds of one run of gpg that nobody types for; it takes a fiftieth of one."""
+
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 
 _ISOLATED = (
@@ -229,11 +233,13 @@ def _home() -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _GpgOptions:
-    """How gpg is run: `home` None is the user's, `environment` None the process's own."""
+    """How gpg is run: `home` None is the user's, `environment` None the process's own; after
+    `seconds` it is killed, None where it may wait for somebody to type."""
 
     home: str | None
     options: tuple[str, ...]
     environment: Mapping[str, str] | None
+    seconds: float | None = None
 
 
 def _gnupg(home: str, now: datetime | None) -> Any:
@@ -244,6 +250,7 @@ def _gnupg(home: str, now: datetime | None) -> Any:
             home=home,
             options=(*_ISOLATED, *faked),
             environment={"GNUPGHOME": home, "HOME": home, "LC_ALL": "C"},
+            seconds=_LONGEST,
         )
     )
 
@@ -271,6 +278,19 @@ def _make(options: _GpgOptions) -> Any:
             ours = {"verify": Lines, "sign": Lines, "import": Lines}
             return {**gnupg.GPG.result_map, **ours}
 
+        def _open_subprocess(self, *arguments: Any, **named: Any) -> Any:
+            """Started, and killed when it takes too long."""
+            process = super()._open_subprocess(*arguments, **named)
+            if options.seconds is not None:
+                self.watch = threading.Timer(options.seconds, process.kill)
+                self.watch.daemon = True
+                self.watch.start()
+            return process
+
+        def done(self) -> None:
+            """Watch the last run no more."""
+            self.watch.cancel()
+
     program = shutil.which("gpg")
     if program is None:
         raise Unsupported(
@@ -278,12 +298,15 @@ def _make(options: _GpgOptions) -> Any:
             hint="as root: apt-get install gnupg",
         )
     try:
-        return Gpg(
+        gpg = Gpg(
             gpgbinary=program,
             gnupghome=options.home,
             options=list(options.options),
             env=None if options.environment is None else dict(options.environment),
         )
+        if options.seconds is not None:
+            gpg.done()
+        return gpg
     except (OSError, ValueError) as e:
         raise Unsupported(f"{program} does not work: {e}") from e
 
@@ -296,6 +319,8 @@ def _import(gpg: Any, keyring: bytes, what: str) -> tuple[str, ...]:
         result = gpg.import_keys(keyring)
     except BrokenPipeError as e:
         raise InvalidKey(f"{what}: gpg reads only the beginning of it") from e
+    finally:
+        gpg.done()
     found = [value.split() for name, value in result.lines if name == "IMPORT_OK"]
     keys = tuple(words[1] for words in found if len(words) > 1 and _FINGERPRINT.fullmatch(words[1]))
     if not keys:
@@ -315,6 +340,8 @@ def _verify(gpg: Any, blob: bytes, what: str) -> Any:
         return gpg.verify_file(io.BytesIO(blob), extra_args=arguments)
     except BrokenPipeError as e:
         raise InvalidSignature(f"{what}: gpg reads only the beginning of it") from e
+    finally:
+        gpg.done()
 
 
 def _reason(result: Any) -> str:
