@@ -20,6 +20,7 @@ from imgtools.errors import InvalidInput
 from imgtools.transport.options import RegistryOptions
 
 if TYPE_CHECKING:
+    from imgtools.sign.bundles.make import BundleLog
     from imgtools.sign.key_signers import Log
     from imgtools.sign.keyless.services import Services
     from imgtools.sign.keyless.web import Web
@@ -74,13 +75,8 @@ def check_flags(kwargs: dict[str, Any], *, with_key: bool) -> None:
             raise InvalidInput("--trusted-root needs --keyless or --rekor-url")
     if kwargs["rekor_version"] != "1" and not kwargs["rekor_url"]:
         raise InvalidInput("--rekor-version needs --rekor-url")
-    if kwargs["rekor_url"] and with_key:
-        if kwargs["formats"] != "sigstore":
-            raise InvalidInput(
-                "bundles by a key are not logged: --rekor-url needs another --format"
-            )
-        if kwargs["rekor_version"] != "1":
-            raise InvalidInput("attachments need a log of Rekor's first version")
+    if kwargs["rekor_version"] != "1" and with_key:
+        raise InvalidInput("signatures by a key are logged only by Rekor's first version")
     if kwargs["timestamp_url"] and kwargs["formats"] == "sigstore":
         raise InvalidInput("--timestamp-url is for bundles: add --format bundle or both")
     if kwargs["trust_config"] and kwargs["trusted_root"]:
@@ -108,14 +104,36 @@ def keyless_signers(cli: Cli, kwargs: dict[str, Any]) -> list[ImageSigner]:
 
 
 def log_of_key(cli: Cli, kwargs: dict[str, Any]) -> Log | None:
-    """The log that signatures by a key are entered into, None for none."""
+    """The log that attachments by a key are entered into, None for none."""
     url = kwargs["rekor_url"]
     if not url:
         return None
     from imgtools.sign.keyless.rekor import key_log
 
-    root = _file(kwargs["trusted_root"]) if kwargs["trusted_root"] else known_root(url)
-    return key_log(service_client(cli), url, root)
+    return key_log(service_client(cli), url, _root_of_log(kwargs))
+
+
+def bundle_log_of_key(cli: Cli, kwargs: dict[str, Any]) -> BundleLog | None:
+    """The log that bundles by a key are entered into, None for none. Raises InvalidInput
+    without a root: a bundle has proofs that only its keys verify."""
+    url = kwargs["rekor_url"]
+    if not url:
+        return None
+    from imgtools.sign.keyless.rekor import key_bundle_log
+
+    root = _root_of_log(kwargs)
+    if root is None:
+        raise InvalidInput(
+            "bundles are logged only where a root says which logs to trust",
+            hint="name the root that belongs to --rekor-url: --trusted-root",
+        )
+    return key_bundle_log(service_client(cli), url, root)
+
+
+def _root_of_log(kwargs: dict[str, Any]) -> bytes | None:
+    """The root that was named, or the public one for a log of the public sigstore."""
+    path = kwargs["trusted_root"]
+    return _file(path) if path else known_root(kwargs["rekor_url"])
 
 
 def service_client(cli: Cli) -> Web:

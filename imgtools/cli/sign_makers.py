@@ -13,7 +13,13 @@ import click
 
 from imgtools.cli.command import go_bool
 from imgtools.cli.sign_flags import creator, load_key
-from imgtools.cli.sign_keyless import check_flags, keyless_flags, keyless_signers, log_of_key
+from imgtools.cli.sign_keyless import (
+    bundle_log_of_key,
+    check_flags,
+    keyless_flags,
+    keyless_signers,
+    log_of_key,
+)
 from imgtools.cli.state import Cli
 from imgtools.errors import InvalidInput
 
@@ -112,5 +118,5 @@ def _of_key(cli: Cli, key: KeySigner, kwargs: dict[str, Any]) -> list[ImageSigne
     if formats in ("sigstore", "both"):
         made.append(AttachmentSigner(key, creator=creator(), log=log_of_key(cli, kwargs)))
     if formats in ("bundle", "both"):
-        made.append(BundleSigner(key))
+        made.append(BundleSigner(key, log=bundle_log_of_key(cli, kwargs)))
     return made

@@ -27,6 +27,7 @@ from imgtools.sign.protocols import KeySigner
 from imgtools.spec.descriptor import Descriptor
 
 if TYPE_CHECKING:
+    from imgtools.sign.bundles.make import BundleLog
     from imgtools.sign.checks import KeyTrust
 
 Log = Callable[[bytes, bytes, bytes], str]
@@ -84,11 +85,12 @@ class AttachmentSigner:
 
 
 class BundleSigner:
-    """An ImageSigner of sigstore bundles, by a key."""
+    """An ImageSigner of sigstore bundles, by a key; with `log` they are logged too."""
 
-    def __init__(self, key: KeySigner) -> None:
-        """The key stays the caller's."""
-        self._key = key
+    def __init__(self, key: KeySigner, *, log: BundleLog | None = None) -> None:
+        """The key stays the caller's. `log` enters a bundle by a key into a log, and gives it
+        with what proves that."""
+        self._key, self._log = key, log
 
     @property
     def format(self) -> Format:
@@ -105,15 +107,19 @@ class BundleSigner:
 
         check_digest(subject)
         statement = make_statement(subject.digest, reference=reference)
-        return BundleSignature(content=make_key_bundle(statement, self._key))
+        return BundleSignature(content=make_key_bundle(statement, self._key, log=self._log))
 
     def made(self, signature: Signature) -> Claim | None:
-        """See ImageSigner."""
+        """See ImageSigner; one that is not in a log is not what a logging signer makes."""
         from imgtools.sign.bundle_checks import check_bundle_key
+        from imgtools.sign.bundles.parse import parse_bundle
 
         if not isinstance(signature, BundleSignature):
             return None
-        return _claim(lambda: check_bundle_key(signature, key_trust(self._key)))
+        found = _claim(lambda: check_bundle_key(signature, key_trust(self._key)))
+        if self._log is None or found is None:
+            return found
+        return found if parse_bundle(signature.content).entries else None
 
 
 def key_trust(key: KeySigner) -> KeyTrust:

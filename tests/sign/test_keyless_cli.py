@@ -13,8 +13,11 @@ from typing import Any, Literal
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from imgtools.sign.bundles.parse import parse_bundle
+from imgtools.sign.bundles.verify_key import verify_with_key
 from imgtools.sign.checks import FulcioCheck, check_sigstore_fulcio
-from imgtools.sign.keys.public import load_rekor_key
+from imgtools.sign.keys.private import load_private_key
+from imgtools.sign.keys.public import load_public_key, load_rekor_key
 from imgtools.sign.model import BundleSignature, SigstoreSignature
 from imgtools.sign.stores.attachments import AttachmentReader
 from imgtools.sign.stores.referrers import BundleReader
@@ -262,7 +265,36 @@ def test_a_key_can_be_logged(site: Keyless) -> None:
     for root in ((), ("--trusted-root", site.root())):
         assert site.run("sign", PLAIN, "--again", *words, *root, site.place.name).code == 0
     assert len(attachments(site)) == len(site.sigstore.rekor.entries) == 2
-    site.run("sign", PLAIN, *words, "--format", "both", site.place.name).refused("not logged")
+
+
+def test_a_bundle_by_a_key_can_be_logged(site: Keyless) -> None:
+    """Then it holds for who asks for a log, too; one that is not logged is not the same."""
+    (site.path / "key").write_bytes(KEY)
+    words = ("--key", site.path / "key", "--format", "bundle")
+    logged = (*words, "--rekor-url", site.sigstore.url)
+    site.run("sign", PLAIN, *logged, site.place.name).refused("--trusted-root")
+    assert site.run("sign", PLAIN, *words, site.place.name).code == 0
+    for state in (b"signed", b"present"):
+        done = site.run("sign", PLAIN, *logged, "--trusted-root", site.root(), site.place.name)
+        assert done.out.startswith(state), done.err
+    parsed = [parse_bundle(content) for content in bundles(site)]
+    assert sorted(len(bundle.entries) for bundle in parsed) == [0, 1]
+    key = load_private_key(KEY, lambda: b"", "key")
+    keys = (load_public_key(key.public_pem, "key"),)
+    root = site.sigstore.trusted_root_json()
+    (whole,) = (bundle for bundle in parsed if bundle.entries)
+    assert verify_with_key(whole, keys, trusted_root=root)[1].time is not None
+
+
+def test_a_bundle_gets_no_entry_of_another_log(site: Keyless) -> None:
+    (site.path / "key").write_bytes(KEY)
+    other_entry(site)
+    done = site.run(
+        "sign", PLAIN, "--key", site.path / "key", "--format", "bundle", "--rekor-url",
+        site.sigstore.url, "--trusted-root", site.root(), site.place.name,
+    )  # fmt: skip
+    done.refused("log entry")
+    assert not site.pushed
 
 
 # --- tokens -------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ only addition is the annotation that says which name was signed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from imgtools.errors import InvalidInput
 from imgtools.sign.bundles.dsse import IN_TOTO, pre_authentication
@@ -18,6 +18,11 @@ from imgtools.sign.model import BUNDLE_MEDIA_TYPE, PAYLOAD_LIMIT
 from imgtools.sign.protocols import KeySigner
 from imgtools.spec import strict_json
 from imgtools.spec.digest import Digest
+
+if TYPE_CHECKING:
+    from imgtools.sign.keys.public import PublicKey
+
+    BundleLog = Callable[[Bundle, PublicKey], Bundle]
 
 
 def make_statement(
@@ -58,24 +63,23 @@ def make_statement(
     return payload
 
 
-def make_key_bundle(payload: bytes, signer: KeySigner) -> bytes:
-    """A bundle v0.3 with the statement `payload` signed by `signer`.
+def make_key_bundle(payload: bytes, signer: KeySigner, *, log: BundleLog | None = None) -> bytes:
+    """A bundle v0.3 with the statement `payload` signed by `signer`, entered into `log`.
 
     The hint is sigstore-go's: the SHA-256 of the public key's SPKI, in base64. Raises what
-    the signer raises, and InvalidKey.
+    the signer and the log raise, and InvalidKey.
     """
     from imgtools.sign.keys.public import load_public_key
 
     key = load_public_key(signer.public_pem, "the public key of the signer")
     signature = signer.sign(pre_authentication(IN_TOTO, payload))
-    return write_bundle(
-        Bundle(
-            media_type=BUNDLE_MEDIA_TYPE,
-            version=(0, 3),
-            key_hint=encoded(bytes.fromhex(key.spki_sha256)),
-            envelope=Envelope(payload_type=IN_TOTO, payload=payload, signatures=(signature,)),
-        )
+    bundle = Bundle(
+        media_type=BUNDLE_MEDIA_TYPE,
+        version=(0, 3),
+        key_hint=encoded(bytes.fromhex(key.spki_sha256)),
+        envelope=Envelope(payload_type=IN_TOTO, payload=payload, signatures=(signature,)),
     )
+    return write_bundle(bundle if log is None else log(bundle, key))
 
 
 def make_envelope(payload: bytes, signer: KeySigner) -> bytes:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imgtools.errors import InvalidJSON, InvalidSignature, LimitExceeded
 from imgtools.sign.bundles.fields import Fields
-from imgtools.sign.bundles.model import Envelope, InclusionProof, LogEntry
+from imgtools.sign.bundles.model import Bundle, Envelope, InclusionProof, LogEntry
 from imgtools.sign.bundles.parse import parse_entry
 from imgtools.sign.keyless.web import ANSWER_LIMIT, Answer, Web, service_url
 from imgtools.spec import strict_json
 
 if TYPE_CHECKING:
+    from imgtools.sign.bundles.make import BundleLog
     from imgtools.sign.key_signers import Log
+    from imgtools.sign.keys.public import PublicKey
 
 _V1 = "/api/v1/log/entries"
 _V2 = "/api/v2/log/entries"
@@ -114,6 +117,24 @@ def key_log(web: Web, url: str, root: bytes | None) -> Log:
         found = annotation(log_signature(web, url, payload, signature, verifier_pem))
         check_promise(found, root, payload, signature, verifier_pem)
         return found
+
+    return enter
+
+
+def key_bundle_log(web: Web, url: str, root: bytes) -> BundleLog:
+    """What enters the bundles of a `BundleSigner` into a log of the first version, and holds
+    the entry with its proofs against the logs of `root` (trusted_root.json). Raises like
+    `key_log`."""
+    service_url(url, _V1)
+
+    def enter(bundle: Bundle, key: PublicKey) -> Bundle:
+        from imgtools.sign.bundles.logged import logged_at
+
+        assert bundle.envelope is not None, "images are signed in envelopes"
+        entry = log_envelope(web, url, bundle.envelope, key.pem)
+        logged = replace(bundle, entries=(entry,))
+        logged_at(logged, key, root)
+        return logged
 
     return enter
 
