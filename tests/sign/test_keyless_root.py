@@ -15,6 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imgtools.errors import InvalidInput, InvalidKey, InvalidSignature
 from imgtools.sign.bundle_checks import (
@@ -24,6 +26,7 @@ from imgtools.sign.bundle_checks import (
 )
 from imgtools.sign.bundles.make import make_statement
 from imgtools.sign.keyless.public_root import public_root
+from imgtools.sign.keys.pem import write_block
 from imgtools.sign.model import BundleSignature, SigstoreSignature
 from imgtools.sign.payload import make_payload
 from imgtools.sign.policies.model import CertificateIdentity
@@ -48,6 +51,9 @@ NAME = "registry.example.test/app:v1"
 PAYLOAD = make_payload("sigstore", DIGEST, NAME, "test 1", 1_795_000_000)
 OTHER = make_payload("sigstore", Digest.of(b"other"), NAME, "test 1", 1_795_000_000)
 MINUTE = timedelta(minutes=1)
+SIGSTORE = LocalSigstore()
+SIGNER = SIGSTORE.signer(WHO)
+GOOD = SIGNER.attachment(PAYLOAD)
 
 
 @pytest.fixture(scope="module")
@@ -294,3 +300,41 @@ def test_the_public_root_is_a_root(sigstore: LocalSigstore) -> None:
     """It can be used, and does not know us."""
     with pytest.raises(InvalidSignature, match="not signed by a Rekor key"):
         check_sigstore_keyless(attached(sigstore), replace(trust(sigstore), root=public_root()))
+
+
+@given(data=st.data())
+def test_no_change_of_a_byte_goes_unnoticed(data: st.DataObject) -> None:
+    """Of certificate, promise, signature and payload; nor does one end in another error."""
+    what = data.draw(st.sampled_from(["payload", CERTIFICATE, BUNDLE, SIGNATURE]))
+    good = GOOD.payload if what == "payload" else GOOD.annotations[what].encode()
+    position = data.draw(st.integers(0, len(good) - 1))
+    byte = data.draw(st.integers(0, 127).filter(lambda b: b != good[position]))
+    bad = good[:position] + bytes([byte]) + good[position + 1 :]
+    if what == "payload":
+        signature = replace(GOOD, payload=bad)
+    else:
+        signature = replace(GOOD, annotations={**GOOD.annotations, what: bad.decode()})
+    try:
+        found = check_sigstore_keyless(signature, trust(SIGSTORE))
+    except InvalidSignature:
+        return
+    # White space around and within PEM and JSON, and the spelling of base64, sign nothing.
+    assert what != "payload"
+    assert (found.claim.digest, found.claim.reference) == (DIGEST, NAME)
+    assert found.proof == check_sigstore_keyless(GOOD, trust(SIGSTORE)).proof
+
+
+@given(der=st.binary(max_size=200), position=st.integers(0, 1000))
+def test_any_certificate_is_read_or_refused(der: bytes, position: int) -> None:
+    """Bytes written into one, under an entry that is about just that."""
+    leaf = SIGNER.chain.leaf_der
+    bad = leaf[: position % len(leaf)] + der + leaf[position % len(leaf) + len(der) :]
+    pem = write_block("CERTIFICATE", bad)
+    raw = base64.b64decode(GOOD.annotations[SIGNATURE])
+    entry = SIGSTORE.log_v1(entries.hashedrekord(PAYLOAD, raw, pem), check=False)
+    signature = changed(GOOD, certificate=pem.decode(), set=entry.annotation())
+    if bad == leaf:
+        assert check_sigstore_keyless(signature, trust(SIGSTORE))
+        return
+    with pytest.raises(InvalidSignature):
+        check_sigstore_keyless(signature, trust(SIGSTORE))
