@@ -41,7 +41,8 @@ def test_a_device_of_the_host_is_there(ladder: Ladder, where: Environment) -> No
 def test_what_is_no_device_is_refused(ladder: Ladder) -> None:
     done = ladder.imgtools(
         rig.GRANTED, "build", "--file", f"{ladder.directory}/file", "--network=none",
-        "--no-cache", f"--device={ladder.directory}/file:/dev/nothing", f"{ladder.directory}/context",
+        "--no-cache", f"--device={ladder.directory}/file:/dev/nothing",
+        f"{ladder.directory}/context",
     )  # fmt: skip
     assert done.code == 125
     assert "is not a device" in done.err
