@@ -26,6 +26,7 @@ from imgtools.testing.sigstore.authority import Leaf
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.table import Transports
 from tests.bad_input import PLAIN, Outcome
+from tests.rig import RegistryServer
 from tests.sign.ground import INDEX
 from tests.sign.key_makers import private_pem
 from tests.sign.keyless_rig import IMAGE, WHO, Keyless, keyless
@@ -414,6 +415,21 @@ def test_a_token_is_led_to_no_other_host(site: Keyless) -> None:
     site.sigstore.fail(path="/api/v2/signingCert", redirect=f"{site.place.registry.url}/steal")
     site.sign().refused("307")
     assert not any(e.path == "/steal" for e in site.place.registry.requests)
+
+
+def test_certificates_of_services_are_always_verified(
+    site: Keyless, registry_tls: RegistryServer
+) -> None:
+    """--tls-verify is about the registry; certs.d says whom else to trust."""
+    root = ("--trusted-root", site.root(), "--rekor-url", site.sigstore.url)
+    token = ("--identity-token-file", site.token_file())
+    words = ("sign", PLAIN, "--keyless", *token, *root, "--fulcio-url", registry_tls.url)
+    site.run(*words, site.place.name).refused("certificate")
+    directory = site.path / "certs.d" / registry_tls.host
+    directory.mkdir(parents=True)
+    (directory / "ca.crt").write_bytes(registry_tls.ca_file.read_bytes())
+    done = site.run(*words, site.place.name, certs_dirs=(str(directory.parent),))
+    done.refused("/api/v1/signingCert: 404")
 
 
 # --- parameter files ----------------------------------------------------------------------------
