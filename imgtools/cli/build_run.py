@@ -104,6 +104,8 @@ def _bench(
     once = _once(warnings)
     with ExitStack() as undo:
         placing = undo.enter_context(access.placing(mode))
+        if not placing.near:
+            request = _with_secrets(request)
         session = access.enter(mode)
         store = undo.enter_context(access.open())
         transports = undo.enter_context(access.transports(warn=once))
@@ -141,6 +143,16 @@ def _bench(
             cli=cli, request=request, registry=registry, transports=transports, host=host,
             log=log, mask=mask, to=to, placing=placing,
         )  # fmt: skip
+
+
+def _with_secrets(request: BuildRequest) -> BuildRequest:
+    """The request with the content of its secrets, whose files may be for the caller alone and
+    so be closed to who the caller is in the user namespace."""
+    from imgtools.build.execute.mounts import secret_content
+
+    build = request.build
+    secrets = tuple(replace(each, file="", value=secret_content(each)) for each in build.secrets)
+    return replace(request, build=replace(build, secrets=secrets))
 
 
 def _once(warn: Callable[[str], object]) -> Callable[[str], None]:

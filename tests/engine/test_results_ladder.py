@@ -21,7 +21,9 @@ from engine.ids.outside import Outside, start_outside
 from imgtools.errors import InvalidInput, NotFound, StorageError
 from tests.engine import ladder_rig as rig
 from tests.engine.ladder_rig import Ladder
+from tests.engine.run_rig import make_image
 
+SHOWN = "--mount=type=secret,id=s wc -c </run/secrets/s"
 PLAIN = "FROM scratch\nCOPY . /\n"
 
 
@@ -36,10 +38,13 @@ def _ladder() -> Iterator[Ladder]:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         directory.chmod(0o755)
+        ladder = Ladder(directory)
         (directory / "context/sub").mkdir(parents=True)
         (directory / "context/sub/file").write_text("content")
         (directory / "plain").write_text(PLAIN)
-        yield Ladder(directory)
+        base = ladder.base(make_image(directory))
+        (directory / "secret").write_text(f"FROM oci-archive:{base}\nRUN {SHOWN}\n")
+        yield ladder
 
 
 def test_a_root_that_is_not_mapped_gets_its_files(ladder: Ladder) -> None:
@@ -74,6 +79,18 @@ def test_a_root_that_is_not_mapped_gets_its_files(ladder: Ladder) -> None:
         assert shown.code == 0, shown.err
     for path in (private, *private.rglob("*")):
         assert path.stat().st_uid == 0, path
+
+
+def test_secrets_of_that_root_alone_are_shown(ladder: Ladder) -> None:
+    home = ladder.home(rig.ROOT_POD)
+    (home / "hidden").touch(mode=0o600)
+    (home / "hidden").write_text("hidden")
+    done = ladder.imgtools(
+        rig.ROOT_POD, "build", "-f", f"{ladder.directory}/secret", "--network=none",
+        f"--secret=id=s,src={home}/hidden", f"{ladder.directory}/context",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "6" in done.out.splitlines()
 
 
 def test_a_layout_in_such_a_place_is_refused_with_a_way_out(ladder: Ladder) -> None:
