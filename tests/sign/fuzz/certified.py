@@ -29,6 +29,7 @@ def targets() -> dict[str, Target]:
     return {
         "log-entry": LoggedKeys(sigstore),
         "fulcio": Certificates(sigstore),
+        "under-root": UnderRoot(sigstore),
         "root": Roots(sigstore),
         "keyless": Keyless(sigstore),
     }
@@ -122,6 +123,17 @@ class Certificates:
         before, after = (json.loads(s.annotations[BUNDLE])["Payload"] for s in (self.good, found))
         assert before == after, found
         return True
+
+
+class UnderRoot(Certificates):
+    """The same, held against a trusted root."""
+
+    def __init__(self, sigstore: LocalSigstore) -> None:
+        super().__init__(sigstore)
+        identity = {"subject": EMAIL, "issuer": sigstore.issuer.url}
+        keyless = {"trustedRootData": text(sigstore.trusted_root_json()), "identities": [identity]}
+        requirement = {"type": "signed", "formats": ["sigstore"], "keyless": keyless}
+        self.trust = parse_companion(json.dumps({"default": [requirement]}).encode())
 
 
 def changed_pem(pem: str, random: Random) -> str:
