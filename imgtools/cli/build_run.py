@@ -100,12 +100,10 @@ def _bench(
     report = probe_host(probes, request.isolation)
     mode = _id_mode(request.isolation, report.choice.kind)
     cache = cli.settings.cache_dir
-    warnings = Warnings()
-    once = _once(warnings)
+    once = _once(warnings := Warnings())
     with ExitStack() as undo:
         placing = undo.enter_context(access.placing(mode))
-        if not placing.near:
-            request = _with_secrets(request)
+        request = _with_secrets(request, placing)
         session = access.enter(mode)
         store = undo.enter_context(access.open())
         transports = undo.enter_context(access.transports(warn=once))
@@ -134,7 +132,7 @@ def _bench(
                 terminal=terminal and env.get("TERM", "dumb") != "dumb",
                 colour=not env.get("NO_COLOR"),
                 stdout_taken=request.result.takes_stdout,
-                platforms=[str(platform) for platform in request.build.platforms],
+                platforms=[*map(str, request.build.platforms)],
                 placing=placing,
             )
         )
@@ -145,9 +143,11 @@ def _bench(
         )  # fmt: skip
 
 
-def _with_secrets(request: BuildRequest) -> BuildRequest:
-    """The request with the content of its secrets, whose files may be for the caller alone and
-    so be closed to who the caller is in the user namespace."""
+def _with_secrets(request: BuildRequest, placing: Placing) -> BuildRequest:
+    """The request with the content of its secrets where the caller becomes somebody else in the
+    user namespace, for whom their files may be closed."""
+    if placing.near:
+        return request
     from imgtools.build.execute.mounts import secret_content
 
     build = request.build
