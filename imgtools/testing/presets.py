@@ -24,7 +24,7 @@ class Preset:
     tests must make their repository first."""
 
     dialect: Dialect
-    auth: AuthOptions = AuthOptions()  # noqa: RUF009 - it is frozen
+    auth: AuthOptions = AuthOptions()
 
 
 ECR_LIKE = Preset(

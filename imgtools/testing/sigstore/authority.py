@@ -70,7 +70,7 @@ class Leaf:
     timestamps: Literal["one", "none", "two", "foreign"] = "one"
     signer: Literal["intermediate", "root", "self"] = "intermediate"
     own_key: ec.EllipticCurvePrivateKey | None = field(default=None, repr=False)
-    subject: x509.Name = x509.Name([])  # noqa: RUF009 - a Name cannot change
+    subject: x509.Name = x509.Name([])
     critical_names: bool = True
     unknown_critical: bool = False
 
