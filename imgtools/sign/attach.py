@@ -83,8 +83,8 @@ class CopySignatures:
             self._writers.preflight(frozenset(signer.format for signer in self._signers))
 
     def check(self, images: Sequence[Arriving]) -> bool:
-        """Read what is carried; see Attaching. Raises Unsupported for what cannot be, and what reading
-        raises."""
+        """Read what is carried; see Attaching. Raises Unsupported for what cannot be, and what
+        reading raises."""
         source = self._source
         if source is None:
             return bool(self._signers)
