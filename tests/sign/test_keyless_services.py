@@ -463,6 +463,7 @@ def test_as_many_timestamps_as_the_configuration_says(selector: dict[str, Any], 
         (config(rekorTlogUrls=[service("a", 2), service("b", 2)],
                 rekorTlogConfig={"selector": "ALL"}), Unsupported),
     ],
+    ids=map(str, range(12)),
 )  # fmt: skip
 def test_configurations_that_cannot_be_used(content: bytes, error: type[Error]) -> None:
     with pytest.raises(error):
