@@ -26,7 +26,7 @@ from engine.network.model import DnsOptions
 from engine.storage.options import Snapshot
 from engine.working.model import WorkingContainer
 from engine.working.registry import Held, WorkingContainers
-from imgtools.build.protocols import HostSettings, StepMount
+from imgtools.build.protocols import HostSettings, Output, RunSpec, StepMount
 from imgtools.errors import Unsupported
 from imgtools.frozen import dataclass
 from imgtools.spec.config import Config
@@ -86,6 +86,20 @@ def run_command(
             relay=relay,
             console_fd=console_fd,
         )
+
+
+def run_trigger(engine: Engine, held: Held, spec: RunSpec, *, output: Output, task: Task) -> int:
+    """Run what ONBUILD asks for in the container that is held, as a build runs a step; its exit
+    code. Raises as `run_step`."""
+    from engine.builds.settings import step_options
+    from engine.containers.steps import run_step
+
+    snapshot = WorkingContainers(engine.store).snapshot(held.container)
+    _check_platform(held.container)
+    options = step_options(spec, engine.choice)
+    with ExitStack() as undo:
+        mounts = _opened(engine, snapshot, spec.mounts, undo, task)
+        return run_step(engine, snapshot, replace(options, mounts=mounts), output=output, task=task)
 
 
 def _opened(

@@ -207,7 +207,7 @@ class _Sources:
                 "--ignorefile option requires that you specify a context dir using --contextdir"
             )
         if directory:
-            tree = self._undo.enter_context(_host_tree(directory))
+            tree = self._undo.enter_context(host_tree(directory))
             ignored, may_keep = self._ignored()
             return TreeFiles(
                 tree=tree, patterns=(self._pattern(name),), ignored=ignored, may_keep=may_keep
@@ -217,7 +217,7 @@ class _Sources:
             slash = "/" if name.endswith("/") else ""
             here = _WILD.sub(r"\\\1", os.getcwd())
             pattern = os.path.normpath(f"{here}/{pattern}") + slash
-        return TreeFiles(tree=self._undo.enter_context(_host_tree("/")), patterns=(pattern,))
+        return TreeFiles(tree=self._undo.enter_context(host_tree("/")), patterns=(pattern,))
 
     def _pattern(self, name: str) -> str:
         return name if self._kwargs["allow_wildcard"] else _WILD.sub(r"\\\1", name)
@@ -253,7 +253,7 @@ class _Sources:
 
 
 @contextmanager
-def _host_tree(path: str) -> Iterator[Tree]:
+def host_tree(path: str) -> Iterator[Tree]:
     """A directory of the host as a tree, for the block."""
     from imgtools.blob.files import storage_errors
     from imgtools.build.tree import Tree

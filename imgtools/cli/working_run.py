@@ -33,6 +33,8 @@ from imgtools.frozen import dataclass
 
 if TYPE_CHECKING:
     from engine.containers.engine import Engine
+    from engine.probe.model import Report
+    from engine.storage.store import Store
     from engine.working.model import WorkingContainer
     from engine.working.registry import Held
     from engine.working.running import CommandOptions
@@ -150,7 +152,6 @@ def _run(
 ) -> int:
     from engine.working.registry import WorkingContainers
 
-    # Probed before the user namespace is entered: inside, other things would be true.
     with access.look() as store:
         container = WorkingContainers(store).find(name)
     isolation = changes.isolation or container.isolation or None
@@ -171,20 +172,34 @@ def _run(
 def engine_of(cli: Cli, access: StoreAccess, isolation: str | None) -> Iterator[Engine]:
     """What runs containers of the store, for the block; `isolation` None is the strongest that
     works. Raises Unsupported where there is none."""
-    from engine.probe.choose import require_isolation
+    report = probed(cli, access, isolation)
+    with access.open() as store, engine_on(cli, access, store, report) as engine:
+        yield engine
+
+
+def probed(cli: Cli, access: StoreAccess, isolation: str | None) -> Report:
+    """What this host can do, found out before the ids of the store are entered, as they are
+    here: inside, other things would be true. Raises Unsupported."""
     from engine.probe.survey import probe_host
+
+    options = probe_options(cli.settings, dict(os.environ), access.location.root)
+    report = probe_host(options, isolation)
+    kind = report.choice.kind
+    access.enter(None if isolation is None or kind == "chroot" or kind == "none" else kind)
+    return report
+
+
+@contextmanager
+def engine_on(cli: Cli, access: StoreAccess, store: Store, report: Report) -> Iterator[Engine]:
+    """What runs containers of the `store`, after `probed`, for the block. Raises Unsupported
+    where nothing can be run."""
+    from engine.probe.choose import require_isolation
     from engine.runtime.zygote.client import Zygote
 
-    location = access.location
-    env = dict(os.environ)
-    report = probe_host(probe_options(cli.settings, env, location.root), isolation)
     require_isolation(report.choice)
-    kind = report.choice.kind
-    if isolation is None or kind == "chroot" or kind == "none":
-        session = access.enter()
-    else:
-        session = access.enter(kind)
-    with Zygote.start(sys.executable) as zygote, access.open() as store:
+    session = access.enter()
+    env = dict(os.environ)
+    with Zygote.start(sys.executable) as zygote:
         from engine.containers.engine import Engine
         from engine.containers.suitable import suited_choice, tell_of_choice
         from engine.network.survey import survey_network
@@ -199,7 +214,7 @@ def engine_of(cli: Cli, access: StoreAccess, isolation: str | None) -> Iterator[
             network=survey_network(
                 search_path(env), join_problem=report.probe("join-namespaces").why
             ),
-            runroot=location.runroot,
+            runroot=access.location.runroot,
             cache=cli.settings.cache_dir and os.path.join(cli.settings.cache_dir, "seccomp"),
             warn=warn,
         )

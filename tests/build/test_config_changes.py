@@ -91,13 +91,13 @@ def test_mistakes_are_told_with_their_place(line: str, said: str) -> None:
 def test_triggers_are_carried_out_and_gone() -> None:
     triggers = ["ENV A=$A-two", "ENTRYPOINT run"]
     base = {"config": {**BASE_CONFIG["config"], "OnBuild": triggers}}  # type: ignore[dict-item]
-    found = without_triggers(base, "parent", HOST)["config"]
+    found = without_triggers(base, "parent", HOST, {})[0]["config"]
     assert found["Env"] == ["PATH=/bin", "A=one-two"]
     assert found["Entrypoint"] == ["/bin/ash", "-ec", "run"]
     assert "Cmd" not in found, "as in a build, ENTRYPOINT takes what was inherited away"
     assert "OnBuild" not in found
     with pytest.raises(ContainerfileError, match="cannot be a trigger"):
-        without_triggers({"config": {"OnBuild": ["FROM x"]}}, "parent", HOST)
+        without_triggers({"config": {"OnBuild": ["FROM x"]}}, "parent", HOST, {})
 
 
 def test_commit_speaks_the_language(tmp_path: Path) -> None:

@@ -251,16 +251,6 @@ def test_onbuild_of_the_image_is_carried_out(shop: Scripts) -> None:
     assert lines == ["[X=1 Y=two] /on", "[]"]
 
 
-def test_an_onbuild_that_needs_a_context_leaves_nothing(shop: Scripts) -> None:
-    done = shop(f"""
-        c=$(t from --name copier {BASE}); t config --onbuild 'COPY a /b' $c
-        t commit --rm -q $c copies >/dev/null; t from --name copied copies
-    """)
-    assert done.returncode == 125
-    assert "COPY" in done.stderr
-    assert shop.names() == []
-
-
 @pytest.mark.parametrize("driver", ["flat"])
 def test_other_drivers_show_the_same(tmp_path: Path, driver: str) -> None:
     flat = Scripts(tmp_path, driver)

@@ -127,6 +127,16 @@ def changed_config(state: StageState, scope: Scope) -> StageState:
     return state
 
 
+def changes_and_work(state: StageState, scope: Scope) -> tuple[StageState, tuple[Step, ...]]:
+    """What holds after the instructions of the scope's file, and each of them with what there is
+    to do for it. Raises ContainerfileError."""
+    steps = []
+    for instruction in scope.file.instructions:
+        state, work = _evaluated(instruction, state, scope)
+        steps.append(_step(instruction, state, work, created_by(instruction, state, work)))
+    return state, tuple(steps)
+
+
 def _evaluated(
     instruction: Instruction, state: StageState, scope: Scope
 ) -> tuple[StageState, Work | None]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,12 +27,22 @@ from imgtools.cli.working_flags import (
     refused_flags,
     write_id,
 )
-from imgtools.errors import ImageNotFound, InvalidInput, InvalidReference, Unsupported
+from imgtools.errors import (
+    ImageNotFound,
+    InvalidInput,
+    InvalidReference,
+    NotFound,
+    Unsupported,
+)
 
 if TYPE_CHECKING:
+    from engine.containers.engine import Engine
+    from engine.probe.model import Report
     from engine.storage.images import StoredImage
     from engine.storage.store import Store
     from engine.working.create import CreateOptions
+    from imgtools.cli.working_onbuild import Means
+    from imgtools.task import Task
 
 SCRATCH = "scratch"
 
@@ -79,14 +92,28 @@ def command(cli: Cli, /, words: tuple[str, ...], **kwargs: Any) -> None:
     puller = Puller(cli, access, registry, kwargs)
     options = _options(cli, kwargs)
     from engine.working.create import create_container, remove_container
+    from imgtools.cli.working_onbuild import Means
 
-    with access.placing() as placing, access.open() as store:
+    with ExitStack() as undo:
+        placing = undo.enter_context(access.placing())
+        isolation = options.isolation or None
+        report = (
+            None if _lacks_triggers(access, words[0], kwargs) else _report(cli, access, isolation)
+        )
+        store = undo.enter_context(access.open())
         image, name = _image(cli, store, puller, words[0], kwargs)
         made = create_container(store, image, name, options, task=cli.task(notes))
         try:
             if kwargs["cidfile"]:
                 write_id(kwargs["cidfile"], made.id, placing)
-            _triggers(store, made.id, cli)
+            means = Means(
+                store=store,
+                engine=partial(_engine, cli, access, store, report),
+                registry=registry,
+                host=cli.settings.host,
+                quiet=kwargs["quiet"],
+            )
+            _triggers(made.id, means, cli.task(notes))
         except BaseException:
             remove_container(store, made.id, task=cli.task(notes))
             raise
@@ -141,15 +168,54 @@ def _image(
     return image, name if found.id == image.id and name else (names[0] if names else "")
 
 
-def _triggers(store: Store, container_id: str, cli: Cli) -> None:
-    """Do what the ONBUILD of the image asks of its children, as far as it is about the config."""
-    from dataclasses import replace
-
+def _triggers(container_id: str, means: Means, task: Task) -> None:
+    """Do what the ONBUILD of the image asks of its children."""
     from engine.working.registry import WorkingContainers
-    from imgtools.build.planning.changes import without_triggers
+    from imgtools.cli.working_onbuild import carry_out
 
-    with WorkingContainers(store).held(container_id, task=cli.task(notes)) as held:
-        container = held.container
-        if container.run_config.get("OnBuild"):
-            document = without_triggers(container.document, container.image, cli.settings.host)
-            held.change(replace(container, document=document))
+    with WorkingContainers(means.store).held(container_id, task=task) as held:
+        carry_out(held, means, task=task)
+
+
+def _report(cli: Cli, access: StoreAccess, isolation: str | None) -> Report | Unsupported:
+    """What this host can do, or why not what is asked for: the image may need nothing of it."""
+    from imgtools.cli.working_run import probed
+
+    try:
+        return probed(cli, access, isolation)
+    except Unsupported as e:
+        return e
+
+
+@contextmanager
+def _engine(
+    cli: Cli, access: StoreAccess, store: Store, report: Report | Unsupported | None
+) -> Iterator[Engine]:
+    """What runs commands, for the block; `report` is None for an image that has got triggers
+    since we looked. Raises Unsupported."""
+    from imgtools.cli.working_run import engine_on, probed
+
+    if report is None:
+        report = probed(cli, access, None)
+    if isinstance(report, Unsupported):
+        raise report
+    with engine_on(cli, access, store, report) as engine:
+        yield engine
+
+
+def _lacks_triggers(access: StoreAccess, word: str, kwargs: dict[str, Any]) -> bool:
+    """Whether the image has no triggers, as far as can be told before it is pulled."""
+    from engine.storage.layout import Layout
+
+    if word == SCRATCH:
+        return True
+    pulled = kwargs["pull_always"] or kwargs["pull"] not in (None, "missing", "never")
+    # To look into a store that is not there would make it, with the ids that it is to have.
+    if pulled or not os.path.exists(Layout(access.location.root).store_file):
+        return False
+    with access.look() as store:
+        try:
+            config = store.config(store.find(word)[0]).document.get("config")
+        except (NotFound, InvalidReference):
+            return False
+    return not isinstance(config, dict) or not config.get("OnBuild")
