@@ -58,7 +58,7 @@ def check_attestation_key(
     else:
         from imgtools.sign.bundles.verify_key import verify_envelope_with_key
 
-        statement, proof = verify_envelope_with_key(_envelope(signature), trust.keys)
+        statement, proof = verify_envelope_with_key(attached_envelope(signature), trust.keys)
     return _attested(signature, statement, proof, predicate_type, digest)
 
 
@@ -75,7 +75,9 @@ def check_attestation_keyless(
     return _attested(signature, statement, proof, predicate_type, digest)
 
 
-def _envelope(signature: SigstoreSignature) -> Envelope:
+def attached_envelope(signature: SigstoreSignature) -> Envelope:
+    """The envelope of an attestation as cosign 2 attached it, not verified; raises
+    InvalidSignature."""
     from imgtools.sign.stores.attachment import DSSE_LAYER
 
     if signature.media_type != DSSE_LAYER:

@@ -1,7 +1,8 @@
 """Makes sigstore signatures with a key: cosign's attachment, and the bundle of cosign 3.
 
 Both sign the digest of a manifest together with the name it was signed by; in a bundle the name
-is an annotation of ours, since cosign's own bundles name nothing but the digest.
+is an annotation of ours, since cosign's own bundles name nothing but the digest. Attestations
+are bundles too, or envelopes in attachments of their own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from imgtools.spec.descriptor import Descriptor
 
 if TYPE_CHECKING:
     from imgtools.sign.bundles.make import BundleLog
+    from imgtools.sign.bundles.statement import Statement
     from imgtools.sign.checks import KeyTrust
 
 Log = Callable[[bytes, bytes, bytes], str]
@@ -103,10 +105,15 @@ class BundleSigner:
 
     def sign(self, subject: Descriptor, reference: str) -> BundleSignature:
         """See ImageSigner."""
-        from imgtools.sign.bundles.make import make_key_bundle, make_statement
+        from imgtools.sign.bundles.make import make_statement
 
         check_digest(subject)
-        statement = make_statement(subject.digest, reference=reference)
+        return self.seal(make_statement(subject.digest, reference=reference))
+
+    def seal(self, statement: bytes) -> BundleSignature:
+        """See StatementSigner."""
+        from imgtools.sign.bundles.make import make_key_bundle
+
         return BundleSignature(content=make_key_bundle(statement, self._key, log=self._log))
 
     def made(self, signature: Signature) -> Claim | None:
@@ -120,6 +127,62 @@ class BundleSigner:
         if self._log is None or found is None:
             return found
         return found if parse_bundle(signature.content).entries else None
+
+    def sealed(self, signature: Signature) -> Statement | None:
+        """See StatementSigner; one that is not in a log is not what a logging signer makes."""
+        from imgtools.sign.bundles.parse import parse_bundle
+        from imgtools.sign.bundles.verify_key import verify_with_key
+
+        if not isinstance(signature, BundleSignature):
+            return None
+        try:
+            bundle = parse_bundle(signature.content)
+            statement, _ = verify_with_key(bundle, key_trust(self._key).keys)
+        except InvalidSignature:
+            return None
+        return statement if self._log is None or bundle.entries else None
+
+
+class EnvelopeSigner:
+    """A StatementSigner of bare envelopes, as cosign 2 attached them, by a key."""
+
+    def __init__(self, key: KeySigner) -> None:
+        """The key stays the caller's."""
+        self._key = key
+
+    @property
+    def format(self) -> Format:
+        """ "sigstore": a layer of an attachment."""
+        return "sigstore"
+
+    def preflight(self) -> None:
+        """Sign something that nobody gets."""
+        self._key.sign(b"preflight")
+
+    def seal(self, statement: bytes) -> SigstoreSignature:
+        """See StatementSigner."""
+        from imgtools.sign.bundles.make import make_envelope
+        from imgtools.sign.bundles.statement import parse_statement
+        from imgtools.sign.stores.attachment import attestation_layer
+
+        kind = parse_statement(statement).predicate_type
+        layer = attestation_layer(make_envelope(statement, self._key), kind)
+        return SigstoreSignature(
+            payload=layer.content, annotations=layer.annotations, media_type=layer.media_type
+        )
+
+    def sealed(self, signature: Signature) -> Statement | None:
+        """See StatementSigner."""
+        from imgtools.sign.bundle_checks import attached_envelope
+        from imgtools.sign.bundles.verify_key import verify_envelope_with_key
+
+        if not isinstance(signature, SigstoreSignature):
+            return None
+        try:
+            envelope = attached_envelope(signature)
+            return verify_envelope_with_key(envelope, key_trust(self._key).keys)[0]
+        except InvalidSignature:
+            return None
 
 
 def key_trust(key: KeySigner) -> KeyTrust:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from imgtools.sign.bundles.statement import Statement
 from imgtools.sign.model import Claim, Format, Signature
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
@@ -82,4 +83,27 @@ class ImageSigner(Protocol):
     def made(self, signature: Signature) -> Claim | None:
         """What `signature` claims if this signer made it, else None; so that nothing is
         signed twice alike."""
+        ...
+
+
+class StatementSigner(Protocol):
+    """Makes attestations: signed in-toto statements, in the form of one place."""
+
+    @property
+    def format(self) -> Format:
+        """ "bundle" for referrers, "sigstore" for the envelopes that cosign 2 attached."""
+        ...
+
+    def preflight(self) -> None:
+        """Load keys and tokens now, so that nothing fails for them after an upload."""
+        ...
+
+    def seal(self, statement: bytes) -> Signature:
+        """`statement` (JSON), signed. Raises InvalidKey, Denied, ConnectionFailed,
+        InvalidSignature and what the maker raises."""
+        ...
+
+    def sealed(self, signature: Signature) -> Statement | None:
+        """What `signature` states if this signer made it, else None; so that nothing is
+        attested twice alike."""
         ...

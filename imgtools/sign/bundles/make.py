@@ -29,6 +29,7 @@ def make_statement(
     digest: Digest,
     *,
     reference: str = "",
+    name: str = "",
     predicate_type: str = COSIGN_SIGN,
     predicate: Mapping[str, Any] | None = None,
     annotations: Mapping[str, str] | None = None,
@@ -36,8 +37,9 @@ def make_statement(
     """The statement that `predicate` holds for the manifest `digest`: the payload to sign.
 
     Without a predicate it is cosign's signature of an image. `reference` is the name to sign,
-    "" for none; `annotations` are the signer's own words. Raises InvalidInput for a digest
-    that verifiers do not know and for a statement that is too large.
+    "" for none, and `name` what attestations call their subject; `annotations` are the
+    signer's own words. Raises InvalidInput for a digest that verifiers do not know and for a
+    statement that is too large.
     """
     if digest.algorithm != "sha256":
         raise InvalidInput(f"{digest} cannot be signed: signatures name manifests by sha256")
@@ -46,7 +48,8 @@ def make_statement(
     words = dict(annotations or {})
     if reference:
         words[REFERENCE_ANNOTATION] = reference
-    subject: dict[str, Any] = {"digest": {"sha256": digest.hex}}
+    subject: dict[str, Any] = {"name": name} if name else {}
+    subject["digest"] = {"sha256": digest.hex}
     if words or predicate_type == COSIGN_SIGN:
         subject["annotations"] = dict(sorted(words.items()))
     payload = strict_json.dumps(

@@ -71,7 +71,7 @@ def parse_statement(payload: bytes) -> Statement:
         value = strict_json.loads_object(payload, "statement", limit=PAYLOAD_LIMIT)
     except (InvalidJSON, LimitExceeded) as e:
         raise InvalidSignature(e.message) from e
-    _check_text(value)
+    check_text(value)
     _known(value, _FIELDS, "statement")
     kind = value.get("_type")
     if kind not in (STATEMENT_V01, STATEMENT_V1):
@@ -163,8 +163,9 @@ def _subject(value: object) -> Subject:
     )
 
 
-def _check_text(value: object) -> None:
-    """Refuse halves of surrogate pairs, which readers turn into different characters."""
+def check_text(value: object) -> None:
+    """Raise InvalidSignature for halves of surrogate pairs in a value of JSON: readers turn
+    them into different characters."""
     waiting = [value]
     while waiting:
         item = waiting.pop()

@@ -17,6 +17,7 @@ from imgtools.errors import InvalidInput, InvalidSignature
 from imgtools.sign.bundles.dsse import IN_TOTO, pre_authentication
 from imgtools.sign.bundles.make import make_statement
 from imgtools.sign.bundles.model import Bundle, Envelope, LogEntry
+from imgtools.sign.bundles.statement import Statement
 from imgtools.sign.checks import (
     CERTIFICATE_ANNOTATION,
     CHAIN_ANNOTATION,
@@ -148,13 +149,16 @@ class KeylessBundleSigner:
 
     def sign(self, subject: Descriptor, reference: str) -> BundleSignature:
         """See ImageSigner. Raises InvalidSignature for answers that do not hold."""
+        check_digest(subject)
+        return self.seal(make_statement(subject.digest, reference=reference))
+
+    def seal(self, statement: bytes) -> BundleSignature:
+        """See StatementSigner. Raises InvalidSignature for answers that do not hold."""
         from imgtools.sign.bundles.verify_certificate import verify_with_certificate
         from imgtools.sign.bundles.write import write_bundle
         from imgtools.sign.keyless.timestamps import request_timestamp
 
-        check_digest(subject)
         certified = self._certifier.certified()
-        statement = make_statement(subject.digest, reference=reference)
         signature = certified.sign(pre_authentication(IN_TOTO, statement))
         envelope = Envelope(payload_type=IN_TOTO, payload=statement, signatures=(signature,))
         stamps = [request_timestamp(self._web, url, signature) for url in self._services.timestamps]
@@ -184,6 +188,21 @@ class KeylessBundleSigner:
         trust = KeylessCheck(root=self._root, identities=(identity,))
         try:
             return check_bundle_keyless(signature, trust).claim
+        except InvalidSignature:
+            return None
+
+    def sealed(self, signature: Signature) -> Statement | None:
+        """See StatementSigner: what holds under the trusted root and is of the same name and
+        token issuer."""
+        from imgtools.sign.bundles.parse import parse_bundle
+        from imgtools.sign.bundles.verify_certificate import verify_with_certificate
+
+        if not isinstance(signature, BundleSignature):
+            return None
+        identities = (self._certifier.certified().identity,)
+        try:
+            bundle = parse_bundle(signature.content)
+            return verify_with_certificate(bundle, self._root, identities)[0]
         except InvalidSignature:
             return None
 

@@ -106,14 +106,23 @@ def new_attachment(layers: Sequence[Layer]) -> Attachment:
     return _with_layers(empty, {"architecture": "", "os": ""}, layers)
 
 
-def appended(there: RawManifest, config: bytes, layers: Sequence[Layer]) -> Attachment:
-    """The image `there`, whose config is `config`, with `layers` behind its own.
+def appended(
+    there: RawManifest,
+    config: bytes,
+    layers: Sequence[Layer],
+    *,
+    without: frozenset[Digest] = frozenset(),
+) -> Attachment:
+    """The image `there`, whose config is `config`, with `layers` behind those of its own that
+    are not of the digests `without`.
 
     Raises InvalidSignature where that is no attachment, LimitExceeded beyond as many layers
     as we would read again.
     """
     value = strict_json.loads_object(config, "config of the attachment")
-    return _with_layers(attachment_manifest(there), value, layers)
+    manifest = attachment_manifest(there)
+    kept = tuple(layer for layer in manifest.layers if layer.digest not in without)
+    return _with_layers(replace(manifest, layers=kept), value, layers)
 
 
 def missing(there: Sequence[Descriptor], layers: Sequence[Layer]) -> tuple[Layer, ...]:

@@ -146,10 +146,16 @@ class AttachmentWriter:
             layers.append(signature_layer(signature))
         return self.put_layers(subject.digest, layers)
 
-    def put_layers(self, digest: Digest, layers: Sequence[Layer]) -> int:
-        """Append `layers` to the attachment of `digest`, each once; how many are new. Raises
-        like `put`."""
-        return _Appending(self, attachment_tag(digest, self._suffix)).put(layers)
+    def put_layers(
+        self,
+        digest: Digest,
+        layers: Sequence[Layer],
+        *,
+        without: frozenset[Digest] = frozenset(),
+    ) -> int:
+        """Append `layers` to the attachment of `digest`, each once; how many are new. With
+        new ones the layers of the digests `without` go. Raises like `put`."""
+        return _Appending(self, attachment_tag(digest, self._suffix), without).put(layers)
 
     def repository(self) -> Repository:
         """The repository that is written."""
@@ -182,9 +188,10 @@ class AttachmentWriter:
 class _Appending:
     """One change of one tag, tried until it stays."""
 
-    def __init__(self, writer: AttachmentWriter, tag: str) -> None:
+    def __init__(self, writer: AttachmentWriter, tag: str, without: frozenset[Digest]) -> None:
         self._writer = writer
         self._tag = tag
+        self._without = without
         self._repository = writer.repository()
         self._conditional = True
 
@@ -213,8 +220,10 @@ class _Appending:
                 apart = min(_LONGEST_APART, first * (tries - 1))
                 self._repository.session.wait(random.uniform(0, apart))
                 found = self._read()
-            left = missing(found[0].layers if found is not None else (), new)
-            if written and not left:
+            there = found[0].layers if found is not None else ()
+            left = missing(there, new)
+            replaced = all(layer.digest not in self._without for layer in there)
+            if written and not left and replaced:
                 if seen or not lost:
                     return
                 seen = True
@@ -241,7 +250,7 @@ class _Appending:
         else:
             there, raw, etag = found
             config = read_blob(self._repository, there.config, MANIFEST_LIMIT)
-            image = appended(raw, config, layers)
+            image = appended(raw, config, layers, without=self._without)
         self._writer.put_blobs(self._tag, [(_config_of(image), image.config)])
         etag = etag if self._conditional else ""
         response = self._repository.put_manifest(self._tag, image.manifest, if_match=etag)

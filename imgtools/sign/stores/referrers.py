@@ -152,27 +152,65 @@ class BundleWriter:
                 for other in there
             ):
                 continue
-            self._put(repository, subject, signature.content, raw)
+            put_referrer(
+                self._transports,
+                self._reference,
+                self._options,
+                raw,
+                (EMPTY_CONFIG, signature.content),
+                subject=subject.digest,
+                task=self._task,
+            )
             there.append(signature)
             count += 1
         return count
 
-    def _put(
-        self, repository: Repository, subject: Descriptor, content: bytes, raw: RawManifest
-    ) -> None:
-        name = ImageName(transport="docker", rest=f"//{self._reference.name}@{raw.digest}")
-        options = DestinationOptions(registry=self._options)
-        with self._transports.open_destination(name, options) as destination:
-            for data in (EMPTY_CONFIG, content):
-                blob = Descriptor(media_type="", digest=Digest.of(data), size=len(data))
-                destination.put_blob(blob, _opener(data, blob.digest), task=self._task)
-            destination.put_manifest(raw, top=False)
-            destination.commit()
-        # ECR takes note of subjects and has no list of them: who looks for the fallback tag,
-        # because there is no API, has to find it (sigstore-js#1183).
-        found, by_api = listed(repository, subject.digest)
-        if not by_api and all(entry.digest != raw.digest for entry in found):
-            add_to_fallback(repository, subject.digest, referrer_descriptor(raw))
+
+def put_referrer(
+    transports: Transports,
+    reference: Reference,
+    options: RegistryOptions,
+    raw: RawManifest,
+    blobs: Sequence[bytes],
+    *,
+    subject: Digest,
+    task: Task,
+) -> None:
+    """Put the manifest `raw`, which refers to `subject`, with its blobs into the repository of
+    a name, and see that it is listed. Raises Conflict (the fallback tag), Denied,
+    RegistryError, ConnectionFailed."""
+    name = ImageName(transport="docker", rest=f"//{reference.name}@{raw.digest}")
+    with transports.open_destination(name, DestinationOptions(registry=options)) as destination:
+        for data in blobs:
+            blob = Descriptor(media_type="", digest=Digest.of(data), size=len(data))
+            destination.put_blob(blob, _opener(data, blob.digest), task=task)
+        destination.put_manifest(raw, top=False)
+        destination.commit()
+    # ECR takes note of subjects and has no list of them: who looks for the fallback tag,
+    # because there is no API, has to find it (sigstore-js#1183).
+    repository = transports.repository(reference, options, push=True)
+    found, by_api = listed(repository, subject)
+    if not by_api and all(entry.digest != raw.digest for entry in found):
+        add_to_fallback(repository, subject, referrer_descriptor(raw))
+
+
+def remove_referrer(
+    transports: Transports,
+    reference: Reference,
+    options: RegistryOptions,
+    referrer: Digest,
+    *,
+    subject: Digest,
+) -> None:
+    """Delete a manifest that refers to `subject`, first from the list where clients keep it.
+    Raises Unsupported where the registry does not delete, Denied, RegistryError, Conflict."""
+    from imgtools.transport.registry.removal.deleting import Deleting
+    from imgtools.transport.registry.removal.unlist import unlist_referrer
+
+    repository = transports.repository(reference, options, push=True)
+    deleting = Deleting(repository)
+    unlist_referrer(repository, deleting, subject, referrer)
+    deleting.manifest(referrer)
 
 
 def listed(repository: Repository, digest: Digest) -> tuple[list[Descriptor], bool]:
