@@ -16,6 +16,18 @@ def read_file(path: str, what: str, limit: int) -> bytes:
     return content
 
 
+def read_input(path: str, what: str, limit: int) -> bytes:
+    """The content of `path`, of standard input where it is "-"; raises as `read_file`."""
+    if path != "-":
+        return read_file(path, what, limit)
+    import sys
+
+    content = sys.stdin.buffer.read(limit + 1)
+    if len(content) > limit:
+        raise LimitExceeded(f"{what} on standard input", limit)
+    return content
+
+
 def write_output(path: str, content: bytes) -> None:
     """Write `content` to `path`: a file appears whole, a device or pipe is written to.
 

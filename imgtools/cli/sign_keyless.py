@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from imgtools.sign.bundles.make import BundleLog
     from imgtools.sign.key_signers import Log
     from imgtools.sign.keyless.services import Services
+    from imgtools.sign.keyless.signers import KeylessBundleSigner
     from imgtools.sign.keyless.web import Web
     from imgtools.sign.protocols import ImageSigner
 
@@ -101,6 +102,17 @@ def keyless_signers(cli: Cli, kwargs: dict[str, Any]) -> list[ImageSigner]:
     if kwargs["formats"] in ("bundle", "both"):
         made.append(KeylessBundleSigner(services, certifier, web))
     return made
+
+
+def keyless_bundle_signer(cli: Cli, kwargs: dict[str, Any]) -> KeylessBundleSigner:
+    """The one of `keyless_signers` that makes bundles, and so statements of any kind; raises
+    like it."""
+    from imgtools.sign.keyless.certified import Certifier
+    from imgtools.sign.keyless.signers import KeylessBundleSigner
+
+    services, web = _services(kwargs), service_client(cli)
+    token = token_source(cli.settings, kwargs["identity_token"], kwargs["identity_token_file"])
+    return KeylessBundleSigner(services, Certifier(services, token, web), web)
 
 
 def log_of_key(cli: Cli, kwargs: dict[str, Any]) -> Log | None:
