@@ -6,8 +6,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from imgtools.cli.state import Cli
+from imgtools.cli.text import escaped
 from imgtools.errors import Error
 
 
@@ -19,13 +21,31 @@ class TimedOut(Error):
         self.seconds = seconds
 
 
+def _log_to_stderr() -> None:
+    """Show debug messages, whose texts may be anybody's: one line each, but for tracebacks."""
+    import logging
+
+    class Escaping(logging.Formatter):
+        """Leaves no control character in what it formats."""
+
+        def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+            """The message as one line."""
+            return escaped(super().formatMessage(record))
+
+        def formatException(self, ei: Any) -> str:  # noqa: N802
+            """The traceback as it is, line by line."""
+            return "\n".join(map(escaped, super().formatException(ei).split("\n")))
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Escaping("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG, handlers=[handler])
+
+
 @contextmanager
 def running(cli: Cli) -> Iterator[None]:
     """Run the block with the global options of `cli` in force; raises TimedOut."""
     if cli.debug:
-        import logging
-
-        logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
+        _log_to_stderr()
     seconds = cli.timeout
     if not seconds:
         yield

@@ -275,7 +275,7 @@ def test_texts_of_others_do_not_steer_a_terminal(tmp_path: Path) -> None:
                 assert all(line.isprintable() for line in lines), done.err
 
 
-def test_names_that_were_signed_are_shown_as_text(tmp_path: Path) -> None:
+def test_names_that_were_signed_are_shown_as_text(tmp_path: Path, run_cli: RunCli) -> None:
     """A bundle may name anything, and --signed-identity any asks for nothing."""
     with ground(tmp_path, IMAGE) as place, Transports() as transports:
         key = load_private_key(private_pem(place.signer.key), lambda: b"", "a key")
@@ -296,6 +296,18 @@ def test_names_that_were_signed_are_shown_as_text(tmp_path: Path) -> None:
         assert shown.isascii()
         assert len(shown.splitlines()) == 1
         assert b"\x1b" not in shown
+        data = place.signer.requirement()["keyData"]
+        wanted = {"type": "signed", "keys": [{"keyData": data}],
+                  "signedIdentity": {"type": "anyIdentity"}}  # fmt: skip
+        (tmp_path / "companion.json").write_text(json.dumps({"default": [wanted]}))
+        logged = run_cli(
+            "--debug", "--policy", place.policy(), "--policy-companion",
+            tmp_path / "companion.json", "copy", "-q", "--src-tls-verify=false", place.name,
+            f"dir:{tmp_path}/copy", check=True,
+        )  # fmt: skip
+        lines = logged.stderr.splitlines()
+        assert any("is signed by" in line for line in lines)
+        assert all(line.isprintable() and line.startswith("DEBUG") for line in lines)
 
 
 def test_passphrases_and_keys_are_in_no_log(
