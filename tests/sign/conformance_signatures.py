@@ -7,24 +7,19 @@ repository. A signature that is refused has to be refused for the reason of its 
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from imgtools.errors import Error
-from imgtools.sign.certificates.rekor import verify_set
 from imgtools.sign.image_places import Kind, image_places
-from imgtools.sign.keys.public import load_rekor_key
 from imgtools.sign.model import Signature, SigstoreSignature
 from imgtools.sign.openpgp.blob import decode_blob
-from imgtools.sign.openpgp.gpg import verify_message
 from imgtools.sign.policies.evaluate import Subject, judge
 from imgtools.sign.policies.model import Chosen
 from imgtools.sign.policies.parse import parse_policy
@@ -33,6 +28,7 @@ from imgtools.spec.digest import Digest
 from imgtools.spec.reference import Reference
 from imgtools.transport.options import SourceOptions
 from imgtools.transport.table import Transports, parse_name
+from tests.sign.conformance_blobs import log_entries, messages
 from tests.sign.conformance_bundles import FIXTURES, Case, bundles, checked, keys
 
 INTERNAL = "container-libs/image/signature/internal/testdata"
@@ -62,9 +58,8 @@ def run(anchors: Path) -> Iterator[Case]:
     fixtures = anchors / FIXTURES
     for name, row in {**SIMPLE_IMAGES, **IMAGES}.items():
         yield checked(f"sign-images:{name}", row.why, row.admit, fixtures)
-    for name, (file, ring, why) in GPG.items():
-        yield checked(f"sign-gpg:{name}", why, _message, fixtures / file, fixtures / ring)
-    yield from _log(anchors / INTERNAL)
+    yield from messages(fixtures)
+    yield from log_entries(anchors / INTERNAL)
     yield from bundles(anchors)
     yield from keys(anchors)
 
@@ -135,37 +130,6 @@ def _absolute(value: Any, root: Path) -> Any:
             if key.endswith("Paths")
         }
     return value
-
-
-def _message(file: Path, ring: Path) -> None:
-    """GnuPG's word for a simple signature, whatever it says."""
-    verify_message(file.read_bytes(), [ring.read_bytes()], file.name)
-
-
-def _log(data: Path) -> Iterator[Case]:
-    """The entry of a log, about what it is about and about something else."""
-
-    def read(name: str) -> bytes:
-        return (data / name).read_bytes()
-
-    def verify(**changed: bytes) -> None:
-        given = {
-            "bundle_annotation": read("rekor-set"),
-            "payload": read("rekor-payload"),
-            "signature": base64.b64decode(read("rekor-sig")),
-            "verifier_pem": read("rekor-cert"),
-        }
-        log = load_rekor_key(read("rekor.pub"), "rekor.pub")
-        verify_set(rekor_keys=[log], **(given | changed))
-
-    yield checked("sign-log:valid", "", verify)
-    for name, why, change in (
-        ("entry", "log entry", {"bundle_annotation": b"{}"}),
-        ("payload", "payload", {"payload": b"something else"}),
-        ("signature", "signature", {"signature": b"something else"}),
-        ("certificate", "key", {"verifier_pem": read("cosign.pub")}),
-    ):
-        yield checked(f"sign-log:another {name}", why, partial(verify, **change))
 
 
 def without(name: str) -> Change:
@@ -381,29 +345,3 @@ IMAGES: dict[str, Row] = {
         "pki-valid", PKI, CERTIFICATE, requirement=_pki(), change=without(CERTIFICATE)
     ),
 }  # fmt: skip
-
-_MAIN, _SUB, _REVOKED = (
-    "public-key.gpg", "public-key-with-subkey.gpg", "public-key-with-revoked-subkey.gpg",
-)  # fmt: skip
-GPG: dict[str, tuple[str, str, str]] = {
-    "image": ("image.signature", _MAIN, ""),
-    "no-optional-fields": ("no-optional-fields.signature", _MAIN, ""),
-    "invalid-reference": ("invalid-reference.signature", _MAIN, ""),
-    "invalid-blob": ("invalid-blob.signature", _MAIN, ""),
-    "invalid-blob, version 3": ("invalid-blob.signature-v3", _MAIN, ""),
-    "subkey": ("subkey.signature", _SUB, ""),
-    "subkey, version 3": ("subkey.signature-v3", _SUB, ""),
-    "subkey, another key": ("subkey.signature", _MAIN, "not among those given"),
-    "subkey-revoked": ("subkey-revoked.signature", _REVOKED, "revoked"),
-    "subkey-revoked, version 3": ("subkey-revoked.signature-v3", _REVOKED, "revoked"),
-    "expired": ("expired.signature", _MAIN, "expired"),
-    "unknown-key": ("unknown-key.signature", _MAIN, "not among those given"),
-    "unknown-key, version 3": ("unknown-key.signature-v3", _MAIN, "not among those given"),
-    "corrupt": ("corrupt.signature", _MAIN, "no OpenPGP message of one signature"),
-    "corrupt, version 3": ("corrupt.signature-v3", _MAIN, "no OpenPGP message of one signature"),
-    "cleartext": ("invalid-cleartext.signature", _MAIN, "0x2d"),
-    "unsigned-literal": ("unsigned-literal.signature", _MAIN, "found literal data"),
-    "unsigned-encrypted": ("unsigned-encrypted.signature", _MAIN, "found encrypted data"),
-    "a sigstore signature": ("unknown-cosign-key.signature", _MAIN, "0x00"),
-    "keys that are none": ("image.signature", "image.signature", "key"),
-}
