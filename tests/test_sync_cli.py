@@ -236,8 +236,19 @@ def test_wrong_command_lines(
         (("--src", "docker", "--dest", "dir", "a"), "Exactly two arguments expected"),
         (("--src", "docker", "--dest", "dir", "a", "b", "c"), "Exactly two arguments expected"),
         (("--src", "docker", "--dest", "dir", "docker://a.io/b", "c"), "leave docker:// out"),
-        (("--src", "docker", "--dest", "dir", "--sign-by=x", "a", "b"), "--sign-by is not"),
-        (("--src", "docker", "--dest", "dir", "--sign-by-sigstore=x", "a", "b"), "not supported"),
+        (("--src", "docker", "--dest", "dir", "--sign-by=x", "a", "b"), "--sign-identity"),
+        (
+            (
+                "--src",
+                "docker",
+                "--dest",
+                "docker",
+                "--sign-by-sigstore=absent",
+                "a.io/a",
+                "b.io/b",
+            ),
+            "absent",
+        ),
         (("--src", "docker", "--dest", "dir", "--referrers", "a", "b"), "cannot hold referrers"),
         (("--src", "dir", "--dest", "docker", "--format=v3", "a", "b"), "v3"),
         (

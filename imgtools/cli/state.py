@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from imgtools.cli.settings import Settings
 from imgtools.frozen import dataclass
 from imgtools.spec.platform import Platform
-from imgtools.spec.reference import ImageName
 from imgtools.task import CancelToken, Progress, Task, ignore
 from imgtools.transport.options import RegistriesFiles, TlsDetails
 
@@ -64,21 +63,6 @@ class Cli:
         """A task that the user's Ctrl-C cancels."""
         wanted = jobs or self.values.get("jobs") or 6
         return Task(jobs=wanted, cancel=self.cancel, progress=progress)
-
-    def check_policy(self, name: ImageName) -> None:
-        """Raise Rejected unless the policy in force admits the image called `name`.
-
-        --insecure-policy admits all; without a file all are admitted too, unless
-        --require-policy was given. Raises InvalidInput for a bad file.
-        """
-        if self.values.get("insecure_policy"):
-            return
-        from imgtools.sign import policy
-
-        chosen = self.values.get("policy")
-        files = (chosen,) if chosen else self.settings.policy_files
-        required = bool(chosen or self.values.get("require_policy"))
-        policy.check(policy.load(files, required=required), name)
 
     def registries(self) -> RegistriesFiles:
         """Where registries.conf is: what --registries-conf names instead of the usual files."""

@@ -46,6 +46,11 @@ class Trust:
         return found
 
     @property
+    def asks(self) -> bool:
+        """Whether the policy in force may ask for a signature of any image."""
+        return not self._cli.values.get("insecure_policy") and self.gate.asks
+
+    @property
     def gate(self) -> Gate:
         """The gate; raises as `check_name` does."""
         if self._gate is None:

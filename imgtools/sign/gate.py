@@ -17,7 +17,12 @@ from imgtools.sign.model import Signature
 from imgtools.sign.policies.evaluate import Outcome, Subject, Verdict, judge
 from imgtools.sign.policies.files import Policies
 from imgtools.sign.policies.model import Chosen, Reject
-from imgtools.sign.policies.scopes import accepts_anything, choose, docker_reference
+from imgtools.sign.policies.scopes import (
+    accepts_anything,
+    asks_for_signatures,
+    choose,
+    docker_reference,
+)
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
 from imgtools.spec.reference import ImageName
@@ -61,6 +66,12 @@ class Gate:
                 hint="add a requirement such as sigstoreSigned for this image to the policy",
             )
         return None
+
+    @property
+    def asks(self) -> bool:
+        """Whether a signature is asked for under any name."""
+        asked = [self._policies.policy, self._policies.companion]
+        return self._require_signed or any(asks_for_signatures(p) for p in asked if p is not None)
 
     def chosen(self, name: ImageName) -> Chosen:
         """What an image of this name has to meet."""

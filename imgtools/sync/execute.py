@@ -6,59 +6,27 @@ being begun, and what is under way is finished, so that nothing is left half don
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any
 
 from imgtools.errors import Cancelled, Error
-from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import RawManifest
-from imgtools.spec.reference import ImageName, Reference
+from imgtools.spec.reference import ImageName
 from imgtools.sync.facts import ReferrerFact
 from imgtools.sync.looking import Attempt, once
+from imgtools.sync.moves import Moves, Trust, Watch, docker_name
 from imgtools.sync.options import SyncOptions
 from imgtools.sync.plan import ImageAction, SyncPlan, Unit, shown
 from imgtools.sync.result import Outcome, OutcomeWord, SyncResult
 from imgtools.task import Note, Task, WorkerPool
-from imgtools.transport.base import Destination, Source
-from imgtools.transport.options import DestinationOptions, RegistryOptions, SourceOptions
 from imgtools.transport.table import Transports
-
-if TYPE_CHECKING:
-    from imgtools.copy import CopyOptions, CopyPlan, CopyResult, Selection
-    from imgtools.copy.attaching import Arriving, Attaching
-    from imgtools.copy.survey import Admit
-    from imgtools.sync.facts import Image
 
 _TRANSFERS = 24
 """The most at a time, over all images; each holds buffers and a connection."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
-    """What a caller may want to know on the way; called from several threads.
-
-    `planned` is told of the plan of every copy before it begins, `done` of every outcome.
-    """
-
-    planned: Callable[[CopyPlan], object] = lambda plan: None
-    done: Callable[[Outcome], object] = lambda outcome: None
-
-
-class Trust(Protocol):
-    """Policy about the images of a sync, and signatures at their destination."""
-
-    def admit(self, source: ImageName) -> Admit | None:
-        """Who admits the manifests of an image, None for nobody; raises Rejected."""
-        ...
-
-    def attaching(self, image: Image, task: Task) -> Attaching | None:
-        """What goes with the copy of an image to its destination; checked by now."""
-        ...
 
 
 def execute(
@@ -89,13 +57,6 @@ def execute(
     return run.result()
 
 
-class _Copied(NamedTuple):
-    """What a copy did, and the manifest that it found at the source."""
-
-    result: CopyResult
-    raw: RawManifest
-
-
 class _Run:
     def __init__(
         self,
@@ -107,14 +68,14 @@ class _Run:
         trust: Trust | None,
         task: Task,
     ) -> None:
-        self.trust = trust
-        self.arrived: dict[Digest, tuple[Arriving, ...]] = {}
-        self.plan, self.options, self.transports = plan, options, transports
+        self.moves = Moves(plan, options, transports, watch, trust, task)
+        self.plan, self.trust = plan, trust
         self.attempt, self.watch, self.task = attempt, watch, task
         self.lock = threading.Lock()
         self.images: dict[ImageName, Outcome] = {}
         self.moved: dict[ImageName, int] = {}
         self.referrers: list[Outcome] = []
+        self.keep_going = options.keep_going
         self.stopping = bool(plan.failures) and not options.keep_going and plan.sources == 0
 
     def result(self) -> SyncResult:
@@ -176,8 +137,8 @@ class _Run:
         assert pair is not None, "the plan gives it to such units"
         assert root is not None, "and this too"
         self.say(first)
-        place = _docker(pair.destination.with_digest(root.digest))
-        done = self.tried(partial(self.copy_image, first, place))
+        place = docker_name(pair.destination.with_digest(root.digest))
+        done = self.tried(partial(self.moves.copy_image, first, place))
         if isinstance(done, Error):
             for action in (*unit.images, *unit.tags):
                 self.note(action, "failed", error=done)
@@ -190,7 +151,7 @@ class _Run:
     def single(self, action: ImageAction) -> RawManifest | None:
         """Copy one image to its name; its manifest at the source, None if that failed."""
         self.say(action)
-        done = self.tried(partial(self.copy_image, action, action.image.destination))
+        done = self.tried(partial(self.moves.copy_image, action, action.image.destination))
         if isinstance(done, Error):
             self.note(action, "failed", error=done)
             return None
@@ -205,27 +166,19 @@ class _Run:
         admit = self.trust.admit(action.image.source) if self.trust is not None else None
         if admit is None:
             return True
-        found = self.tried(partial(self.judge, action, admit))
+        found = self.tried(partial(self.moves.judge, action, admit))
         if isinstance(found, Error):
             self.note(action, "failed", error=found)
         return not isinstance(found, Error)
-
-    def judge(self, action: ImageAction, admit: Admit) -> None:
-        """Ask `admit` about the manifests of an image."""
-        from imgtools.copy.judging import judge_image
-
-        selection = self.selection(action)
-        with self.source(self.pinned(action), action.image.registry) as source:
-            judge_image(source, selection, self.options.platform, admit, task=self.task)
 
     def name(self, action: ImageAction, raw: RawManifest) -> None:
         """Give a manifest that the destination has one more name."""
 
         def put() -> None:
-            attaching = self.attaching(action)
-            with self.destination(action.image.destination) as destination:
+            attaching = self.moves.attaching(action)
+            with self.moves.destination(action.image.destination) as destination:
                 if attaching is not None:
-                    arrived = self.arrived[raw.digest]
+                    arrived = self.moves.arrived[raw.digest]
                     if attaching.check(arrived):
                         attaching.attach(arrived, destination)
                 destination.put_manifest(raw, top=True)
@@ -240,9 +193,9 @@ class _Run:
     def referrer(self, fact: ReferrerFact) -> None:
         """Put a manifest that refers to another, and make it be found by that."""
         digest = fact.descriptor.digest
-        source = _docker(fact.pair.source.with_digest(digest))
-        place = _docker(fact.pair.destination.with_digest(digest))
-        result = self.tried(partial(self.copy_referrer, fact, source, place))
+        source = docker_name(fact.pair.source.with_digest(digest))
+        place = docker_name(fact.pair.destination.with_digest(digest))
+        result = self.tried(partial(self.moves.copy_referrer, fact, source, place))
         failed = isinstance(result, Error)
         outcome = Outcome(
             source=shown(source),
@@ -256,96 +209,6 @@ class _Run:
         with self.lock:
             self.referrers.append(outcome)
         self.finished(outcome)
-
-    # --- copies -----------------------------------------------------------------------------
-
-    def copy_image(self, action: ImageAction, place: ImageName) -> _Copied:
-        """Copy what `action` is about to `place`."""
-        from imgtools.copy import CopyOptions
-
-        image = action.image
-        if place.transport == "dir":
-            _make_parents(place.rest)
-        occupied = image.pair is not None and image.pair.destination in self.plan.occupied
-        options = CopyOptions(
-            selection=self.selection(action),
-            format=self.options.format,  # type: ignore[arg-type]  # checked where it is made
-            preserve_digests=self.options.preserve_digests,
-            remove_signatures=self.options.remove_signatures,
-            blobs_likely=occupied,
-            differs=action.decision in ("new", "changed"),
-            entire=self.trust is not None,
-            tmpdir=self.options.tmpdir,
-        )
-        named = place == image.destination
-        attaching = self.attaching(action) if named else None
-        return self.copy(self.pinned(action), image.registry, place, options, attaching)
-
-    def selection(self, action: ImageAction) -> Selection:
-        """What of an index is copied."""
-        from imgtools.copy import Selection
-
-        if self.options.all or action.image.whole:
-            return Selection(mode="all")
-        return Selection(platform=self.options.platform)
-
-    def attaching(self, action: ImageAction) -> Attaching | None:
-        """Who signs an image at its destination, and brings its signatures along."""
-        return self.trust.attaching(action.image, self.task) if self.trust is not None else None
-
-    def pinned(self, action: ImageAction) -> ImageName:
-        """The source by the digest that was found, so that the plan is what is done."""
-        image = action.image
-        if image.reference is None or action.root is None:
-            return image.source
-        return _docker(replace(image.reference, tag="").with_digest(action.root.digest))
-
-    def copy_referrer(self, fact: ReferrerFact, source: ImageName, place: ImageName) -> int:
-        """Copy one referrer; the bytes that were stored."""
-        from imgtools.copy import CopyOptions, Selection
-
-        options = CopyOptions(
-            selection=Selection(mode="all"),
-            blobs_likely=True,
-            differs=True,
-            tmpdir=self.options.tmpdir,
-        )
-        done = self.copy(source, fact.pair.registry, place, options)
-        if done.result.up_to_date:
-            # It is there, but not known as a referrer: putting it again says of what it is.
-            with self.destination(place) as destination:
-                destination.put_manifest(done.raw, top=True)
-                destination.commit()
-        return done.result.bytes_moved
-
-    def copy(
-        self,
-        source: ImageName,
-        registry: RegistryOptions,
-        place: ImageName,
-        options: CopyOptions,
-        attaching: Attaching | None = None,
-    ) -> _Copied:
-        from imgtools.copy import execute as execute_copy
-        from imgtools.copy import failures_named, prepare
-
-        with self.source(source, registry) as opened, self.destination(place) as target:
-            plan = prepare(opened, target, options, task=self.task)
-            self.watch.planned(plan)
-            with failures_named(opened, target):
-                done = execute_copy(plan, opened, target, attaching=attaching, task=self.task)
-                raw = opened.top()
-        with self.lock:
-            self.arrived[raw.digest] = done.images
-        return _Copied(done, raw)
-
-    def source(self, name: ImageName, registry: RegistryOptions) -> Source:
-        options = SourceOptions(registry=registry, tmpdir=self.options.tmpdir)
-        return self.transports.open_source(name, options)
-
-    def destination(self, name: ImageName) -> Destination:
-        options = DestinationOptions(registry=self.plan.target.registry, tmpdir=self.options.tmpdir)
-        return self.transports.open_destination(name, options)
 
     # --- what became of it ------------------------------------------------------------------
 
@@ -391,7 +254,7 @@ class _Run:
         self.finished(outcome)
 
     def finished(self, outcome: Outcome) -> None:
-        if outcome.error is not None and not self.options.keep_going:
+        if outcome.error is not None and not self.keep_going:
             self.stopping = True
         self.watch.done(outcome)
 
@@ -416,17 +279,3 @@ def _outcome(
 
 def _word(action: ImageAction) -> OutcomeWord:
     return "new" if action.current is None else "changed"
-
-
-def _docker(reference: Reference) -> ImageName:
-    return ImageName(transport="docker", rest=f"//{reference}")
-
-
-def _make_parents(path: str) -> None:
-    """Make the directories above `path`, as skopeo does; raises StorageError."""
-    from imgtools.blob.files import storage_errors
-
-    parent = os.path.dirname(path)
-    if parent:
-        with storage_errors(parent):
-            os.makedirs(parent, exist_ok=True)

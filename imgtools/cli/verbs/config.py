@@ -126,22 +126,21 @@ def _docker_name(image: str) -> ImageName:
 
 def _policy(cli: Cli, reference: str) -> _Policy | str:
     """What the policy says of a reference, or why it cannot be told."""
-    from imgtools.sign import policy
+    from imgtools.cli.trust import policy_files
+    from imgtools.sign.policies.files import load
+    from imgtools.sign.policies.model import NAMES
+    from imgtools.sign.policies.scopes import choose
 
     if cli.values.get("insecure_policy"):
         return "not asked, because of --insecure-policy"
-    chosen = cli.values.get("policy")
-    files = (chosen,) if chosen else cli.settings.policy_files
-    required = bool(chosen or cli.values.get("require_policy"))
     try:
-        found = policy.load(files, required=required)
-        scope, requirements = found.requirements(
-            ImageName(transport="docker", rest=f"//{reference}")
-        )
+        policies = load(policy_files(cli))
+        name = ImageName(transport="docker", rest=f"//{reference}")
+        found = choose(policies.policy, name, policies.companion)
     except Error as e:
         return e.message
-    kinds = tuple(str(requirement["type"]) for requirement in requirements)
-    return _Policy(file=found.origin, scope=scope, requirements=kinds)
+    kinds = tuple(NAMES[type(requirement)] for requirement in found.requirements)
+    return _Policy(file=found.origin, scope=found.scope, requirements=kinds)
 
 
 def _document(

@@ -20,8 +20,10 @@ from imgtools.cli.options import (
 )
 from imgtools.cli.output import Warnings, complain, flush, notes, write_text
 from imgtools.cli.retrying import retry_flags, retrying
+from imgtools.cli.sign_flags import SignRequest, make_signers, sign_flags, sign_request
+from imgtools.cli.sign_sync import SyncSigning
 from imgtools.cli.state import Cli
-from imgtools.errors import Error, InvalidInput, Unsupported
+from imgtools.errors import Error, InvalidInput
 from imgtools.transport.table import Transports
 
 if TYPE_CHECKING:
@@ -32,23 +34,10 @@ if TYPE_CHECKING:
 
 _SOURCES = ("docker", "dir", "yaml")
 _DESTINATIONS = ("docker", "dir")
-_SIGNING = (
-    "--sign-by",
-    "--sign-by-sq-fingerprint",
-    "--sign-by-sigstore",
-    "--sign-by-sigstore-private-key",
-    "--sign-passphrase-file",
-)
 
 
 class SyncFailed(Error):
     """Some images failed; each was reported before."""
-
-
-def _signing_flags(function: Any) -> Any:
-    for flag in _SIGNING:
-        function = click.option(flag, multiple=True, hidden=True)(function)
-    return function
 
 
 @verb("sync", short_help="Keep images of one place in another, copying only what differs.")
@@ -85,7 +74,7 @@ def _signing_flags(function: Any) -> Any:
 @registry_flags("src-", "source ")
 @registry_flags("dest-", "destination ")
 @retry_flags
-@_signing_flags
+@sign_flags
 @click.pass_obj
 def command(cli: Cli, /, **kwargs: Any) -> None:
     """Copy the images of SOURCE to DESTINATION that are not there yet or have changed.
@@ -94,10 +83,13 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
     lists images of registries (yaml); DESTINATION by --dest a registry and path (docker), or
     a directory (dir). Both are written without a transport.
     """
-    for flag in _SIGNING:
-        if kwargs.pop(flag.lstrip("-").replace("-", "_")):
-            raise Unsupported(f"{flag} is not supported by this version")
+    signing = sign_request(kwargs)
     source, base = _places(kwargs)
+    if signing.wanted and kwargs["dest"] == "dir" and not signing.identity:
+        raise InvalidInput(
+            "images in directories have no names that could be signed",
+            hint="say by which one: --sign-identity HOST/NAME:TAG",
+        )
     if kwargs["dry_run"] and kwargs["digestfile"]:
         raise InvalidInput("--digestfile and --dry-run cannot be given together")
     taken_for_both(kwargs)
@@ -107,7 +99,7 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
     from imgtools.sync import Target
 
     target = Target(place=kwargs["dest"], base=base, registry=destination_registry)
-    run = _Run(cli, source, source_registry, target, _options(cli, kwargs), kwargs)
+    run = _Run(cli, source, source_registry, target, _options(cli, kwargs), signing, kwargs)
     run()
 
 
@@ -156,8 +148,10 @@ class _Run:
         source_registry: RegistryOptions,
         target: Target,
         options: SyncOptions,
+        signing: SignRequest,
         kwargs: dict[str, Any],
     ) -> None:
+        self.request, self.signers = signing, make_signers(cli, signing)
         self.cli, self.source, self.source_registry = cli, source, source_registry
         self.target, self.options, self.kwargs = target, options, kwargs
         self.retry = retrying(cli, kwargs)
@@ -171,13 +165,22 @@ class _Run:
         wanted = self._wanted()
         with Transports(self.cli.cancel, warn=self.warnings) as transports:
             task = self.cli.task(notes, jobs=self.jobs)
+            trust = SyncSigning(
+                self.cli,
+                transports,
+                (self.source_registry, self.target.registry),
+                self.signers,
+                self.request,
+                remove_signatures=self.options.remove_signatures,
+                from_dir=self.kwargs["src"] == "dir",
+            )
             plan = plan_sync(
                 survey(
                     wanted,
                     self.target,
                     self.options,
                     transports,
-                    admit=self.cli.check_policy,
+                    admit=trust.admit,
                     attempt=self.retry,
                     task=task,
                 ),
@@ -190,7 +193,10 @@ class _Run:
                 if plan.failures or plan.count("failed"):
                     raise SyncFailed("some images cannot be synced, see above")
                 return
-            result = self._execute(plan, transports, task)
+            result = self._execute(plan, transports, trust, task)
+            if self.signers:
+                images = tuple(action.image for action in plan.images)
+                trust.sign_the_same(result, images, task)
         self._show_result(result, as_json=as_json)
         self._fail(result)
 
@@ -204,19 +210,21 @@ class _Run:
             warn=self.cli.task(notes).warn,
         )
 
-    def _execute(self, plan: SyncPlan, transports: Transports, task: Task) -> SyncResult:
+    def _execute(
+        self, plan: SyncPlan, transports: Transports, trust: SyncSigning, task: Task
+    ) -> SyncResult:
         from imgtools.cli.sync_watch import DigestFile, Record
 
         digests = DigestFile(self.kwargs["digestfile"])
         quiet, as_json = self.kwargs["quiet"], self.kwargs["as_json"]
         if not plan.units and not as_json:
-            result = self._watched(plan, transports, task, Record(), digests)
+            result = self._watched(plan, transports, trust, task, Record(), digests)
         else:
             from imgtools.cli.progress import listener
 
             with listener(quiet=quiet, as_json=as_json) as show, self.warnings.shown_by(show):
                 task = self.cli.task(show, jobs=self.jobs)
-                result = self._watched(plan, transports, task, Record(show), digests)
+                result = self._watched(plan, transports, trust, task, Record(show), digests)
         digests.write(result.outcomes)
         return result
 
@@ -224,17 +232,25 @@ class _Run:
         self,
         plan: SyncPlan,
         transports: Transports,
+        trust: SyncSigning,
         task: Task,
         record: Record,
         digests: DigestFile,
     ) -> SyncResult:
         """Execute; what was done before an interruption is in the digest file too."""
-        from imgtools.sync.execute import Watch, execute
+        from imgtools.sync.execute import execute
+        from imgtools.sync.moves import Watch
 
         watch = Watch(planned=record.planned, done=record.done)
         try:
             return execute(
-                plan, self.options, transports, attempt=self.retry, watch=watch, task=task
+                plan,
+                self.options,
+                transports,
+                attempt=self.retry,
+                watch=watch,
+                trust=trust if trust.needed else None,
+                task=task,
             )
         except BaseException:
             digests.write(record.outcomes(plan))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from imgtools.errors import InvalidReference
-from imgtools.sign.policies.model import AcceptAnything, Chosen, Policy, Requirement
+from imgtools.sign.policies.model import AcceptAnything, Chosen, Policy, Reject
 from imgtools.spec.reference import ImageName, Reference
 
 _PATHS = ("dir", "oci", "oci-archive")
@@ -42,13 +42,12 @@ def accepts_anything(chosen: Chosen) -> bool:
     return all(isinstance(found, AcceptAnything) for found in chosen.requirements)
 
 
-def needs_signatures(found: Requirement) -> bool:
-    """Whether a requirement can only be met by a signature."""
-    from imgtools.sign.policies.model import AnyOf, Reject
-
-    if isinstance(found, AnyOf):
-        return all(any(map(needs_signatures, listed)) for listed in found.alternatives)
-    return not isinstance(found, AcceptAnything | Reject)
+def asks_for_signatures(policy: Policy) -> bool:
+    """Whether any scope of a policy can only be met by reading signatures."""
+    lists = [policy.default or ()]
+    lists += [found for scopes in policy.transports.values() for found in scopes.values()]
+    plain = (AcceptAnything, Reject)
+    return any(not isinstance(found, plain) for listed in lists for found in listed)
 
 
 def identity_scopes(name: ImageName) -> tuple[str, ...]:
