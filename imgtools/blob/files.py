@@ -16,6 +16,12 @@ from imgtools.errors import Error, NotFound, StorageError
 
 TEMPORARY_PREFIX = ".imgtools-"
 
+NO_SPACE = (
+    "free some space, or name a larger file system: TMPDIR or --tmpdir for temporary files, "
+    "--root for the store"
+)
+"""What to do when a file system is full; most calls do not know what the file is for."""
+
 
 @contextmanager
 def atomic_file(path: str, *, mode: int = 0o644) -> Iterator[BinaryIO]:
@@ -84,7 +90,7 @@ def storage_error(error: OSError, path: str) -> Error:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return NotFound(text)
     hints = {
-        errno.ENOSPC: "free some space, or set TMPDIR or --tmpdir to a larger file system",
+        errno.ENOSPC: NO_SPACE,
         errno.EDQUOT: "the disk quota is used up",
         errno.EACCES: "check the permissions of the file and of its directories",
         errno.EROFS: "the file system is mounted read-only",

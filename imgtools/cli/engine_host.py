@@ -22,6 +22,7 @@ ROOTLESS_UID, ROOTLESS_GID = "_CONTAINERS_ROOTLESS_UID", "_CONTAINERS_ROOTLESS_G
 # Users' PATH often lacks the directories of administrators' programs.
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 MAX_CONF = 1 << 20
+_RUNTIME = "set XDG_RUNTIME_DIR to a directory of this user alone, or name one with --runroot"
 
 
 def search_path(env: Mapping[str, str]) -> tuple[str, ...]:
@@ -119,10 +120,12 @@ def require_private(directory: str, uid: int) -> None:
     except FileExistsError:
         found = os.lstat(directory)
     except OSError as e:
-        raise storage_error(e, directory) from e
+        error = storage_error(e, directory)
+        error.hint = _RUNTIME
+        raise error from e
     if stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o022:
         return
     raise InvalidInput(
         f"{directory} is not a directory of user {uid} that only this user writes to",
-        hint="set XDG_RUNTIME_DIR to one, or name one with --runroot",
+        hint=_RUNTIME,
     )

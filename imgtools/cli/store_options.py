@@ -6,6 +6,7 @@ namespace of containers then, early and once, so that files of other ids can be 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +17,7 @@ import click
 from imgtools.blob.placing import HERE, Placing
 from imgtools.cli.output import notes
 from imgtools.cli.state import Cli
+from imgtools.errors import StorageError
 from imgtools.task import Note
 from imgtools.transport.base import Opener
 from imgtools.transport.table import Transports
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from engine.storage.store import Store
 
 _NAMES = ("root", "runroot", "storage_driver", "storage_opt")
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+_OTHER_ROOT = "name a directory that can be written with --root or XDG_DATA_HOME"
+_OTHER_RUNROOT = "name a directory that can be written with --runroot or XDG_RUNTIME_DIR"
 
 
 def store_flags(function: Any) -> Any:
@@ -121,7 +126,14 @@ class StoreAccess:
 
         where = location or self.location
         self.enter()
-        return Store.open(where)
+        try:
+            return Store.open(where)
+        except StorageError as e:
+            # A home may be / or missing in a pod: only here is it known what names another.
+            if isinstance(e.__cause__, OSError) and e.__cause__.errno in _NOT_WRITABLE:
+                below = e.path.startswith(where.runroot.rstrip("/") + "/")
+                e.hint = _OTHER_RUNROOT if below else _OTHER_ROOT
+            raise
 
     def look(self) -> Store:
         """The store, for who reads and writes its records only, which are this user's own: no

@@ -44,9 +44,14 @@ DOCKER_DENIES = (
 CRIO_DENIES = ("setns", "sethostname", "setdomainname", "bpf", "kcmp", "perf_event_open")
 
 
-def enter(rung: str, prepare: Callable[[], None] | None = None) -> None:
+def enter(
+    rung: str,
+    prepare: Callable[[], None] | None = None,
+    *,
+    ids: tuple[int, int] = (USER, USER),
+) -> None:
     """Become a process of `rung`; the caller is root. `prepare` is called before privileges
-    go, in a mount namespace of our own."""
+    go, in a mount namespace of our own; `ids` are the user and group of those without any."""
     private_etc(granted=rung == "B")
     if prepare is not None:
         prepare()
@@ -58,12 +63,13 @@ def enter(rung: str, prepare: Callable[[], None] | None = None) -> None:
         load(compile_profile(_profile(crio, chroot=not crio), platform.machine()))
         _keep(CRIO_CAPS if crio else DOCKER_CAPS)
         return
+    uid, gid = ids
     os.setgroups([])
-    os.setresgid(USER, USER, USER)
+    os.setresgid(gid, gid, gid)
     if confined:
         for number in range(LAST_CAPABILITY + 1):
             prctl(PR_CAPBSET_DROP, number)
-    os.setresuid(USER, USER, USER)
+    os.setresuid(uid, uid, uid)
     # As after execve(2), which a pod's process has behind it.
     prctl(PR_SET_DUMPABLE, 1)
     if confined:

@@ -14,6 +14,7 @@ import os
 import stat
 
 from imgtools.blob import whiteout
+from imgtools.blob.files import NO_SPACE
 from imgtools.blob.tar.data import Readable, write_rest, write_sparse
 from imgtools.blob.tar.entry import Entry, EntryType
 from imgtools.blob.tar.metadata import Metadata
@@ -395,4 +396,5 @@ def _storage_error(e: OSError, entry: Entry | None) -> InvalidArchive | StorageE
     path = entry.path if entry is not None else ""
     if e.errno in BAD_NAME:
         return InvalidArchive(f"name of {path[:300]!r}: {e.strerror}")
-    return StorageError(f"cannot unpack {path!r}: {e.strerror or e}", path=path)
+    hint = NO_SPACE if e.errno == errno.ENOSPC else None
+    return StorageError(f"cannot unpack {path!r}: {e.strerror or e}", path=path, hint=hint)
