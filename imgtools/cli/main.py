@@ -29,6 +29,8 @@ from imgtools.errors import Cancelled, Error, ImageNotFound, SeveralErrors
 IMPORTLIB = "<frozen importlib._bootstrap>"
 _VERBS = {
     "add": "Add files, URLs and archives to a working container.",
+    "attach": "Keep an SBOM, an attestation or a signature beside an image.",
+    "attest": "Sign a statement about an image in a registry.",
     "build": "Build an image from a Containerfile.",
     "commit": "Make an image of a working container.",
     "config": "Change the config of a working container, or explain what is in force.",
