@@ -5,28 +5,17 @@ Attachments and bundles are tried on every registry, so with and without its ref
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from imgtools.sign.bundles.make import make_envelope, make_key_bundle, make_statement
 from imgtools.sign.keys.private import load_private_key
 from imgtools.sign.keys.public import load_public_key
-from imgtools.sign.model import BundleSignature, SigstoreSignature
-from imgtools.sign.stores.attachment import DSSE_LAYER, attestation_layer
-from imgtools.sign.stores.attachments import AttachmentWriter
-from imgtools.sign.stores.referrers import BundleWriter
-from imgtools.spec.descriptor import Descriptor
-from imgtools.spec.digest import Digest
-from imgtools.spec.reference import Reference
-from imgtools.task import Task
-from imgtools.transport.options import RegistryOptions
-from imgtools.transport.table import Transports
 from interop.rig import Image, Registry
 from interop.rig.cosign import FORMATS, PASSPHRASE, Cosign, Format, Ours
 from tests.rig import RunCli
@@ -265,38 +254,40 @@ def test_we_verify_attestations_of_cosign(
     cosign.verify(place.name, public, form, accept=form == "bundle")
 
 
-def put_attestation(name: str, digest: str, size: int, key: Path, form: Format) -> bytes:
-    """Our attestation of an image in a registry; the payload."""
-    signer = load_private_key(key.read_bytes(), PASSPHRASE.encode(), "key")
-    reference, options = Reference.parse(name), RegistryOptions(tls_verify=False)
-    media_type = "application/vnd.oci.image.manifest.v1+json"
-    subject = Descriptor(media_type=media_type, digest=Digest.parse(digest), size=size)
-    payload = make_statement(subject.digest, predicate_type=KIND, predicate={"made": "by us"})
-    with Transports() as transports:
-        if form == "bundle":
-            bundle = BundleSignature(content=make_key_bundle(payload, signer))
-            created = datetime.now(UTC)
-            BundleWriter(transports, reference, options, created=created, task=Task()).put(
-                subject, [bundle]
-            )
-        else:
-            layer = attestation_layer(make_envelope(payload, signer), KIND)
-            made = SigstoreSignature(
-                payload=layer.content, annotations=layer.annotations, media_type=DSSE_LAYER
-            )
-            writer = AttachmentWriter(transports, reference, options, task=Task(), suffix="att")
-            writer.put(subject, [made])
-    return payload
-
-
 @pytest.mark.parametrize("form", FORMATS)
 def test_cosign_verifies_our_attestations(
     form: Format, registry: Registry, put: Put, cosign: Cosign, ours: Ours, tmp_path: Path
 ) -> None:
+    """In a bundle, and as cosign 2 attached them."""
     private, public = ours.generate(tmp_path / "ours", "ecdsa-p256")
     place = put(registry)
-    size = len(place.image.manifest)
-    put_attestation(place.name, place.image.digest, size, private, form)
+    attest(ours, place, private, form, KIND, tmp_path)
     found: dict[str, Any] = cosign.verify_attestation(place.name, public, form, KIND)
     assert found["payloadType"] == "application/vnd.in-toto+json"
+    statement = json.loads(base64.b64decode(found["payload"]))
+    assert statement["predicate"] == {"made": "by us"}
     ours.verify(place.name, public, "--attestation", KIND)
+
+
+# The short names of types that both have.
+TYPES = ("slsaprovenance", "slsaprovenance1", "spdx", "spdxjson", "cyclonedx", "vuln", "openvex",
+         "link", "custom")  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_short_names_of_types_mean_the_same(
+    kind: str, any_registry: Registry, put: Put, cosign: Cosign, ours: Ours, tmp_path: Path
+) -> None:
+    """cosign finds by its name what we attested by the same one."""
+    private, public = ours.generate(tmp_path / "ours", "ecdsa-p256")
+    place = put(any_registry)
+    attest(ours, place, private, "bundle", kind, tmp_path)
+    cosign.verify_attestation(place.name, public, "bundle", kind)
+
+
+def attest(ours: Ours, place: Place, key: Path, form: Format, kind: str, directory: Path) -> None:
+    """Attest a few words of an image."""
+    (directory / "predicate").write_text('{"made": "by us"}')
+    kept = "bundle" if form == "bundle" else "attachment"
+    flags = ("--tls-verify=false", "--key", key, "--type", kind, "--format", kept)
+    ours("attest", *flags, "--predicate", directory / "predicate", f"docker://{place.name}")
