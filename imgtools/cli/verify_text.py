@@ -53,6 +53,17 @@ def to_json(name: str, found: Verification, good: bool) -> dict[str, Any]:
 
 def _json(found: Verified) -> dict[str, Any]:
     proof, claim = found.proof, found.claim
+    from imgtools.sign.bundle_checks import attested_statement
+
+    statement = attested_statement(found)
+    attested = (
+        {}
+        if statement is None
+        else {
+            "predicateType": statement.predicate_type,
+            "predicate": statement.predicate,
+        }
+    )
     return {
         "format": found.signature.format,
         "identity": claim.reference or None,
@@ -65,7 +76,18 @@ def _json(found: Verified) -> dict[str, Any]:
         "timestamp": claim.timestamp,
         "annotations": dict(claim.annotations),
         "where": found.signature.where or None,
+        **attested,
     }
+
+
+def predicates(found: Verification) -> list[str]:
+    """The predicates of the attestations that hold, each on a line of its own, as JSON."""
+    import json
+
+    from imgtools.sign.bundle_checks import attested_statement
+
+    statements = (attested_statement(v) for verdict in found.verdicts for v in verdict.verified)
+    return [json.dumps(each.predicate) for each in statements if each is not None]
 
 
 def _signer(found: Verified) -> str:
@@ -77,12 +99,21 @@ def _signer(found: Verified) -> str:
             who = f"GPG key {proof.key}"
         case _:
             who = f"key sha256:{proof.key}"
+    from imgtools.sign.bundle_checks import attested_statement
+
+    statement = attested_statement(found)
     when = f", logged {proof.time:%Y-%m-%dT%H:%M:%SZ}" if proof.time else ""
+    if statement is not None:
+        return f"attested by {who}: {statement.predicate_type} ({_format(found)}{when})"
     return f"signed by {who} as {found.claim.reference or 'no name'} ({_format(found)}{when})"
 
 
 def _format(found: Verified) -> str:
-    return found.signature.format
+    """The format, by the name that makes it: `attest --format` calls envelopes attachments."""
+    from imgtools.sign.stores.attachment import DSSE_LAYER
+
+    media_type = getattr(found.signature, "media_type", "")
+    return "attachment" if media_type == DSSE_LAYER else found.signature.format
 
 
 def _hints(verdict: Verdict) -> list[str]:

@@ -52,7 +52,8 @@ def trust_flags(function: F) -> F:
         click.option("--gpg-keyring", "keyrings", multiple=True, type=click.Path(),
                      metavar="PATH", help="Trust simple signatures by the keys in PATH."),
         click.option("--attestation", metavar="TYPE", default="",
-                     help="Verify an attestation of this predicate type, not a signature."),
+                     help="Verify an attestation of this type, not a signature: a URI, or a name "
+                          "that `attest --type` knows."),
         click.option("--signed-identity", metavar="RULE", default="default",
                      help="Which signed names are accepted: default (as policy.json), exact, "
                           "repository, any, or a name (with tag) or repository."),
@@ -73,6 +74,10 @@ def wanted(kwargs: dict[str, Any]) -> tuple[Requirement, ...] | None:
     """
     from imgtools.sign.policies.model import AnyOf
 
+    if kwargs["attestation"]:
+        from imgtools.sign.predicates import predicate_type
+
+        kwargs["attestation"] = predicate_type(kwargs["attestation"])
     _check(kwargs)
     found: list[tuple[Requirement, ...]] = []
     if kwargs["keys"]:

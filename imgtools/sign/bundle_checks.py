@@ -10,7 +10,12 @@ from imgtools.errors import InvalidSignature
 from imgtools.frozen import dataclass
 from imgtools.sign.bundles.model import Envelope
 from imgtools.sign.bundles.parse import parse_bundle, parse_envelope
-from imgtools.sign.bundles.statement import Statement, signature_claim
+from imgtools.sign.bundles.statement import (
+    COSIGN_SIGN,
+    Statement,
+    parse_statement,
+    signature_claim,
+)
 from imgtools.sign.checks import (
     CERTIFICATE_ANNOTATION,
     SET_ANNOTATION,
@@ -18,7 +23,14 @@ from imgtools.sign.checks import (
     annotation,
     raw_signature,
 )
-from imgtools.sign.model import BundleSignature, Claim, Proof, SigstoreSignature, Verified
+from imgtools.sign.model import (
+    SIMPLE_SIGNING_LAYER,
+    BundleSignature,
+    Claim,
+    Proof,
+    SigstoreSignature,
+    Verified,
+)
 from imgtools.sign.payload import parse_payload
 from imgtools.sign.policies.model import CertificateIdentity
 from imgtools.spec.digest import Digest
@@ -112,6 +124,20 @@ def _by_certificate(signature: BundleSignature, trust: KeylessCheck) -> tuple[St
     from imgtools.sign.bundles.verify_certificate import verify_with_certificate
 
     return verify_with_certificate(parse_bundle(signature.content), trust.root, trust.identities)
+
+
+def attested_statement(verified: Verified) -> Statement | None:
+    """What was attested, None for the signature of an image; of what was verified, so that
+    nothing of it is checked again."""
+    signature = verified.signature
+    if isinstance(signature, BundleSignature):
+        envelope = parse_bundle(signature.content).envelope
+    elif isinstance(signature, SigstoreSignature) and signature.media_type != SIMPLE_SIGNING_LAYER:
+        envelope = attached_envelope(signature)
+    else:
+        return None
+    statement = parse_statement(envelope.payload) if envelope is not None else None
+    return None if statement is None or statement.predicate_type == COSIGN_SIGN else statement
 
 
 def check_sigstore_keyless(signature: SigstoreSignature, trust: KeylessCheck) -> Verified:

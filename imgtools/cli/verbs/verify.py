@@ -22,6 +22,7 @@ from imgtools.errors import (
     DigestMismatch,
     Error,
     ImageNotFound,
+    InvalidInput,
     InvalidJSON,
     InvalidManifest,
     InvalidSignature,
@@ -71,6 +72,11 @@ _UNREADABLE = (
 )
 @go_bool("--strict", help="Ask for a signature of the index and of each instance.")
 @go_bool("--json", "as_json", help="Print the result as JSON.")
+@go_bool(
+    "--predicate",
+    "only_predicate",
+    help="With --attestation: print only what was attested, each on a line, as JSON.",
+)
 @registry_flags()
 @retry_flags
 @click.pass_obj
@@ -88,6 +94,8 @@ def command(cli: Cli, /, **kwargs: Any) -> int:
     options = source_options(cli, registry_options(cli, "", kwargs))
     name = parse_name(kwargs["image"])
     requirements = wanted(kwargs)
+    if kwargs["only_predicate"] and not (kwargs["attestation"] and not kwargs["as_json"]):
+        raise InvalidInput("--predicate needs --attestation, and goes without --json")
     with Transports(cli.cancel, warn=warn) as transports:
         trust = Trust(cli, transports, options)
         if requirements is None:
@@ -128,7 +136,7 @@ def _verify(
         task=cli.task(),
     )
     good = found.complete if kwargs["strict"] else found.verified
-    _show(name, found, good, kwargs["as_json"])
+    _show(name, found, good, kwargs)
     return 0 if good else 1
 
 
@@ -161,7 +169,7 @@ def _by_policy(
     from imgtools.sign.verify import Manifests
 
     shown = Verification(manifests=Manifests(top=asked[0], instances=asked[1:]), verdicts=verdicts)
-    _show(name, shown, good, kwargs["as_json"])
+    _show(name, shown, good, kwargs)
     return 0 if good else 1
 
 
@@ -185,14 +193,16 @@ def _manifests(cli: Cli, source: Source, every: bool) -> Manifests:
     return Manifests(top=top.descriptor(), instances=(choose_instance(view, cli.platform()),))
 
 
-def _show(name: ImageName, found: Verification, good: bool, as_json: bool) -> None:
-    from imgtools.cli.verify_text import as_text, to_json
+def _show(name: ImageName, found: Verification, good: bool, kwargs: dict[str, Any]) -> None:
+    from imgtools.cli.verify_text import as_text, predicates, to_json
 
-    if as_json:
+    if kwargs["as_json"]:
         write_text(json.dumps(to_json(str(name), found, good)) + "\n")
         flush()
         return
     out, err = as_text(str(name), found, good)
+    if kwargs["only_predicate"]:
+        out = "".join(f"{line}\n" for line in predicates(found)) if good else ""
     write_text(out)
     flush()
     for line in err:
