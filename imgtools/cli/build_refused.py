@@ -19,7 +19,6 @@ from imgtools.errors import Unsupported
 from imgtools.frozen import dataclass
 
 _RUNTIME = "steps are run by imgtools' own runtime"
-_SIGNING = "a build signs nothing; push the image, then use imgtools sign"
 _SCANNERS = "scanners' images are not run; --sbom true reads the image"
 _IN_IMAGE = "an image does not contain its own SBOM; see --sbom-output"
 _IDS = "ids come from /etc/subuid and /etc/subgid"
@@ -65,10 +64,6 @@ REFUSED: Mapping[str, Odd] = MappingProxyType({
     "--sbom-merge-strategy": Odd(why=_SCANNERS),
     "--sbom-image-output": Odd(why=_IN_IMAGE),
     "--sbom-image-purl-output": Odd(why=_IN_IMAGE),
-    "--sign-by": Odd(why=_SIGNING),
-    "--sign-by-sigstore": Odd(why=_SIGNING),
-    "--sign-by-sigstore-private-key": Odd(why=_SIGNING),
-    "--sign-passphrase-file": Odd(why=_SIGNING),
     "--userns-uid-map": Odd(why=_IDS),
     "--userns-gid-map": Odd(why=_IDS),
     "--userns-uid-map-user": Odd(why=_IDS),

@@ -18,10 +18,11 @@ from imgtools.cli.build_log import BuildLog, open_log
 from imgtools.cli.build_request import BuildRequest, ResultOptions
 from imgtools.cli.options import destination_options, source_options
 from imgtools.cli.output import Warnings, say_lines, write_bytes, write_json, write_lines
+from imgtools.cli.sign_flags import SignRequest
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess
 from imgtools.cli.trust import Trust
-from imgtools.errors import Cancelled, Error
+from imgtools.errors import Cancelled, Error, Unsupported
 from imgtools.frozen import dataclass
 from imgtools.task import Note, Task
 from imgtools.transport.options import RegistryOptions
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from imgtools.build.outputs.places import Places
     from imgtools.build.outputs.push_ahead import PushAhead
     from imgtools.build.protocols import NewLayer
+    from imgtools.copy.attaching import Attaching
+    from imgtools.sign.protocols import ImageSigner
+    from imgtools.spec.reference import ImageName
 
 NO_RETRY = ResultOptions(retry=0)
 """Checks do without an image rather than wait for it."""
@@ -55,18 +59,34 @@ class _Bench:
     mask: Mask
     to: Destinations
     placing: Placing
+    signers: tuple[ImageSigner, ...] = ()
+    signing: SignRequest = SignRequest()
 
 
 def run_build(
-    cli: Cli, access: StoreAccess, request: BuildRequest, registry: RegistryOptions
+    cli: Cli,
+    access: StoreAccess,
+    request: BuildRequest,
+    registry: RegistryOptions,
+    signers: tuple[ImageSigner, ...] = (),
+    signing: SignRequest | None = None,
 ) -> int:
     """The exit code: 0, 1 for what checks found, that of a command that failed, 125 for other
-    errors, which are told."""
+    errors, which are told. `signers` are those that `signing` asks for.
+
+    Raises Unsupported where there is to be signed and no place that takes signatures.
+    """
     to = destinations(request.result)
+    if signers and not to.places and not to.indexes:
+        raise Unsupported(
+            "images of the store are not signed",
+            hint="sign where the image goes: --push, or a docker:// name",
+        )
     mask = Mask(secret_values(request.build.secrets))
     shown = False
     try:
         with _bench(cli, access, request, registry, mask, to) as bench:
+            bench = replace(bench, signers=signers, signing=signing or SignRequest())
             for text in request.warnings:
                 bench.log.progress(Note("warning", text))
             try:
@@ -243,7 +263,15 @@ def _places(bench: _Bench, layers: LayerBlobs) -> Places:
         family=bench.request.build.format,
         options=destination_options(bench.cli, bench.registry),
         open_base=base_opener(bench.transports, source_options(bench.cli, bench.registry)),
+        attaching=_signatures(bench) if bench.signers else None,
     )
+
+
+def _signatures(bench: _Bench) -> Callable[[ImageName, Task], Attaching | None]:
+    """What signs the images at each place, by its name."""
+    from imgtools.cli.sign_copy import signing_of
+
+    return signing_of(bench.cli, bench.transports, bench.registry, bench.signers, bench.signing)
 
 
 def _cache(

@@ -3,6 +3,7 @@ along, and what is signed at its destination."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from imgtools.cli.sign_flags import SignRequest
@@ -11,7 +12,7 @@ from imgtools.cli.trust import Trust
 from imgtools.errors import InvalidInput
 from imgtools.spec.reference import ImageName
 from imgtools.task import Note, Task
-from imgtools.transport.options import DestinationOptions, SourceOptions
+from imgtools.transport.options import DestinationOptions, RegistryOptions, SourceOptions
 from imgtools.transport.table import Transports, registry_reference
 
 if TYPE_CHECKING:
@@ -87,3 +88,26 @@ class CopySigning:
                 hint="say which one it is signed by: --sign-identity HOST/NAME:TAG",
             )
         return str(registry_reference(destination))
+
+
+def signing_of(
+    cli: Cli,
+    transports: Transports,
+    registry: RegistryOptions,
+    signers: tuple[ImageSigner, ...],
+    request: SignRequest,
+) -> Callable[[ImageName, Task], Attaching | None]:
+    """What signs images of our own (of the store, or just built) at the place that it is given."""
+    from imgtools.copy import CopyOptions
+
+    signing = CopySigning(
+        cli,
+        transports,
+        SourceOptions(registry=registry),
+        DestinationOptions(registry=registry),
+        signers,
+        request,
+    )
+    own = ImageName(transport="containers-storage", rest="")
+    options = CopyOptions(remove_signatures=True)
+    return lambda place, task: signing.attaching((own, place), options, task)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from imgtools.cli.options import destination_options, source_options
 from imgtools.cli.output import Warnings
 from imgtools.cli.retrying import retrying
+from imgtools.cli.sign_copy import signing_of
+from imgtools.cli.sign_flags import SignRequest, make_signers, sign_request
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess
 from imgtools.cli.working_choice import has_transport
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from engine.storage.store import Store
     from engine.working.lists import ImageList
     from imgtools.copy import CopyOptions, CopyResult
+    from imgtools.sign.protocols import ImageSigner
     from imgtools.transport.base import Source
     from imgtools.transport.options import RegistryOptions
     from imgtools.transport.table import Transports
@@ -39,12 +42,19 @@ def push_image(
     if kwargs["add_compression"]:
         raise Unsupported("--add-compression is not supported", hint="push once for each format")
     retry = retrying(cli, kwargs)
+    request = sign_request(kwargs)
+    signers = make_signers(cli, request)
     with access.placing() as placing, access.open() as store:
         found, name = _found(store, text, lists_only=lists_only)
         target = _target(destination, name)
-        options = _options(cli, kwargs, whole=found is not None and kwargs["all"] is not False)
+        whole = found is not None and kwargs["all"] is not False
+        options = _options(cli, kwargs, whole=whole, signed=bool(signers))
         source = _opener(cli, registry, store, found, text)
-        done = retry(lambda: _copied(cli, access, registry, source, target, options, kwargs))
+        done = retry(
+            lambda: _copied(
+                cli, access, registry, source, target, options, signers, request, kwargs
+            )
+        )
         if kwargs["digestfile"]:
             write_id(kwargs["digestfile"], str(done.top.digest), placing)
         if kwargs["remove"] and found is not None:
@@ -78,7 +88,7 @@ def _target(destination: str, name: str) -> str:
     return f"docker://{destination or name}"
 
 
-def _options(cli: Cli, kwargs: dict[str, Any], *, whole: bool) -> CopyOptions:
+def _options(cli: Cli, kwargs: dict[str, Any], *, whole: bool, signed: bool) -> CopyOptions:
     from imgtools.copy import CopyOptions, Selection
 
     form = {"docker": "v2s2"}.get(kwargs["format"], kwargs["format"])
@@ -99,6 +109,7 @@ def _options(cli: Cli, kwargs: dict[str, Any], *, whole: bool) -> CopyOptions:
         force_compression=bool(kwargs["force_compression"] and compression),
         accept_uncompressed=bool(kwargs.get("disable_compression")),
         remove_signatures=kwargs["remove_signatures"],
+        entire=signed,
         tmpdir=cli.tmpdir,
     )
 
@@ -126,6 +137,8 @@ def _copied(
     open_source: Callable[[Transports], Source],
     target: str,
     options: CopyOptions,
+    signers: tuple[ImageSigner, ...],
+    request: SignRequest,
     kwargs: dict[str, Any],
 ) -> CopyResult:
     from imgtools.cli.progress import listener
@@ -140,4 +153,7 @@ def _copied(
         there = undo.enter_context(transports.open_destination(parse_name(target), ends))
         show = undo.enter_context(listener(quiet=kwargs["quiet"], as_json=False))
         undo.enter_context(warnings.shown_by(show))
-        return copy_image(source, there, options, task=cli.task(show))
+        task = cli.task(show)
+        sign = signing_of(cli, transports, registry, signers, request) if signers else None
+        attaching = sign(parse_name(target), task) if sign is not None else None
+        return copy_image(source, there, options, attaching=attaching, task=task)

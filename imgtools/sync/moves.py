@@ -98,7 +98,11 @@ class Moves:
         )
         named = place == image.destination
         attaching = self.attaching(action) if named else None
-        return self.copy(self.pinned(action), image.registry, place, options, attaching)
+        source, admit = self.pinned(action), None
+        if source == image.source and self.trust is not None:
+            # Nothing pins it, so what was judged before may be something else by now.
+            admit = self.trust.admit(source)
+        return self.copy(source, image.registry, place, options, attaching, admit)
 
     def selection(self, action: ImageAction) -> Selection:
         """What of an index is copied."""
@@ -144,12 +148,13 @@ class Moves:
         place: ImageName,
         options: CopyOptions,
         attaching: Attaching | None = None,
+        admit: Admit | None = None,
     ) -> Copied:
         from imgtools.copy import execute as execute_copy
         from imgtools.copy import failures_named, prepare
 
         with self.source(source, registry) as opened, self.destination(place) as target:
-            plan = prepare(opened, target, options, task=self.task)
+            plan = prepare(opened, target, options, admit=admit, task=self.task)
             self.watch.planned(plan)
             with failures_named(opened, target):
                 done = execute_copy(plan, opened, target, attaching=attaching, task=self.task)

@@ -266,11 +266,6 @@ def test_zstd_is_refused_in_dockers_format(leaving: Leaving, tmp_path: Path) -> 
         leaving(image, f"dir:{tmp_path}/out", form=Form(compression="zstd"), family="docker")
 
 
-def test_signing_is_refused_until_it_is_there(leaving: Leaving) -> None:
-    with pytest.raises(Unsupported, match="signing"):
-        Places(transports=leaving.transports, layers=leaving.layers, sign_key="key.pem")
-
-
 def test_e95_an_image_without_layers(leaving: Leaving, tmp_path: Path) -> None:
     image = built(leaving.store, [])
     place = f"oci:{tmp_path}/out:empty"

@@ -6,14 +6,16 @@ archives of docker's and stores plain ones. The copy itself is `imgtools.copy`'s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import field, replace
+from typing import TYPE_CHECKING
 
 from imgtools.build.outputs.base_blobs import BaseBlobs, OpenBase
 from imgtools.build.outputs.layer_blobs import LayerBlobs
 from imgtools.build.outputs.model import Family, Form
 from imgtools.build.outputs.mounting import MountingDestination
 from imgtools.build.outputs.outgoing import Maker, Outgoing, Wanted
-from imgtools.errors import Cancelled, Error, Unsupported
+from imgtools.errors import Cancelled, Error
 from imgtools.frozen import dataclass
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.reference import ImageName
@@ -21,6 +23,9 @@ from imgtools.task import Task
 from imgtools.transport.base import Destination
 from imgtools.transport.options import DestinationOptions
 from imgtools.transport.table import Transports
+
+if TYPE_CHECKING:
+    from imgtools.copy.attaching import Attaching
 
 _PLAIN = ("docker-archive", "containers-storage", "docker-daemon")
 """Transports that have layers uncompressed."""
@@ -38,7 +43,8 @@ class CopiedOut:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
     """How places are reached. `open_base` gives the layers of bases where they are; without
-    it all layers are written anew. `sign` waits for its time: a key is refused."""
+    it all layers are written anew. `attaching` says what goes with the images at a place,
+    such as signatures, and None for nothing."""
 
     transports: Transports
     layers: LayerBlobs
@@ -46,14 +52,7 @@ class Places:
     family: Family = "oci"
     options: DestinationOptions = field(default_factory=DestinationOptions)
     open_base: OpenBase | None = None
-    sign_key: str = ""
-
-    def __post_init__(self) -> None:
-        if self.sign_key:
-            raise Unsupported(
-                "signing while building is not supported yet",
-                hint="push the image, then use `imgtools sign`",
-            )
+    attaching: Callable[[ImageName, Task], Attaching | None] | None = None
 
     def copy(self, wanted: Wanted, name: ImageName, *, task: Task) -> CopiedOut:
         """Write `wanted` to `name`.
@@ -85,8 +84,9 @@ class Places:
 
     def _once(self, wanted: Wanted, name: ImageName, maker: Maker, task: Task) -> CopiedOut:
         outgoing = maker.make(wanted, task=task)
+        attaching = self.attaching(name, task) if self.attaching is not None else None
         with self.transports.open_destination(name, self._options(name)) as destination:
-            return copy_outgoing(outgoing, destination, task=task)
+            return copy_outgoing(outgoing, destination, attaching=attaching, task=task)
 
     def _options(self, name: ImageName) -> DestinationOptions:
         plain = self.form_for(name).compression == "none"
@@ -112,8 +112,15 @@ def family_for(name: ImageName, family: Family) -> Family:
     return fixed.get(name.transport, family)
 
 
-def copy_outgoing(outgoing: Outgoing, destination: Destination, *, task: Task) -> CopiedOut:
-    """Copy all of `outgoing`, attestations included where the destination can hold them."""
+def copy_outgoing(
+    outgoing: Outgoing,
+    destination: Destination,
+    *,
+    attaching: Attaching | None = None,
+    task: Task,
+) -> CopiedOut:
+    """Copy all of `outgoing`, attestations included where the destination can hold them, and
+    what `attaching` has for it."""
     from imgtools.copy import CopyOptions, Selection, copy_image
 
     capabilities = destination.capabilities
@@ -121,10 +128,12 @@ def copy_outgoing(outgoing: Outgoing, destination: Destination, *, task: Task) -
         selection=Selection(mode="all"),
         referrers=bool(outgoing.referrers) and capabilities.referrers,
         accept_uncompressed=True,
+        entire=attaching is not None,
     )
     if outgoing.referrers and not capabilities.referrers:
         task.warn(f"{destination.origin.transport}: cannot hold attestations, they are left out")
     target = MountingDestination(destination, outgoing.mounts) if capabilities.remote else None
     with outgoing.source() as source:
-        result = copy_image(source, target or destination, options, task=task)
+        place = target or destination
+        result = copy_image(source, place, options, attaching=attaching, task=task)
     return CopiedOut(name=destination.origin.name, top=result.top, outgoing=outgoing)

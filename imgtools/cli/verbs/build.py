@@ -17,6 +17,7 @@ from imgtools.cli.build_flags_steps import step_flags
 from imgtools.cli.build_refused import odd_flags, refuse_odd
 from imgtools.cli.options import registry_flags, registry_options
 from imgtools.cli.own_errors import OwnErrors
+from imgtools.cli.sign_flags import make_signers, sign_flags, sign_request
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess, store_flags
 
@@ -32,6 +33,7 @@ from imgtools.cli.store_options import StoreAccess, store_flags
 @step_flags
 @registry_flags()
 @store_flags
+@sign_flags
 @odd_flags
 @click.pass_obj
 def command(cli: Cli, /, context: str | None, **kwargs: Any) -> int:
@@ -48,6 +50,7 @@ def command(cli: Cli, /, context: str | None, **kwargs: Any) -> int:
         # A terminal that goes away is no reason to leave things behind.
         signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     refuse_odd(kwargs)
+    signing = sign_request(kwargs)
     policy = kwargs.pop("signature_policy")
     cli = cli.with_globals({"policy": policy}) if policy else cli
     for part, name in (("os", "os_name"), ("arch", "arch"), ("variant", "variant")):
@@ -55,4 +58,4 @@ def command(cli: Cli, /, context: str | None, **kwargs: Any) -> int:
     registry = registry_options(cli, "", kwargs)
     access = StoreAccess(cli, kwargs)
     request = build_request(kwargs, context, os.environ, cli.settings.host)
-    return run_build(cli, access, request, registry)
+    return run_build(cli, access, request, registry, make_signers(cli, signing), signing)

@@ -14,17 +14,21 @@ from imgtools.cli.command import go_bool
 from imgtools.cli.options import destination_options, registry_flags, registry_options
 from imgtools.cli.output import flush, notes, warn, write_text
 from imgtools.cli.retrying import retrying
+from imgtools.cli.sign_copy import signing_of
+from imgtools.cli.sign_flags import SignRequest, make_signers, sign_flags, sign_request
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess, store_flags
 from imgtools.cli.working_choice import has_transport
 from imgtools.cli.working_command import working_verb
 from imgtools.cli.working_flags import refuse, refused_flags, retry_flags, write_id
-from imgtools.errors import InvalidInput
+from imgtools.errors import InvalidInput, Unsupported
 
 if TYPE_CHECKING:
     from engine.storage.store import Store
     from engine.working.commit import CommitOptions, CommittedImage
     from engine.working.model import WorkingContainer
+    from imgtools.sign.protocols import ImageSigner
+    from imgtools.transport.options import DestinationOptions
 
 EPOCH = "SOURCE_DATE_EPOCH"
 
@@ -62,7 +66,7 @@ def _flags(function: Any) -> Any:
     ))(function)  # fmt: skip
 
 
-_REFUSED = ("--encrypt-layer", "--encryption-key", "--sign-by", "--cw", "--sbom", "--blob-cache",
+_REFUSED = ("--encrypt-layer", "--encryption-key", "--cw", "--sbom", "--blob-cache",
             "--sbom-scanner-image", "--sbom-scanner-command", "--sbom-merge-strategy",
             "--sbom-output", "--sbom-image-output", "--sbom-purl-output",
             "--sbom-image-purl-output")  # fmt: skip
@@ -73,6 +77,7 @@ _REFUSED = ("--encrypt-layer", "--encryption-key", "--sign-by", "--cw", "--sbom"
 @_flags
 @registry_flags()
 @retry_flags
+@sign_flags
 @refused_flags(*_REFUSED)
 @store_flags
 @click.pass_obj
@@ -92,6 +97,12 @@ def command(cli: Cli, /, words_: tuple[str, ...], **kwargs: Any) -> None:
     registry = registry_options(cli, "", kwargs)
     retry = retrying(cli, kwargs)
     target = words_[1] if len(words_) == 2 else ""
+    signing = sign_request(kwargs)
+    if signing.wanted and not has_transport(target):
+        raise Unsupported(
+            "images of the store are not signed", hint="name a place: docker://HOST/NAME:TAG"
+        )
+    signed = signing, make_signers(cli, signing)
     from engine.working.commit import committed
     from engine.working.create import remove_container
     from engine.working.registry import WorkingContainers
@@ -102,7 +113,9 @@ def command(cli: Cli, /, words_: tuple[str, ...], **kwargs: Any) -> None:
         with WorkingContainers(store).held(words_[0], task=cli.task(notes)) as held:
             held.container = _changed(cli, held.container, kwargs, options)
             with committed(store, held, options, task=cli.task(notes)) as image:
-                retry(lambda: _write(cli, access, store, image, target, destination, kwargs))
+                retry(
+                    lambda: _write(cli, access, store, image, target, destination, signed, kwargs)
+                )
                 image_id = image.image_id
         if kwargs["manifest"]:
             from imgtools.cli.working_lists import add_committed
@@ -206,7 +219,8 @@ def _write(
     store: Store,
     image: CommittedImage,
     target: str,
-    destination: Any,
+    destination: DestinationOptions,
+    signed: tuple[SignRequest, tuple[ImageSigner, ...]],
     kwargs: dict[str, Any],
 ) -> None:
     from engine.storage.names import StorageName, normalised
@@ -220,6 +234,7 @@ def _write(
         compression=_compression(kwargs) if elsewhere else "",
         compression_level=kwargs["compression_level"] if elsewhere else None,
         force_compression=bool(elsewhere and kwargs["force_compression"]),
+        entire=bool(signed[1]),
         tmpdir=cli.tmpdir,
     )
     with listener(quiet=kwargs["quiet"], as_json=False) as progress:
@@ -233,4 +248,6 @@ def _write(
             access.transports(warn=warn) as transports,
             transports.open_destination(parse_name(target), destination) as there,
         ):
-            copy_image(image, there, copy, task=task)
+            sign = signing_of(cli, transports, destination.registry, signed[1], signed[0])
+            attaching = sign(parse_name(target), task) if signed[1] else None
+            copy_image(image, there, copy, attaching=attaching, task=task)

@@ -9,6 +9,7 @@ import click
 from imgtools.cli.build_flags import many, text, together
 from imgtools.cli.command import go_bool
 from imgtools.cli.options import registry_flags, registry_options
+from imgtools.cli.sign_flags import sign_flags
 from imgtools.cli.state import Cli
 from imgtools.cli.store_options import StoreAccess, store_flags
 from imgtools.cli.working_command import working_verb
@@ -32,7 +33,8 @@ def push_flags(function: Any) -> Any:
         many("--add-compression", metavar="FORMAT", hidden=True, help="Refused."),
         registry_flags(),
         retry_flags,
-        refused_flags("--encrypt-layer", "--encryption-key", "--sign-by", "--blob-cache"),
+        sign_flags,
+        refused_flags("--encrypt-layer", "--encryption-key", "--blob-cache"),
     ))(function)  # fmt: skip
 
 
