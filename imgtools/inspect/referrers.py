@@ -1,13 +1,14 @@
-"""`inspect --referrers`: what refers to an image, such as signatures and attestations.
+"""`inspect --referrers`: what is attached to an image, such as signatures and attestations.
 
 The tree below the manifest that a name points at and, for an index, below each of its
-entries; referrers have referrers of their own.
+entries; what is attached has attachments of its own. What there is beside referrers, and what
+each of it is, is known to whoever gives a `List`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from imgtools.errors import LimitExceeded
@@ -25,16 +26,60 @@ MAX_DEPTH = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One thing that is attached, or one of the `contents` of an image at a `tag`.
+
+    `kind` and `predicate_type` are "" where they are not known; `claimed` is who says that
+    they signed it, which nobody has verified.
+    """
+
+    descriptor: Descriptor
+    kind: str = ""
+    predicate_type: str = ""
+    claimed: str = ""
+    tag: str = ""
+    contents: tuple[Item, ...] = ()
+    leaf: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """What the object for machines has of it beside its descriptor."""
+        return {
+            "Kind": self.kind or None,
+            "PredicateType": self.predicate_type or None,
+            "ClaimedSigner": self.claimed or None,
+            "Tag": self.tag or None,
+            "Contents": [
+                {
+                    "Digest": str(each.descriptor.digest),
+                    "MediaType": each.descriptor.media_type,
+                    "Size": each.descriptor.size,
+                    "Kind": each.kind or None,
+                    "PredicateType": each.predicate_type or None,
+                    "ClaimedSigner": each.claimed or None,
+                }
+                for each in self.contents
+            ],
+        }
+
+
+List = Callable[[Descriptor], Iterable[Item]]
+"""What is attached to one manifest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Referred:
-    """A manifest and what refers to it; the platform is that of an index's entry."""
+    """A manifest and what is attached to it; the platform is that of an index's entry, `item`
+    None for what nothing else was asked about than that it is there."""
 
     descriptor: Descriptor
     referrers: tuple[Referred, ...] = ()
+    item: Item | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object for machines."""
         descriptor = self.descriptor
         return {
+            **(self.item.to_json() if self.item is not None else {}),
             "Digest": str(descriptor.digest),
             "MediaType": descriptor.media_type,
             "ArtifactType": descriptor.artifact_type or None,
@@ -45,10 +90,13 @@ class Referred:
         }
 
 
-def read_referrers(source: Source, *, task: Task) -> tuple[Referred, ...]:
-    """The manifest that the name points at, then the entries of an index that have referrers.
+def read_referrers(
+    source: Source, *, listed: List | None = None, task: Task
+) -> tuple[Referred, ...]:
+    """The manifest that the name points at, then the entries of an index that have referrers,
+    each with what `listed` says is attached (None: its referrers, as they are listed).
 
-    Raises ImageNotFound, LimitExceeded, and what the source raises.
+    Raises ImageNotFound, LimitExceeded, and what the source and `listed` raise.
     """
     top = source.top()
     parsed = parse(top)
@@ -58,8 +106,9 @@ def read_referrers(source: Source, *, task: Task) -> tuple[Referred, ...]:
     if len(subjects) > MAX_INSTANCES:
         raise LimitExceeded("number of instances", MAX_INSTANCES, unit="entries")
     room = _Room(MAX_INSTANCES)
+    look = listed or (lambda subject: map(_plain, source.referrers(subject.digest)))
     with WorkerPool(task) as pool:
-        found = pool.map(lambda subject: _referred(source, subject, frozenset(), room), subjects)
+        found = pool.map(lambda subject: _referred(look, subject, frozenset(), room), subjects)
     return tuple(one for number, one in enumerate(found) if number == 0 or one.referrers)
 
 
@@ -77,10 +126,31 @@ def _below(tree: Referred, indent: str) -> Iterator[str]:
     for number, referrer in enumerate(tree.referrers):
         is_last = number + 1 == len(tree.referrers)
         descriptor = referrer.descriptor
-        kind = printable(descriptor.artifact_type or descriptor.media_type)
         branch = "└── " if is_last else "├── "
-        yield f"{indent}{branch}{descriptor.digest}  {kind}  {human_size(descriptor.size)}"
-        yield from _below(referrer, indent + ("    " if is_last else "│   "))
+        yield f"{indent}{branch}{descriptor.digest}  {_words(descriptor, referrer.item)}"
+        further = indent + ("    " if is_last else "│   ")
+        for each in referrer.item.contents if referrer.item is not None else ():
+            yield f"{further}- {each.descriptor.digest}  {_words(each.descriptor, each)}"
+        yield from _below(referrer, further)
+
+
+def _words(descriptor: Descriptor, item: Item | None) -> str:
+    """A line about one thing: what it is, its types, its size, and who says they signed it."""
+    kind = item.kind if item is not None else ""
+    tag = item.tag.partition(".")[2] if item is not None else ""
+    words = [
+        kind,
+        f"tag .{tag}" if tag else "",
+        descriptor.artifact_type or descriptor.media_type,
+        item.predicate_type if item is not None else "",
+        human_size(descriptor.size),
+        f"(says it is by {item.claimed}, unverified)" if item is not None and item.claimed else "",
+    ]
+    return printable("  ".join(word for word in words if word))
+
+
+def _plain(descriptor: Descriptor) -> Item:
+    return Item(descriptor=descriptor)
 
 
 class _Room:
@@ -100,13 +170,17 @@ class _Room:
 
 
 def _referred(
-    source: Source, subject: Descriptor, above: frozenset[Digest], room: _Room
+    look: List,
+    subject: Descriptor,
+    above: frozenset[Digest],
+    room: _Room,
+    item: Item | None = None,
 ) -> Referred:
-    if subject.digest in above or len(above) > MAX_DEPTH:
-        return Referred(descriptor=subject)
+    if subject.digest in above or len(above) > MAX_DEPTH or (item is not None and item.leaf):
+        return Referred(descriptor=subject, item=item)
     way = above | {subject.digest}
     found: list[Referred] = []
-    for descriptor in source.referrers(subject.digest):
+    for each in look(subject):
         room.take()
-        found.append(_referred(source, descriptor, way, room))
-    return Referred(descriptor=subject, referrers=tuple(found))
+        found.append(_referred(look, each.descriptor, way, room, each))
+    return Referred(descriptor=subject, referrers=tuple(found), item=item)

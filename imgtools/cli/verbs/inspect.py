@@ -66,7 +66,7 @@ class _InspectCommand(EitherCommand):
     "--unverified",
     help="With --files and --cat: stop reading as early as possible, digests unchecked.",
 )
-@go_bool("--referrers", help="Show what refers to the image, such as signatures.")
+@go_bool("--referrers", help="Show what is attached to the image, such as signatures.")
 @go_bool("--json", help="Print tables and lists as JSON.")
 @click.option(
     "--shared-blob-dir", type=click.Path(), metavar="DIR", help="Blobs shared by OCI layouts."
@@ -124,7 +124,7 @@ def _look(
         if kwargs["platforms"]:
             return _platforms(source, task, kwargs)
         if kwargs["referrers"]:
-            return _referrers(source, task, kwargs)
+            return _referrers(cli, transports, name, options, source, task, kwargs)
         if kwargs["layers"]:
             return _layers(cli, source, kwargs)
         if kwargs["config"]:
@@ -258,11 +258,21 @@ def _layers(cli: Cli, source: Source, kwargs: Mapping[str, Any]) -> Show:
     return lambda: write_lines(layer_table(layers))
 
 
-def _referrers(source: Source, task: Task, kwargs: Mapping[str, Any]) -> Show:
+def _referrers(
+    cli: Cli,
+    transports: Transports,
+    name: ImageName,
+    options: SourceOptions,
+    source: Source,
+    task: Task,
+    kwargs: Mapping[str, Any],
+) -> Show:
+    from imgtools.cli.inspect_attached import listing
     from imgtools.inspect.referrers import read_referrers, referrer_lines
     from imgtools.inspect.text import json_text
 
-    trees = read_referrers(source, task=task)
+    listed = listing(cli, transports, name, options, source)
+    trees = read_referrers(source, listed=listed, task=task)
     if kwargs["json"]:
         return lambda: write_text(json_text([tree.to_json() for tree in trees]) + "\n")
     return lambda: write_lines(referrer_lines(trees))
