@@ -41,14 +41,9 @@ class SyncSigning:
         self._destination, self._request = registries[1], request
         self._from_dir, self._places_known = from_dir, cli.has_signature_places
         self._options = CopyOptions(remove_signatures=remove_signatures)
-        self._signing = CopySigning(
-            cli,
-            transports,
-            SourceOptions(registry=registries[0], tmpdir=cli.tmpdir),
-            DestinationOptions(registry=registries[1], tmpdir=cli.tmpdir),
-            signers,
-            request,
-        )
+        self._cli = cli
+        self._made: dict[RegistryOptions, CopySigning] = {}
+        self._signing = self._of(registries[0])
 
     @property
     def needed(self) -> bool:
@@ -56,16 +51,34 @@ class SyncSigning:
         trust = self._signing.trust
         return bool(self._signers or self._from_dir) or trust.asks or self._places_known
 
-    def admit(self, source: ImageName) -> Admit | None:
+    def check_name(self, source: ImageName) -> None:
+        """Raise Rejected for a name that policy never admits."""
+        self._signing.trust.check_name(source)
+
+    def admit(self, image: Image) -> Admit | None:
         """Who admits the manifests of an image, None for nobody; raises Rejected."""
-        return self._signing.trust.check_name(source)
+        return self._of(image.registry).trust.check_name(image.source)
 
     def attaching(self, image: Image, task: Task) -> Attaching | None:
         """What goes with the copy of an image: signatures of its own name. Attachments that a
         registry has in tags come along as images of their own."""
         if image.whole or image.subject is not None:
             return None
-        return self._signing.attaching((image.source, image.destination), self._options, task)
+        names = (image.source, image.destination)
+        return self._of(image.registry).attaching(names, self._options, task)
+
+    def _of(self, source: RegistryOptions) -> CopySigning:
+        """The same for images that are read in one way; a list of images has several."""
+        if source not in self._made:
+            self._made[source] = CopySigning(
+                self._cli,
+                self._transports,
+                SourceOptions(registry=source, tmpdir=self._cli.tmpdir),
+                DestinationOptions(registry=self._destination, tmpdir=self._cli.tmpdir),
+                self._signers,
+                self._request,
+            )
+        return self._made[source]
 
     def sign_the_same(self, result: SyncResult, images: tuple[Image, ...], task: Task) -> None:
         """Sign what was there already, where the same signers have not by that name.

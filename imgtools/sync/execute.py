@@ -103,6 +103,7 @@ class _Run:
             return
         images, raw = [action for action in unit.images if self.admitted(action)], None
         if unit.images and not images:
+            self.skip(*unit.tags)
             return
         unit = replace(unit, images=tuple(images))
         if images and (unit.tags or unit.referrers):
@@ -151,6 +152,9 @@ class _Run:
     def single(self, action: ImageAction) -> RawManifest | None:
         """Copy one image to its name; its manifest at the source, None if that failed."""
         self.say(action)
+        if self.moves.joins(action):
+            self.join(action)
+            return None
         done = self.tried(partial(self.moves.copy_image, action, action.image.destination))
         if isinstance(done, Error):
             self.note(action, "failed", error=done)
@@ -161,9 +165,18 @@ class _Run:
         raw: RawManifest = done.raw
         return raw
 
+    def join(self, action: ImageAction) -> None:
+        """Add the signatures of a tag to those that its destination has of its own."""
+        found = self.tried(partial(self.moves.join, action))
+        if isinstance(found, Error):
+            self.note(action, "failed", error=found)
+        else:
+            digest, new = found
+            self.note(action, _word(action) if new else "same", digest)
+
     def admitted(self, action: ImageAction) -> bool:
         """Whether policy admits what the image is now; the image has failed if not."""
-        admit = self.trust.admit(action.image.source) if self.trust is not None else None
+        admit = self.trust.admit(action.image) if self.trust is not None else None
         if admit is None:
             return True
         found = self.tried(partial(self.moves.judge, action, admit))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from imgtools.frozen import dataclass
 from imgtools.spec.digest import Digest
+from imgtools.spec.digest_tag import subject_of_tag
 from imgtools.spec.manifest import RawManifest
 from imgtools.spec.reference import ImageName, Reference
 from imgtools.sync.facts import Image, ReferrerFact
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from imgtools.copy import CopyOptions, CopyPlan, CopyResult, Selection
     from imgtools.copy.attaching import Arriving, Attaching
     from imgtools.copy.survey import Admit
+    from imgtools.sign.stores.attachment import Suffix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ class Watch:
 class Trust(Protocol):
     """Policy about the images of a sync, and signatures at their destination."""
 
-    def admit(self, source: ImageName) -> Admit | None:
+    def admit(self, image: Image) -> Admit | None:
         """Who admits the manifests of an image, None for nobody; raises Rejected."""
         ...
 
@@ -101,8 +103,47 @@ class Moves:
         source, admit = self.pinned(action), None
         if source == image.source and self.trust is not None:
             # Nothing pins it, so what was judged before may be something else by now.
-            admit = self.trust.admit(source)
+            admit = self.trust.admit(image)
         return self.copy(source, image.registry, place, options, attaching, admit)
+
+    def joins(self, action: ImageAction) -> bool:
+        """Whether an image is a tag of signatures or attestations that the destination has
+        others of: they belong there, and are kept."""
+        return action.current is not None and self._attachment(action) is not None
+
+    def join(self, action: ImageAction) -> tuple[Digest | None, int]:
+        """Put what the destination lacks of such a tag; its digest then, and how many were
+        new."""
+        from imgtools.sign.stores.attachments import AttachmentReader, AttachmentWriter
+
+        found = self._attachment(action)
+        assert found is not None, "joins said so"
+        subject, suffix = found
+        image, target = action.image, self.plan.target.registry
+        assert image.reference is not None, "it is a tag in a registry"
+        assert image.place is not None, "and so is the other one"
+        layers = AttachmentReader(
+            self.transports, image.reference, image.registry, suffix=suffix
+        ).layers(subject)
+        writer = AttachmentWriter(
+            self.transports, image.place, target, task=self.task, suffix=suffix
+        )
+        new = writer.put_layers(subject, layers)
+        reader = AttachmentReader(self.transports, image.place, target, suffix=suffix)
+        manifest = reader.manifest(subject)
+        return (manifest.digest if manifest is not None else None), new
+
+    def _attachment(self, action: ImageAction) -> tuple[Digest, Suffix] | None:
+        """The subject and kind of a tag such as sha256-HEX.sig, in registries on both sides."""
+        image = action.image
+        if image.subject is None or image.reference is None or image.place is None:
+            return None
+        found = subject_of_tag(image.reference.tag)
+        if found is None:
+            return None
+        kinds: dict[str, Suffix] = {".sig": "sig", ".att": "att"}
+        kind = kinds.get(found[1])
+        return (found[0], kind) if kind is not None else None
 
     def selection(self, action: ImageAction) -> Selection:
         """What of an index is copied."""

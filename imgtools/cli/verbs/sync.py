@@ -180,7 +180,7 @@ class _Run:
                     self.target,
                     self.options,
                     transports,
-                    admit=trust.admit,
+                    admit=trust.check_name,
                     attempt=self.retry,
                     task=task,
                 ),
