@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -212,9 +213,16 @@ def attach(sync: Sync, sample: Sample) -> None:
 def found_at_mirror(sync: Sync, subject: Digest) -> list[str]:
     """What the mirror lists as referrers, and theirs, by the API or fallback tags."""
     name = f"docker://{sync.target.host}/mirror/app@{subject}"
-    done = sync.cli("inspect", "--tls-verify=false", "--referrers", name, check=True)
-    words = set(done.stdout.replace('"', " ").replace(",", " ").split()) - {str(subject)}
-    return sorted(words & {str(digest) for digest in digests(sync)})
+    done = sync.cli("inspect", "--tls-verify=false", "--referrers", "--json", name, check=True)
+
+    def below(node: dict[str, Any]) -> Iterator[str]:
+        for referrer in node["Referrers"]:
+            if referrer["Tag"] is None:
+                yield referrer["Digest"]
+                yield from below(referrer)
+
+    (top,) = json.loads(done.stdout)
+    return sorted(below(top))
 
 
 def test_a_name_comes_after_what_belongs_to_it(sync: Sync) -> None:
