@@ -16,8 +16,11 @@ from imgtools.transport.options import DestinationOptions, RegistryOptions, Sour
 from imgtools.transport.table import Transports, registry_reference
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from imgtools.copy import CopyOptions
     from imgtools.copy.attaching import Attaching
+    from imgtools.sign.model import Format
     from imgtools.sign.protocols import ImageSigner
 
 
@@ -62,6 +65,7 @@ class CopySigning:
                 names[1], self._transports, self._destination.registry, places, task=task
             ),
             where=names[1].transport,
+            carried=_carried(names, options),
             report=lambda text: task.progress(Note("info", text)),
         )
         made.preflight()
@@ -111,3 +115,13 @@ def signing_of(
     own = ImageName(transport="containers-storage", rest="")
     options = CopyOptions(remove_signatures=True)
     return lambda place, task: signing.attaching((own, place), options, task)
+
+
+def _carried(names: tuple[ImageName, ImageName], options: CopyOptions) -> Sequence[Format]:
+    """What is carried beside the image; a layout gets attachments with --referrers, by the
+    names of their tags, and could not hold them otherwise."""
+    from imgtools.sign.attach import CARRIED
+
+    if options.referrers and names[1].transport == "oci":
+        return [kind for kind in CARRIED if kind != "sigstore"]
+    return CARRIED

@@ -1,7 +1,7 @@
 """One copy from beginning to end: survey, plan, execute, over open transports or by name.
 
 Tags such as cosign's `sha256-<hex>.sig` are not among a Source's methods and so not copied
-here: `imgtools.copy.siblings` does that with these functions, for images in registries.
+here: `imgtools.copy.siblings` does that with these functions.
 """
 
 from __future__ import annotations

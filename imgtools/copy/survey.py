@@ -220,7 +220,8 @@ class _Surveyor:
         ]
         manifests = self._ask_manifests(missing, root)
         complete = complete or (there and manifests | {root.digest} >= set(image))
-        if self.remote or complete:
+        if self.remote:
+            # Elsewhere a manifest may be there without its blobs.
             missing = [node for node in missing if node.raw.digest not in manifests]
         if complete:
             missing = [node for node in missing if node.raw.digest != root.digest]

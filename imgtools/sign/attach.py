@@ -62,17 +62,19 @@ class CopySignatures:
         writers: ImageWriters,
         *,
         where: str,
+        carried: Sequence[Format] = CARRIED,
         report: Callable[[str], object] = lambda text: None,
     ) -> None:
-        """`source` are the places whose signatures are carried along, None to carry none;
-        `where` names the destination, for messages, and `report` is told what was put.
+        """`source` are the places whose signatures of the formats `carried` are carried along,
+        None to carry none; `where` names the destination, for messages, and `report` is told
+        what was put.
 
         Raises InvalidReference for a name that cannot be signed.
         """
         reference = signed_name(signing.reference) if signing.signers else ""
         self._signers, self._reference = signing.signers, reference
         self._source, self._writers = source, writers
-        self._where, self._report = where, report
+        self._where, self._report, self._kinds = where, report, tuple(carried)
         self._carried: dict[Digest, tuple[Signature, ...]] = {}
 
     def preflight(self) -> None:
@@ -90,7 +92,7 @@ class CopySignatures:
             return bool(self._signers)
         held, carried = self._writers.holds, set[Format]()
         for image in images:
-            found = [s for kind in CARRIED for s in source.signatures(kind, image.old.digest)]
+            found = [s for kind in self._kinds for s in source.signatures(kind, image.old.digest)]
             if not found:
                 continue
             if image.new is None or image.new.digest != image.old.digest:

@@ -16,6 +16,7 @@ from imgtools.spec import manifest as mf
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
+from imgtools.spec.digest_tag import subject_of_tag
 from imgtools.spec.manifest import RawManifest
 from imgtools.spec.schema1 import Schema1
 from imgtools.spec.strict_json import MANIFEST_LIMIT
@@ -145,8 +146,10 @@ class LayoutSource(Closing):
         return layout_index.only_one(entries, self._name, self._origin.name)
 
     def _is_referrer(self, entry: layout_index.Entry) -> bool:
-        if layout_index.annotation(entry, layout_index.REF_NAME):
-            return False
+        if name := layout_index.annotation(entry, layout_index.REF_NAME):
+            # Nobody means the image at a tag of cosign who gives no name at all.
+            made_of = subject_of_tag(name)
+            return made_of is not None and made_of[1] != ""
         found = self._look(entry)
         return found is not None and found[1].subject is not None
 

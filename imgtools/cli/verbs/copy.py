@@ -6,12 +6,12 @@ Takes the options of `skopeo copy`. Nothing is printed on standard output but fo
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgtools.cli.command import go_bool
+from imgtools.cli.copy_attached import Ends, attached_tags, copy_attached
 from imgtools.cli.options import (
     destination_options,
     format_flags,
@@ -30,16 +30,11 @@ from imgtools.cli.store_options import StoreAccess, store_flags
 from imgtools.cli.working_choice import EitherCommand
 from imgtools.errors import InvalidInput, Unsupported
 from imgtools.spec.platform import Platform
-from imgtools.task import Note, Task
 from imgtools.transport.table import Transports, parse_name
 
 if TYPE_CHECKING:
     from imgtools.cli.progress import Quiet
     from imgtools.copy import CopyOptions, CopyPlan, CopyResult, Selection
-    from imgtools.copy.siblings import Siblings
-    from imgtools.spec.reference import ImageName
-    from imgtools.transport.base import Source
-    from imgtools.transport.options import DestinationOptions, SourceOptions
 
 _NOT_YET = {
     "encrypt_layer": "--encrypt-layer",
@@ -165,10 +160,10 @@ def command(cli: Cli, /, **kwargs: Any) -> None:
     names = parse_name(kwargs["source"]), parse_name(kwargs["destination"])
     if kwargs["dry_run"] and kwargs["digestfile"]:
         raise InvalidInput("--digestfile and --dry-run cannot be given together")
-    ends = _Ends(
-        names,
-        source_options(cli, source_registry, shared_blob_dir=kwargs["src_shared_blob_dir"]),
-        destination_options(
+    ends = Ends(
+        names=names,
+        source=source_options(cli, source_registry, shared_blob_dir=kwargs["src_shared_blob_dir"]),
+        destination=destination_options(
             cli,
             destination_registry,
             shared_blob_dir=kwargs["dest_shared_blob_dir"],
@@ -193,22 +188,10 @@ def _write_digest(path: str, digest: str) -> None:
         file.write(digest.encode())
 
 
-class _Ends:
-    """Both names with the options for opening them."""
-
-    def __init__(
-        self,
-        names: tuple[ImageName, ImageName],
-        source: SourceOptions,
-        destination: DestinationOptions,
-    ) -> None:
-        self.names, self.source, self.destination = names, source, destination
-
-
 def _run(
     cli: Cli,
     transports: Transports,
-    ends: _Ends,
+    ends: Ends,
     options: CopyOptions,
     signed: CopySigning,
     kwargs: dict[str, Any],
@@ -235,9 +218,9 @@ def _run(
                 with failures_named(source, destination):
                     result = execute(plan, source, destination, attaching=attaching, task=task)
                 if options.referrers:
-                    _copy_attached(transports, ends, source, result, task)
+                    copy_attached(transports, ends, source, result, task)
         if dry_run:
-            tags = _attached_tags(transports, ends, source, plan) if options.referrers else []
+            tags = attached_tags(transports, ends, source, plan, task) if options.referrers else []
             _show_plan(plan, tags, as_json=as_json)
             return None
     _show_result(result, quiet=quiet, as_json=as_json)
@@ -252,48 +235,6 @@ def _expect(show: Quiet, plan: CopyPlan) -> None:
     once = [a for a in moved if isinstance(a, Mount) or (isinstance(a, Transfer) and not a.measure)]
     twice = len(moved) - len(once)
     show.expect(len(moved) + twice, sum(max(0, action.blob.size) for action in moved))
-
-
-def _siblings(transports: Transports, ends: _Ends) -> Siblings | None:
-    """The tags beside the image, None unless both ends are in registries."""
-    from imgtools.copy.siblings import Siblings
-    from imgtools.transport.table import registry_reference
-
-    if any(name.transport != "docker" for name in ends.names):
-        return None
-    return Siblings(
-        source=registry_reference(ends.names[0]),
-        destination=registry_reference(ends.names[1]),
-        source_options=ends.source,
-        destination_options=replace(ends.destination, additional_tags=()),
-        transports=transports,
-    )
-
-
-def _copy_attached(
-    transports: Transports, ends: _Ends, source: Source, result: CopyResult, task: Task
-) -> None:
-    """Copy the tags that are about what was copied; each is a note."""
-    from imgtools.copy.siblings import copied_digests
-
-    siblings = _siblings(transports, ends)
-    if siblings is not None:
-        digests = copied_digests(source, result.top, result)
-        for each in siblings.copy(siblings.tags(), digests, task=task):
-            verb = "up to date" if each.up_to_date else "copied"
-            task.progress(Note("info", f"{verb} {each.destination}: {each.top.digest}"))
-
-
-def _attached_tags(
-    transports: Transports, ends: _Ends, source: Source, plan: CopyPlan
-) -> list[str]:
-    """The tags that would be copied with the image."""
-    from imgtools.copy.siblings import about, copied_digests
-
-    siblings = _siblings(transports, ends)
-    if siblings is None:
-        return []
-    return about(siblings.tags(), copied_digests(source, plan.root, None))
 
 
 def _show_plan(plan: CopyPlan, tags: list[str], *, as_json: bool) -> None:
