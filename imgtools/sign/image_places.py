@@ -1,7 +1,7 @@
 """Where the signatures of one image are: per kind, by its transport and configuration.
 
 A registry has simple signatures in its lookaside storage (or its own API), attachments in tags
-and bundles in referrers; a directory has the first two in files, a layout has bundles. They are
+and bundles in referrers; a directory has the first two in files, a layout the last two. They are
 read from where the image is read, and known by the image's own name.
 """
 
@@ -117,20 +117,28 @@ class _DirectoryPlaces:
 
 
 class _SourcePlaces:
-    """Of an image in any other transport: what refers to it, where it has referrers."""
+    """Of an image in any other transport: what refers to it, where it has referrers, and in a
+    layout what is at the names of cosign's tags."""
 
     def __init__(self, name: ImageName, transports: Transports, options: SourceOptions) -> None:
         self._name, self._transports, self._options = name, transports, options
 
     def signatures(self, kind: Kind, digest: Digest) -> tuple[Signature, ...]:
         """See ImagePlaces."""
+        from imgtools.sign.stores.layouts import layout_signatures
         from imgtools.sign.stores.referrer import is_signature
 
-        if kind not in ("bundle", "attestation"):
+        where = str(self._name)
+        if kind == "simple":
             return ()
         with self._transports.open_source(self._name, self._options) as source:
-            found = source_bundles(source, digest, str(self._name))
-        return tuple(b for b in found if is_signature(b.content) == (kind == "bundle"))
+            if kind == "sigstore":
+                return layout_signatures(source, digest, where)
+            bundles = source_bundles(source, digest, where)
+            found = tuple(b for b in bundles if is_signature(b.content) == (kind == "bundle"))
+            if kind == "bundle":
+                return found
+            return (*found, *layout_signatures(source, digest, where, suffix="att"))
 
 
 def source_bundles(source: Source, digest: Digest, where: str) -> tuple[BundleSignature, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import MappingProxyType
 
@@ -22,6 +22,7 @@ from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
+from imgtools.spec.digest_tag import subject_of_tag
 from imgtools.spec.schema1 import Schema1
 from imgtools.spec.strict_json import MANIFEST_LIMIT
 from imgtools.task import Task
@@ -84,7 +85,7 @@ def plan_removal(
 ) -> Removal:
     """What goes when the entry at position `chosen` is deleted. Pure.
 
-    `attached` are the manifest's referrers at any depth. What is mentioned stays as long as
+    `attached` is what is attached to the manifest, at any depth. What is mentioned stays as long as
     who mentions it, but does not go with it. A second entry with the same name
     goes too, because the name shall be gone.
     """
@@ -153,13 +154,36 @@ def _survey_and_plan(source: LayoutSource, options: LayoutDeleteOptions) -> Remo
     entries = source.entries
     graph, mentions = _graph(source, entries)
     attached: dict[Digest, None] = {}
-    todo = [_digest(entries[chosen])] if options.referrers else []
+    tags = [(_digest(entry), subject_of_tag(_name(entry))) for entry in entries]
+    todo: list[Digest] = []
+    if options.referrers:
+        beside = {digest for digest, made_of in tags if made_of and made_of[1]}
+        beside |= {found.digest for digest in graph for found in source.referrers(digest)}
+        todo = _going(_digest(entries[chosen]), entries, graph, beside)
     while todo:
-        for descriptor in source.referrers(todo.pop()):
-            if descriptor.digest not in attached:
-                attached[descriptor.digest] = None
-                todo.append(descriptor.digest)
+        subject = todo.pop()
+        below = [descriptor.digest for descriptor in source.referrers(subject)]
+        below += [digest for digest, made_of in tags if made_of and made_of[0] == subject]
+        for digest in below:
+            if digest not in attached:
+                attached[digest] = None
+                todo.append(digest)
     return plan_removal(entries, chosen, graph, options, attached, mentions)
+
+
+def _going(
+    top: Digest, entries: Sequence[layout_index.Entry], graph: Graph, beside: Collection[Digest]
+) -> list[Digest]:
+    """The manifest `top` and those below it that no other image of the layout has, so that what
+    is attached to them goes as well; entries that are `beside` images keep none."""
+    others = (digest for entry in entries if (digest := _digest(entry)) not in beside)
+    kept = _reachable((digest for digest in others if digest != top), graph)
+    below = _reachable((top,), graph)
+    return [top, *sorted(d for d in below if d in graph and d not in kept and d != top)]
+
+
+def _name(entry: layout_index.Entry) -> str:
+    return layout_index.annotation(entry, layout_index.REF_NAME)
 
 
 def _graph(source: LayoutSource, entries: Sequence[layout_index.Entry]) -> tuple[Graph, Mentions]:

@@ -136,6 +136,13 @@ def test_across_the_gap_in_a_layout(full: Rig, tmp_path: Path) -> None:
     done = copy(full.path, full.name, layout)
     assert (done.code, done.err) == (0, "")
     assert attached(full.path, layout) == attached(full.path, full.name)
+    signed = full.name.removeprefix("docker://")
+    for flags in (
+        ("--format", "sigstore", "--signed-identity", signed),
+        ("--format", "bundle", "--signed-identity", signed),
+        ("--attestation", "spdxjson"),
+    ):
+        assert verify(full, layout, "--all", *flags).code == 0
     with ScriptedRegistry(dialect=NO_API) as other:
         there = f"docker://{other.host}/app:1"
         assert copy(full.path, layout, there).code == 0
@@ -157,6 +164,14 @@ def test_copying_again_has_nothing_to_do(full: Rig, tmp_path: Path) -> None:
     before = (tmp_path / "gap" / "index.json").read_bytes()
     assert copy(full.path, full.name, layout).code == 0
     assert (tmp_path / "gap" / "index.json").read_bytes() == before
+
+
+def test_deleting_from_a_layout_takes_along_what_is_attached(full: Rig, tmp_path: Path) -> None:
+    layout = f"oci:{tmp_path / 'gap'}:app-1"
+    assert copy(full.path, full.name, layout).code == 0
+    assert cli(full.path, "delete", "--referrers", layout).code == 0
+    assert json.loads((tmp_path / "gap" / "index.json").read_bytes())["manifests"] == []
+    assert not any((tmp_path / "gap" / "blobs" / "sha256").iterdir())
 
 
 def test_archives_say_what_they_leave_behind(full: Rig, tmp_path: Path) -> None:

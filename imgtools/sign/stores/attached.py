@@ -37,6 +37,7 @@ from imgtools.sign.stores.claims import (
     claimed_by_layer,
     claimed_by_notation,
 )
+from imgtools.sign.stores.layouts import named_manifests, read_small
 from imgtools.sign.stores.places import ask, read_blob, read_tag
 from imgtools.sign.stores.referrer import (
     Kind,
@@ -52,8 +53,6 @@ from imgtools.spec.digest import Digest
 from imgtools.spec.manifest import Manifest, RawManifest, parse
 from imgtools.spec.reference import Reference
 from imgtools.transport.base import Source
-from imgtools.transport.layout_index import REF_NAME, annotation
-from imgtools.transport.oci_layout import LayoutSource
 from imgtools.transport.options import RegistryOptions
 from imgtools.transport.registry.api import Repository
 from imgtools.transport.table import Transports
@@ -113,10 +112,7 @@ def list_attached_in(source: Source, digest: Digest) -> tuple[Attached, ...]:
     raises."""
 
     def read(descriptor: Descriptor) -> bytes:
-        if descriptor.size > PAYLOAD_LIMIT:
-            raise LimitExceeded(f"blob {descriptor.digest}", PAYLOAD_LIMIT)
-        with source.open_blob(descriptor) as reader:
-            return reader.read()
+        return read_small(source, descriptor, PAYLOAD_LIMIT)
 
     found = []
     for descriptor in source.referrers(digest):
@@ -124,13 +120,10 @@ def list_attached_in(source: Source, digest: Digest) -> tuple[Attached, ...]:
         view = parse(raw)
         manifest = view if isinstance(view, Manifest) else None
         found.append(_attached(Referrer(raw=raw, manifest=manifest), read))
-    if isinstance(source, LayoutSource):
-        for suffix, kind in _SUFFIXES:
-            tag = attachment_tag(digest, suffix)
-            for entry in source.entries:
-                if annotation(entry, REF_NAME) == tag:
-                    raw = source.manifest(Descriptor.from_json(entry))
-                    found += _layers_of(raw, tag, kind)
+    for suffix, kind in _SUFFIXES:
+        tag = attachment_tag(digest, suffix)
+        for raw in named_manifests(source, tag):
+            found += _layers_of(raw, tag, kind)
     return tuple(found)
 
 

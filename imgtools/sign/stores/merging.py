@@ -6,26 +6,22 @@ Copying the tag as an image would lose what was put there by somebody else, or j
 from __future__ import annotations
 
 from imgtools.blob.reader import BlobReader
-from imgtools.errors import LimitExceeded
-from imgtools.sign.model import PAYLOAD_LIMIT
 from imgtools.sign.stores.attachment import (
     Attachment,
     Layer,
     Suffix,
     appended,
     attachment_manifest,
-    check_sizes,
     missing,
 )
 from imgtools.sign.stores.attachments import AttachmentWriter
+from imgtools.sign.stores.layouts import read_layers, read_small
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
 from imgtools.spec.digest_tag import subject_of_tag
-from imgtools.spec.manifest import Manifest
 from imgtools.spec.reference import ImageName
 from imgtools.spec.strict_json import MANIFEST_LIMIT
 from imgtools.task import Task
-from imgtools.transport.base import Source
 from imgtools.transport.options import DestinationOptions, SourceOptions
 from imgtools.transport.table import Transports, registry_reference
 
@@ -60,7 +56,7 @@ class Merging:
         if found is None or found[1] not in _MERGED:
             return None
         with self._transports.open_source(there, self._source) as source:
-            layers = _layers(source, attachment_manifest(source.top()))
+            layers = read_layers(source, attachment_manifest(source.top()))
         if here.transport == "docker":
             writer = AttachmentWriter(
                 self._transports,
@@ -77,7 +73,7 @@ class Merging:
         with self._transports.open_source(here, options) as source:
             raw = source.top()
             manifest = attachment_manifest(raw)
-            config = _read(source, manifest.config, MANIFEST_LIMIT)
+            config = read_small(source, manifest.config, MANIFEST_LIMIT)
         new = missing(manifest.layers, layers)
         if new:
             self._put(here, appended(raw, config, new), new)
@@ -100,22 +96,3 @@ class _Opened:
 
     def __call__(self) -> BlobReader:
         return BlobReader.of(self._content, self._digest)
-
-
-def _layers(source: Source, manifest: Manifest) -> tuple[Layer, ...]:
-    check_sizes(manifest.layers)
-    return tuple(
-        Layer(
-            media_type=layer.media_type,
-            content=_read(source, layer, PAYLOAD_LIMIT),
-            annotations=layer.annotations,
-        )
-        for layer in manifest.layers
-    )
-
-
-def _read(source: Source, descriptor: Descriptor, limit: int) -> bytes:
-    if descriptor.size > limit:
-        raise LimitExceeded(f"blob {descriptor.digest}", limit)
-    with source.open_blob(descriptor) as reader:
-        return reader.read()
