@@ -18,7 +18,7 @@ from imgtools.sign.bundles.make import make_statement
 from imgtools.sign.bundles.statement import (
     COSIGN_SIGN,
     Statement,
-    check_text,
+    check_values,
     parse_statement,
 )
 from imgtools.sign.model import PAYLOAD_LIMIT
@@ -108,7 +108,7 @@ def attestation(predicate: Predicate, digest: Digest, name: str) -> bytes:
     Raises InvalidInput for what verifiers would refuse.
     """
     try:
-        check_text(dict(predicate.body))
+        check_values(dict(predicate.body))
         payload = make_statement(
             digest, name=name, predicate_type=predicate.type, predicate=predicate.body
         )

@@ -75,7 +75,7 @@ class Rig:
 
     def attach(self, kind: str, *flags: str | Path) -> Outcome:
         """Attach something to app:1."""
-        return cli(self.path, "attach", kind, PLAIN, *flags[:0], self.name, *flags)
+        return cli(self.path, "attach", kind, PLAIN, self.name, *flags)
 
     def verify(self, *flags: str | Path) -> Outcome:
         """Verify app:1 by the public key."""

@@ -7,6 +7,7 @@ cosign keeps for the signer's own words, and read it back from there.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import field
@@ -71,7 +72,7 @@ def parse_statement(payload: bytes) -> Statement:
         value = strict_json.loads_object(payload, "statement", limit=PAYLOAD_LIMIT)
     except (InvalidJSON, LimitExceeded) as e:
         raise InvalidSignature(e.message) from e
-    check_text(value)
+    check_values(value)
     _known(value, _FIELDS, "statement")
     kind = value.get("_type")
     if kind not in (STATEMENT_V01, STATEMENT_V1):
@@ -163,9 +164,9 @@ def _subject(value: object) -> Subject:
     )
 
 
-def check_text(value: object) -> None:
-    """Raise InvalidSignature for halves of surrogate pairs in a value of JSON: readers turn
-    them into different characters."""
+def check_values(value: object) -> None:
+    """Raise InvalidSignature for what readers turn into different things in a value of JSON:
+    halves of surrogate pairs, and numbers that have no end."""
     waiting = [value]
     while waiting:
         item = waiting.pop()
@@ -175,6 +176,8 @@ def check_text(value: object) -> None:
             waiting += item
         elif isinstance(item, str) and _SURROGATE.search(item):
             raise InvalidSignature("the statement has half of a surrogate pair")
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise InvalidSignature("the statement has a number that is out of range")
 
 
 def _known(value: dict[str, Any], fields: frozenset[str], what: str) -> None:
