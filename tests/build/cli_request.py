@@ -35,7 +35,9 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[BuildRequest]:
     """A list that gets what is asked for instead of it being done."""
     found: list[BuildRequest] = []
 
-    def instead(cli: Cli, access: object, request: BuildRequest, registry: object) -> int:
+    def instead(
+        cli: Cli, access: object, request: BuildRequest, registry: object, *signing: object
+    ) -> int:
         found.append(request)
         return 0
 

@@ -60,7 +60,9 @@ SHORT = {"-c": "--cpu-shares", "-D": "--disable-compression", "-f": "--file", "-
          "-m": "--memory", "-o": "--output", "-q": "--quiet", "-t": "--tag",
          "-v": "--volume"}  # fmt: skip
 # What is not in a request: transports, the store, and the help have them.
-ELSEWHERE = {"authfile", "cert-dir", "creds", "tls-verify", "help", "signature-policy"}
+ELSEWHERE = {
+    "authfile", "cert-dir", "creds", "tls-verify", "help", "signature-policy", "sign-by",
+}  # fmt: skip
 
 BUILD: list[tuple[str, dict[str, Any]]] = [
     ("--build-arg A=1", {"build_args": {"A": "1"}}),

@@ -118,7 +118,7 @@ def test_timestamps_make_commits_repeatable(shop: Scripts) -> None:
         ("--rewrite-timestamp", "--source-date-epoch"),
         ("--source-date-epoch soon", "whole seconds"),
         ("--format v2s1", "expected oci or docker"),
-        ("--sign-by me", "not supported"),
+        ("--sign-by me", "images of the store are not signed"),
         ("--encrypt-layer 0", "not supported"),
         ("--sbom syft", "not supported"),
         ("--change 'RUN x'", "cannot be carried out"),
