@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from imgtools.errors import InvalidSignature
 from imgtools.frozen import dataclass
+from imgtools.sign.bundles.dsse import signed_message
 from imgtools.sign.bundles.model import Envelope
 from imgtools.sign.bundles.parse import parse_bundle, parse_envelope
 from imgtools.sign.bundles.statement import (
@@ -80,10 +81,12 @@ def check_attestation_keyless(
     predicate_type: str,
     digest: Digest,
 ) -> Verified:
-    """An attestation of a type about the manifest `digest`, by a certificate, in a bundle."""
-    if not isinstance(signature, BundleSignature):
-        raise InvalidSignature("attached envelopes are verified with keys only, not certificates")
-    statement, proof = _by_certificate(signature, trust)
+    """An attestation of a type about the manifest `digest`, by a certificate: a bundle, or an
+    envelope by itself with its certificate and the promise of a log, as cosign 2 attached it."""
+    if isinstance(signature, BundleSignature):
+        statement, proof = _by_certificate(signature, trust)
+    else:
+        statement, proof = _envelope_by_certificate(signature, trust)
     return _attested(signature, statement, proof, predicate_type, digest)
 
 
@@ -138,6 +141,28 @@ def attested_statement(verified: Verified) -> Statement | None:
         return None
     statement = parse_statement(envelope.payload) if envelope is not None else None
     return None if statement is None or statement.predicate_type == COSIGN_SIGN else statement
+
+
+def _envelope_by_certificate(
+    signature: SigstoreSignature, trust: KeylessCheck
+) -> tuple[Statement, Proof]:
+    """What an attached envelope states, held against the root as an attachment's signature."""
+    from imgtools.sign.bundles.trusted_root import TrustedRoot
+    from imgtools.sign.keyless.under_root import verify_certified, verify_envelope_promise
+    from imgtools.sign.keys.public import load_public_key
+
+    root, envelope = TrustedRoot(trust.root), attached_envelope(signature)
+    message, raw = signed_message(envelope)
+    certificate = annotation(signature, CERTIFICATE_ANNOTATION).encode()
+    at = verify_envelope_promise(
+        annotation(signature, SET_ANNOTATION), root, envelope=envelope, verifier_pem=certificate
+    )
+    pem, proof = verify_certified(certificate, root, at=at, identities=trust.identities)
+    try:
+        load_public_key(pem, "the certificate's key").verify(raw, message, algorithms="any")
+    except InvalidSignature as e:
+        raise InvalidSignature("it is not by the key of its certificate") from e
+    return parse_statement(envelope.payload), proof
 
 
 def check_sigstore_keyless(signature: SigstoreSignature, trust: KeylessCheck) -> Verified:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from imgtools.errors import InvalidJSON, InvalidKey, InvalidSignature, LimitExceeded
+from imgtools.sign.bundles.model import Envelope
 from imgtools.sign.certificates.jcs import EXACT_INTEGER, canonical
 from imgtools.sign.certificates.pem import one_block
 from imgtools.sign.keys.public import PublicKey
@@ -40,6 +41,29 @@ def verify_set(
     malformed, of none of `rekor_keys`, or about anything else; InvalidKey for a log's key that
     is not ECDSA.
     """
+    body, at = _promised(bundle_annotation, rekor_keys)
+    _check_body(body, payload, signature, verifier_pem)
+    return at
+
+
+def verify_envelope_set(
+    bundle_annotation: str | bytes,
+    *,
+    rekor_keys: Sequence[PublicKey],
+    envelope: Envelope,
+    verifier_pem: bytes,
+) -> datetime:
+    """The same of the one signature of an attestation's envelope, whose entry is a dsse 0.0.1
+    (rekor, pkg/types/dsse): with its payload's hash, its signature and its signer."""
+    body, at = _promised(bundle_annotation, rekor_keys)
+    _check_envelope_body(body, envelope, verifier_pem)
+    return at
+
+
+def _promised(
+    bundle_annotation: str | bytes, rekor_keys: Sequence[PublicKey]
+) -> tuple[bytes, datetime]:
+    """The entry that one of the logs has, and when."""
     for key in rekor_keys:
         if not key.is_ecdsa:
             raise InvalidKey(f"an {key.description} key is no key of a Rekor log: expected ECDSA")
@@ -47,8 +71,8 @@ def verify_set(
     signed = _canonical(entry)
     if not any(_holds(key, promise, signed) for key in rekor_keys):
         raise InvalidSignature("the log entry is not signed by a Rekor key that is trusted")
-    _check_body(_base64(entry["body"], "the log entry's body"), payload, signature, verifier_pem)
-    return datetime.fromtimestamp(entry["integratedTime"], UTC)
+    body = _base64(entry["body"], "the log entry's body")
+    return body, datetime.fromtimestamp(entry["integratedTime"], UTC)
 
 
 def check_unproved(
@@ -117,17 +141,8 @@ def _holds(key: PublicKey, promise: bytes, signed: bytes) -> bool:
 
 def _check_body(content: bytes, payload: bytes, signature: bytes, verifier_pem: bytes) -> None:
     """The entry is a hashedrekord 0.0.1 of this payload, this signature and this verifier."""
-    body = _document(content, "the log entry's body")
-    kind, version = body.get("kind"), body.get("apiVersion")
-    if (kind, version) != ("hashedrekord", "0.0.1"):
-        raise InvalidSignature(
-            f"the log entry is a {str(kind)[:40]!r} {str(version)[:40]!r}: "
-            "expected a hashedrekord 0.0.1"
-        )
-    pem = _base64(_field(body, "spec", "signature", "publicKey", "content"), "the logged key")
-    logged = one_block(pem, "the logged key")[1]
-    if logged != one_block(verifier_pem, "the key or certificate")[1]:
-        raise InvalidSignature("the log entry is of another key or certificate")
+    body = _body(content, "hashedrekord")
+    _check_verifier(_field(body, "spec", "signature", "publicKey", "content"), verifier_pem)
     if _base64(_field(body, "spec", "signature", "content"), "the logged signature") != signature:
         raise InvalidSignature("the log entry is of another signature")
     algorithm = _field(body, "spec", "data", "hash", "algorithm")
@@ -135,6 +150,45 @@ def _check_body(content: bytes, payload: bytes, signature: bytes, verifier_pem: 
         raise InvalidSignature(f"the log entry's hash is {algorithm[:40]!r}: expected sha256")
     if _field(body, "spec", "data", "hash", "value") != hashlib.sha256(payload).hexdigest():
         raise InvalidSignature("the log entry is of another payload")
+
+
+def _check_envelope_body(content: bytes, envelope: Envelope, verifier_pem: bytes) -> None:
+    """The entry is a dsse 0.0.1 of this envelope's payload, signature and verifier."""
+    body = _body(content, "dsse")
+    spec = body.get("spec")
+    signatures = spec.get("signatures") if isinstance(spec, dict) else None
+    if not isinstance(signatures, list) or len(signatures) != 1:
+        raise InvalidSignature("the log entry has not exactly one signature")
+    (signature,) = signatures
+    if not isinstance(signature, dict):
+        raise InvalidSignature("the log entry's signature is not an object")
+    _check_verifier(_field(signature, "verifier"), verifier_pem)
+    logged = _base64(_field(signature, "signature"), "the logged signature")
+    if (logged,) != envelope.signatures:
+        raise InvalidSignature("the log entry is of another signature")
+    algorithm = _field(body, "spec", "payloadHash", "algorithm")
+    if algorithm != "sha256":
+        raise InvalidSignature(f"the log entry's hash is {algorithm[:40]!r}: expected sha256")
+    value = _field(body, "spec", "payloadHash", "value")
+    if value != hashlib.sha256(envelope.payload).hexdigest():
+        raise InvalidSignature("the log entry is of another payload")
+
+
+def _body(content: bytes, kind: str) -> dict[str, Any]:
+    """The entry itself, of version 0.0.1 of a kind."""
+    body = _document(content, "the log entry's body")
+    found, version = body.get("kind"), body.get("apiVersion")
+    if (found, version) != (kind, "0.0.1"):
+        raise InvalidSignature(
+            f"the log entry is a {str(found)[:40]!r} {str(version)[:40]!r}: expected a {kind} 0.0.1"
+        )
+    return body
+
+
+def _check_verifier(text: str, verifier_pem: bytes) -> None:
+    logged = one_block(_base64(text, "the logged key"), "the logged key")[1]
+    if logged != one_block(verifier_pem, "the key or certificate")[1]:
+        raise InvalidSignature("the log entry is of another key or certificate")
 
 
 def _field(body: Mapping[str, Any], *path: str) -> str:

@@ -6,7 +6,7 @@ certificate log that saw the certificate. Bundles are held to more, elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from cryptography import x509
@@ -14,10 +14,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from imgtools.errors import InvalidKey, InvalidSignature
+from imgtools.sign.bundles.model import Envelope
 from imgtools.sign.bundles.trusted_root import Authority, Log, TrustedRoot
 from imgtools.sign.certificates.fulcio import verify_certificate
 from imgtools.sign.certificates.pem import leaf_certificate, parse
-from imgtools.sign.certificates.rekor import verify_set
+from imgtools.sign.certificates.rekor import verify_envelope_set, verify_set
 from imgtools.sign.certificates.sct import verify_sct
 from imgtools.sign.keys.pem import write_block
 from imgtools.sign.keys.public import PublicKey
@@ -38,9 +39,6 @@ def verify_promise(
     The log is one that the root trusts at that time. Raises InvalidSignature, and InvalidKey
     for a log's key that cannot be used.
     """
-    logs = [(log, key) for log in root.logs if (key := _ecdsa(log)) is not None]
-    if not logs:
-        raise InvalidSignature("the trusted root has no log that makes promises")
 
     def verified(keys: Sequence[PublicKey]) -> datetime:
         return verify_set(
@@ -51,6 +49,26 @@ def verify_promise(
             verifier_pem=verifier_pem,
         )
 
+    return _of_a_log(root, verified)
+
+
+def verify_envelope_promise(
+    annotation: str, root: TrustedRoot, *, envelope: Envelope, verifier_pem: bytes
+) -> datetime:
+    """The same of the signature of an attestation's envelope."""
+
+    def verified(keys: Sequence[PublicKey]) -> datetime:
+        return verify_envelope_set(
+            annotation, rekor_keys=keys, envelope=envelope, verifier_pem=verifier_pem
+        )
+
+    return _of_a_log(root, verified)
+
+
+def _of_a_log(root: TrustedRoot, verified: Callable[[Sequence[PublicKey]], datetime]) -> datetime:
+    logs = [(log, key) for log in root.logs if (key := _ecdsa(log)) is not None]
+    if not logs:
+        raise InvalidSignature("the trusted root has no log that makes promises")
     at = verified([key for _, key in logs])
     # The time is known only now, and with it which of the logs were trusted.
     return verified([key for log, key in logs if log.covers([at])])
