@@ -37,7 +37,11 @@ def payload(kind: str = KIND, digest: Digest = DIGEST) -> bytes:
 
 
 def attached(
-    sigstore: LocalSigstore, *, who: str = WHO, content: bytes = b"", **more: str
+    sigstore: LocalSigstore,
+    *,
+    who: str = WHO,
+    content: bytes = b"",
+    more: Mapping[str, str] | None = None,
 ) -> SigstoreSignature:
     """A layer of .att; `more` are annotations in place of those that belong there."""
     signer = sigstore.signer(who)
@@ -47,7 +51,7 @@ def attached(
     pem = signer.chain.leaf_pem
     entry = sigstore.log_v1(entries.dsse(envelope, pem))
     annotations = {CERTIFICATE_ANNOTATION: pem.decode(), SET_ANNOTATION: entry.annotation()}
-    return layer(envelope, {**annotations, **more})
+    return layer(envelope, {**annotations, **(more or {})})
 
 
 def layer(envelope: Mapping[str, Any], annotations: Mapping[str, str]) -> SigstoreSignature:
@@ -84,7 +88,7 @@ def test_s59_about_another_image_or_of_another_type(sigstore: LocalSigstore) -> 
 @pytest.mark.parametrize("name", [CERTIFICATE_ANNOTATION, SET_ANNOTATION])
 def test_s48_what_proves_it_has_to_be_there(sigstore: LocalSigstore, name: str) -> None:
     with pytest.raises(InvalidSignature, match="no annotation"):
-        check(sigstore, attached(sigstore, **{name: ""}))
+        check(sigstore, attached(sigstore, more={name: ""}))
 
 
 def test_s48_the_promise_of_another_attestation(sigstore: LocalSigstore) -> None:
@@ -92,7 +96,7 @@ def test_s48_the_promise_of_another_attestation(sigstore: LocalSigstore) -> None
     other = attached(sigstore).annotations
     for name in (CERTIFICATE_ANNOTATION, SET_ANNOTATION):
         with pytest.raises(InvalidSignature, match="of another"):
-            check(sigstore, attached(sigstore, **{name: other[name]}))
+            check(sigstore, attached(sigstore, more={name: other[name]}))
     with pytest.raises(InvalidSignature, match="of another signature"):
         mine = attached(sigstore)
         check(sigstore, replace(mine, annotations=other))
