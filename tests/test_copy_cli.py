@@ -282,10 +282,10 @@ def test_signatures_beside_a_directory(run_cli: RunCli, images_dir: Path, tmp_pa
 
     source = tmp_path / "signed"
     shutil.copytree(images_dir / "dir" / "oci", source)
-    (source / "signature-1").write_bytes(b"signature")
+    (source / "signature-1").write_bytes(b"\xa3\x01 by somebody")
     done = run_cli("copy", f"dir:{source}", f"oci:{tmp_path}/out:1")
     assert done.returncode == 1
-    assert "cannot hold the 1 signatures" in done.stderr
+    assert "cannot hold the 1 signature of" in done.stderr
     assert "--remove-signatures" in done.stderr
     run_cli("copy", "--remove-signatures", f"dir:{source}", f"oci:{tmp_path}/out:1", check=True)
 

@@ -54,7 +54,8 @@ class CopyOptions:
     `preserve_digests` makes any needed change of a manifest an error. `additional_tags` says
     that the destination gives the image more names than its own. `referrers` also copies
     what refers to the copied manifests. `remove_signatures` admits the loss of signatures
-    that the source keeps beside the image and no destination can. `blobs_likely` says that
+    that the source keeps beside the image and no destination can, and `signatures_carried` says
+    that who attaches something to each manifest sees to them. `blobs_likely` says that
     the destination may have some of the blobs although its name holds nothing yet, so that
     asking is worth it, and `differs` that the names are known to differ, so that the source
     is read at once. `entire` reads all manifests of the image even where nothing has to be
@@ -74,6 +75,7 @@ class CopyOptions:
     additional_tags: tuple[str, ...] = ()
     referrers: bool = False
     remove_signatures: bool = False
+    signatures_carried: bool = False
     blobs_likely: bool = False
     differs: bool = False
     entire: bool = False

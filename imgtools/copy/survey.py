@@ -239,7 +239,10 @@ class _Surveyor:
 
     def _check_signatures(self, root: Descriptor, tree: Tree) -> None:
         """Refuse to lose signatures that a source such as dir: keeps beside its image."""
-        if self.options.remove_signatures or not isinstance(self.source, _KeepsSignatures):
+        options = self.options
+        if options.remove_signatures or options.signatures_carried:
+            return
+        if not isinstance(self.source, _KeepsSignatures):
             return
         found = list(self.source.signatures())
         for digest in tree.nodes:

@@ -93,6 +93,7 @@ class Moves:
             format=self.options.format,  # type: ignore[arg-type]  # checked where it is made
             preserve_digests=self.options.preserve_digests,
             remove_signatures=self.options.remove_signatures,
+            signatures_carried=self.trust is not None,
             blobs_likely=occupied,
             differs=action.decision in ("new", "changed"),
             entire=self.trust is not None,

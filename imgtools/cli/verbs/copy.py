@@ -6,6 +6,7 @@ Takes the options of `skopeo copy`. Nothing is printed on standard output but fo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -212,7 +213,8 @@ def _run(
         ):
             task = cli.task(show, jobs=kwargs["image_parallel_copies"] or None)
             attaching = signed.attaching(ends.names, options, task)
-            plan = prepare(source, destination, options, admit=admit, task=task)
+            carried = replace(options, signatures_carried=attaching is not None)
+            plan = prepare(source, destination, carried, admit=admit, task=task)
             if not dry_run:
                 _expect(show, plan)
                 with failures_named(source, destination):
