@@ -113,3 +113,21 @@ def test_a_conversion_is_refused(kept: Kept) -> None:
     done = kept.copy("--format", "v2s2", kept.made.name, copied)
     done.refused("1 signature", "the copy would change it", "--remove-signatures")
     assert kept.storage("copy") == []
+
+
+def test_sync_across_the_gap(kept: Kept) -> None:
+    """Into a directory of directories, and from there into another registry."""
+    source = kept.signed.removesuffix(":1")
+    usb = kept.made.path / "usb"
+    words = ("sync", "--all", "--src", "docker", "--dest", "dir", SIDES[0])
+    done = kept.run(*words, source, usb)
+    assert done.code == 0, done.err
+    assert kept.verify(f"dir:{usb / 'app:1'}", kept.signed).code == 0
+    with ScriptedRegistry() as other:
+        (kept.places / "other.yaml").write_text(
+            f"docker:\n  {other.host}:\n    lookaside: file://{kept.made.path}/inside\n"
+        )
+        words = ("sync", "--all", "--src", "dir", "--dest", "docker", SIDES[1])
+        done = kept.run(*words, usb, f"{other.host}/mirror")
+        assert done.code == 0, done.err
+        assert kept.verify(f"docker://{other.host}/mirror/app:1", kept.signed).code == 0
