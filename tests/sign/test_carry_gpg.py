@@ -98,6 +98,14 @@ def test_across_the_gap_in_a_directory(kept: Kept) -> None:
     assert kept.verify(copied, kept.signed).code == 0
 
 
+def test_dry_runs_say_what_would_come_of_it(kept: Kept) -> None:
+    directory = f"dir:{kept.made.path / 'gap'}"
+    assert kept.copy(kept.made.name, directory).code == 0
+    assert kept.copy("--dry-run", directory, there(kept.made.registry)).code == 0
+    done = kept.copy("--dry-run", directory, f"oci:{kept.made.path / 'layout'}")
+    done.refused("cannot hold the 3 signatures", "--remove-signatures")
+
+
 @pytest.mark.parametrize("transport", ["oci", "oci-archive"])
 def test_layouts_have_no_place_for_them(kept: Kept, transport: str) -> None:
     layout = f"{transport}:{kept.made.path / 'gap'}"

@@ -213,7 +213,9 @@ def _run(
         ):
             task = cli.task(show, jobs=kwargs["image_parallel_copies"] or None)
             attaching = signed.attaching(ends.names, options, task)
-            carried = replace(options, signatures_carried=attaching is not None)
+            # A dry run attaches nothing, so that nobody else would say that it cannot be done.
+            held = not dry_run or ends.names[1].transport in ("docker", "dir")
+            carried = replace(options, signatures_carried=attaching is not None and held)
             plan = prepare(source, destination, carried, admit=admit, task=task)
             if not dry_run:
                 _expect(show, plan)
