@@ -14,6 +14,7 @@ from imgtools.spec.digest import Digest
 from imgtools.testing.dialects import Dialect
 from imgtools.testing.registry import ScriptedRegistry
 from tests.bad_input import PLAIN, Outcome, cli
+from tests.serve_process import serve, skopeo
 from tests.sign.attest_rig import SPDX, Rig, new_key, rig
 from tests.sign.ground import IMAGE, INDEX
 
@@ -147,6 +148,21 @@ def test_across_the_gap_in_a_layout(full: Rig, tmp_path: Path) -> None:
         there = f"docker://{other.host}/app:1"
         assert copy(full.path, layout, there).code == 0
         check_arrived(full, there)
+
+
+def test_a_layout_with_attachments_serves_and_reads_elsewhere(full: Rig, tmp_path: Path) -> None:
+    """A registry made of it shows the tags, and skopeo finds the image by its name."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    layout = f"oci:{folder / 'app'}:v1"
+    assert copy(full.path, full.name, layout).code == 0
+    assert skopeo("inspect", "--raw", layout).encode() == full.sample.top.content
+    with serve(folder) as served:
+        there = f"docker://{served.host}/app:v1"
+        assert attached(full.path, there) == attached(full.path, full.name)
+        name = ("--all", "--strict", "--signed-identity", full.name.removeprefix("docker://"))
+        for kind in ("sigstore", "bundle"):
+            assert verify(full, there, *name, "--format", kind).code == 0
 
 
 def test_a_layout_without_a_name_stays_one_image(full: Rig, tmp_path: Path) -> None:
