@@ -134,18 +134,24 @@ class _SourcePlaces:
         with self._transports.open_source(self._name, self._options) as source:
             if kind == "sigstore":
                 return layout_signatures(source, digest, where)
-            bundles = source_bundles(source, digest, where)
+            bundles = source_bundles(source, digest, where, signatures=kind == "bundle")
             found = tuple(b for b in bundles if is_signature(b.content) == (kind == "bundle"))
             if kind == "bundle":
                 return found
             return (*found, *layout_signatures(source, digest, where, suffix="att"))
 
 
-def source_bundles(source: Source, digest: Digest, where: str) -> tuple[BundleSignature, ...]:
-    """The bundles among the referrers of `digest` in an open source; raises what reading
-    raises, LimitExceeded."""
+def source_bundles(
+    source: Source, digest: Digest, where: str, *, signatures: bool = False
+) -> tuple[BundleSignature, ...]:
+    """The bundles among the referrers of `digest` in an open source, with `signatures` without
+    attestations that are too large; raises what reading raises, LimitExceeded."""
     from imgtools.errors import LimitExceeded
-    from imgtools.sign.stores.referrer import bundle_layer, may_hold_bundle
+    from imgtools.sign.stores.referrer import (
+        bundle_layer,
+        is_large_attestation,
+        may_hold_bundle,
+    )
 
     found: list[BundleSignature] = []
     for descriptor in source.referrers(digest):
@@ -153,7 +159,9 @@ def source_bundles(source: Source, digest: Digest, where: str) -> tuple[BundleSi
             continue
         view = parse(source.manifest(descriptor))
         layer = bundle_layer(view) if isinstance(view, Manifest) else None
-        if layer is None:
+        if layer is None or (
+            signatures and isinstance(view, Manifest) and is_large_attestation(view, layer)
+        ):
             continue
         if len(found) == SIGNATURES_LIMIT:
             raise LimitExceeded(f"the bundles of {digest}", SIGNATURES_LIMIT, unit="bundles")

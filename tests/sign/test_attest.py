@@ -13,7 +13,7 @@ import pytest
 from imgtools.errors import Error, InvalidInput
 from imgtools.sign.bundles.parse import parse_bundle, parse_envelope
 from imgtools.sign.bundles.statement import COSIGN_SIGN, Statement, parse_statement
-from imgtools.sign.model import BUNDLE_MEDIA_TYPE
+from imgtools.sign.model import BUNDLE_MEDIA_TYPE, PAYLOAD_LIMIT
 from imgtools.sign.predicates import (
     CUSTOM,
     PREDICATE_LIMIT,
@@ -24,6 +24,7 @@ from imgtools.sign.predicates import (
     read_predicate,
     says_the_same,
 )
+from imgtools.spec import media_type as mt
 from imgtools.spec.digest import Digest
 from imgtools.spec.digest_tag import subject_of_tag
 from imgtools.spec.manifest import Manifest, parse
@@ -237,6 +238,37 @@ def test_a_dry_run_writes_nothing(made: Rig) -> None:
     before = dict(made.repository.manifests), dict(made.repository.tags)
     assert made.attest("--dry-run").out.startswith(b"planned ")
     assert (made.repository.manifests, made.repository.tags) == before
+
+
+def test_a_large_attestation_is_no_reason_not_to_verify_signatures(made: Rig) -> None:
+    """cosign makes some that are larger than what we read; only asking for them is an error."""
+    assert made.attest().code == 0
+    refer_to_large(made)
+    assert made.run("sign", PLAIN, "--key", made.private, "--format", "bundle").code == 0
+    assert made.verify("--format", "bundle").code == 0
+    assert made.verify("--attestation", "spdx").code == 3
+    layout = f"oci:{made.path / 'layout'}:1"
+    sides = ("--src-tls-verify=false",)
+    assert cli(made.path, "copy", "-q", "--referrers", *sides, made.name, layout).code == 0
+    words = ("verify", "--key", made.public, "--format", "bundle", "--signed-identity")
+    assert cli(made.path, *words, made.name.removeprefix("docker://"), layout).code == 0
+
+
+def refer_to_large(found: Rig) -> None:
+    """A bundle that says that it is an attestation, and is too large to read."""
+    content = b"x" * (PAYLOAD_LIMIT + 1)
+    blobs = [found.registry.push_blob("app", each) for each in (b"{}", content)]
+    top = found.sample.top
+    value = {
+        "schemaVersion": 2,
+        "mediaType": mt.OCI_MANIFEST,
+        "artifactType": BUNDLE_MEDIA_TYPE,
+        "config": {"mediaType": mt.OCI_EMPTY, "digest": str(blobs[0]), "size": 2},
+        "layers": [{"mediaType": BUNDLE_MEDIA_TYPE, "digest": str(blobs[1]), "size": len(content)}],
+        "annotations": {"dev.sigstore.bundle.predicateType": SPDX_TYPE},
+        "subject": {"mediaType": top.media_type, "digest": str(top.digest), "size": top.size},
+    }
+    found.registry.push_manifest("app", json.dumps(value).encode(), mt.OCI_MANIFEST)
 
 
 def test_envelopes_are_cosign_s(made: Rig) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from imgtools.errors import InvalidInput, InvalidSignature
 from imgtools.sign.bundles.parse import MEDIA_TYPES, parse_bundle
 from imgtools.sign.bundles.statement import COSIGN_SIGN, parse_statement
+from imgtools.sign.model import PAYLOAD_LIMIT
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor
@@ -110,6 +111,16 @@ def bundle_layer(manifest: Manifest) -> Descriptor | None:
             f"a referrer with a bundle has {len(manifest.layers)} layers: expected one"
         )
     return manifest.layers[0]
+
+
+def is_large_attestation(manifest: Manifest, layer: Descriptor) -> bool:
+    """Whether a bundle says that it is no signature, and is larger than what we agree to read.
+
+    Who looks for signatures passes it over, instead of failing for somebody's bill of
+    materials. A signature that says so is lost, as one that was deleted.
+    """
+    said = manifest.annotations.get(PREDICATE_ANNOTATION, "")
+    return layer.size > PAYLOAD_LIMIT and said not in ("", COSIGN_SIGN)
 
 
 def predicate_type(bundle: bytes) -> str:

@@ -29,6 +29,7 @@ from imgtools.sign.stores.referrer import (
     EMPTY_CONFIG,
     bundle_layer,
     bundle_manifest,
+    is_large_attestation,
     is_signature,
     may_hold_bundle,
     predicate_type,
@@ -85,7 +86,8 @@ class BundleReader:
         Raises InvalidSignature for a referrer that cannot hold a bundle and says that it does,
         InvalidManifest, LimitExceeded, Denied, RegistryError, ConnectionFailed, DigestMismatch.
         """
-        return tuple(found for found in self._read(digest) if is_signature(found.content))
+        found = self._read(digest, signatures=True)
+        return tuple(item for item in found if is_signature(item.content))
 
     def attestations(self, digest: Digest, wanted: str = "") -> tuple[BundleSignature, ...]:
         """The bundles that are statements about `digest` and no signatures; with `wanted`
@@ -93,10 +95,14 @@ class BundleReader:
         found = [item for item in self._read(digest) if not is_signature(item.content)]
         return tuple(item for item in found if wanted in ("", predicate_type(item.content)))
 
-    def _read(self, digest: Digest) -> tuple[BundleSignature, ...]:
+    def _read(self, digest: Digest, *, signatures: bool = False) -> tuple[BundleSignature, ...]:
         members = self._transports.routes.members(self._reference, self._options)
         name = self._reference.name
-        return ask(members, "referrers", lambda there: _bundles(there, digest, name)) or ()
+
+        def read(there: Repository) -> tuple[BundleSignature, ...] | None:
+            return _bundles(there, digest, name, signatures=signatures)
+
+        return ask(members, "referrers", read) or ()
 
 
 class BundleWriter:
@@ -144,7 +150,9 @@ class BundleWriter:
             manifests.append(bundle_manifest(subject, signature.content, self._created))
             new.append(signature)
         repository = self._transports.repository(self._reference, self._options, push=True)
-        there = list(_bundles(repository, subject.digest, self._reference.name) or ())
+        name = self._reference.name
+        # What is too large to be read is none that we have made.
+        there = list(_bundles(repository, subject.digest, name, signatures=True) or ())
         count = 0
         for signature, raw in zip(new, manifests, strict=True):
             if any(
@@ -249,9 +257,10 @@ def opened(repository: Repository, digest: Digest, descriptor: Descriptor) -> Re
 
 
 def _bundles(
-    repository: Repository, digest: Digest, name: str
+    repository: Repository, digest: Digest, name: str, *, signatures: bool = False
 ) -> tuple[BundleSignature, ...] | None:
-    """The bundles in one place, None for none, so that another place is asked."""
+    """The bundles in one place, None for none, so that another place is asked; with
+    `signatures` without attestations that are too large."""
     entries, by_api = listed(repository, digest)
     found: list[BundleSignature] = []
     total = 0
@@ -260,7 +269,9 @@ def _bundles(
             continue
         referrer = opened(repository, digest, entry)
         layer = bundle_layer(referrer.manifest) if referrer and referrer.manifest else None
-        if referrer is None or layer is None:
+        if referrer is None or referrer.manifest is None or layer is None:
+            continue
+        if signatures and is_large_attestation(referrer.manifest, layer):
             continue
         total += layer.size
         if len(found) == SIGNATURES_LIMIT:
