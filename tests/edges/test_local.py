@@ -263,9 +263,19 @@ def test_75_full_disk_is_named_with_what_helps(tmp_path: Path, monkeypatch: Any)
 
 def test_76_signed_image_is_not_changed_or_stripped_silently(tmp_path: Path) -> None:
     write(f"dir:{tmp_path}/d", IMAGE)
-    (tmp_path / "d" / "signature-1").write_bytes(b"signed")
+    (tmp_path / "d" / "signature-1").write_bytes(b"\x90signed")
     source = f"dir:{tmp_path}/d"
     cli(tmp_path, "copy", "-q", source, f"oci:{tmp_path}/l").refused("--remove-signatures")
+    assert not (tmp_path / "l").exists()
+    done = cli(tmp_path, "copy", "-q", "--remove-signatures", source, f"oci:{tmp_path}/l")
+    assert done.code == 0, done.err
+
+
+def test_76_what_is_no_signature_is_not_dropped_silently(tmp_path: Path) -> None:
+    write(f"dir:{tmp_path}/d", IMAGE)
+    (tmp_path / "d" / "signature-1").write_bytes(b"signed")
+    source = f"dir:{tmp_path}/d"
+    cli(tmp_path, "copy", "-q", source, f"oci:{tmp_path}/l").refused("no signature of a known")
     assert not (tmp_path / "l").exists()
     done = cli(tmp_path, "copy", "-q", "--remove-signatures", source, f"oci:{tmp_path}/l")
     assert done.code == 0, done.err
