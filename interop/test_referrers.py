@@ -83,7 +83,8 @@ def test_a_peer_finds_the_referrers_that_imgtools_pushed(
     imgtools("copy", "--referrers", f"oci:{images_dir}:oci", f"docker://{place}:tag")
     client = client_named(name)
     assert client.referrers(f"{place}:tag") == expected_types(images, registry)
-    assert seen(imgtools, f"docker://{place}:tag") == expected_types(images, registry)
+    # imgtools reads the manifests themselves, whatever the registry says their types are.
+    assert seen(imgtools, f"docker://{place}:tag") == expected_types(images)
     for kind in REFERRERS:
         client.pull(f"{place}@{images[kind].digest}", tmp_path / kind)
         assert blobs_below(tmp_path / kind, images[kind].digest) == images[kind].blobs
