@@ -11,8 +11,8 @@ import os
 import select
 import stat
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
+
+from imgtools.transport.closing import Closing
 
 CHUNK = 64 << 10
 ATOMIC = 4096
@@ -62,7 +62,7 @@ class Pump:
             self._own = -1
 
 
-class Streams:
+class Streams(Closing):
     """The three streams of one container: `theirs` are its ends, to be closed once it has them."""
 
     def __init__(self, *, interactive: bool) -> None:
@@ -129,17 +129,6 @@ class Streams:
         self.release()
         for pump in self._pumps:
             pump.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def one_file(first: int, second: int) -> bool:

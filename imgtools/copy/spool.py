@@ -12,8 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from imgtools.blob.compression import Compression, Compressor, Decompressor, sniff
 from imgtools.blob.files import storage_errors, write_all
@@ -23,13 +22,14 @@ from imgtools.copy.rewrite import Written
 from imgtools.errors import DigestMismatch
 from imgtools.spec.digest import Digest, Hasher, new_hasher
 from imgtools.task import Advanced, Task
+from imgtools.transport.closing import Closing
 
 _LEAST_LIMIT = 1 << 30
 _WORST_RATIO = 1100
 """Deflate cannot expand beyond 1,032 to 1; zstd can, which makes bombs of it."""
 
 
-class Spool:
+class Spool(Closing):
     """A blob in an unnamed temporary file: `written` says what it is, `open` reads it."""
 
     def __init__(self, file: BinaryIO, written: Written) -> None:
@@ -41,15 +41,8 @@ class Spool:
         written = self.written
         return BlobReader(FromStart(self._file.fileno()), written.digest, written.size)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Release the file; safe to call twice."""
         self._file.close()
 
 

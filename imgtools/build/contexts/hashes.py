@@ -17,12 +17,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from imgtools.blob.files import storage_errors
 from imgtools.build.tree import Tree
 from imgtools.build.trees import Node, open_file
+from imgtools.transport.closing import Closing
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ _Stamp = tuple[int, int, int, int, int]
 _Entry = tuple[_Stamp, bytes, int]
 
 
-class FileHashes:
+class FileHashes(Closing):
     """Digests of files, for any number of threads; `with` or `close` keeps what was learned.
 
     `path` is the file of the memory, None or "" for none. What another process keeps at the
@@ -65,17 +64,6 @@ class FileHashes:
         self._known: dict[str, dict[bytes, _Entry]] = {}
         self._learned: dict[tuple[str, bytes], _Entry] = {}
         self._now = int(time.time())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def digest(self, tree: Tree, path: bytes, node: Node) -> bytes:
         """The SHA-256 of the content of the regular file `path`, which is `node`.
