@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from imgtools.sign.model import (
+    ATTESTATION_LIMIT,
+    ATTESTATIONS_TOTAL,
     PAYLOAD_LIMIT,
     SIGNATURES_LIMIT,
     TOTAL_LIMIT,
@@ -144,8 +146,8 @@ class _SourcePlaces:
 def source_bundles(
     source: Source, digest: Digest, where: str, *, signatures: bool = False
 ) -> tuple[BundleSignature, ...]:
-    """The bundles among the referrers of `digest` in an open source, with `signatures` without
-    attestations that are too large; raises what reading raises, LimitExceeded."""
+    """The bundles among the referrers of `digest` in an open source, with `signatures` those
+    that may be some, which are smaller; raises what reading raises, LimitExceeded."""
     from imgtools.errors import LimitExceeded
     from imgtools.sign.stores.referrer import (
         bundle_layer,
@@ -153,6 +155,9 @@ def source_bundles(
         may_hold_bundle,
     )
 
+    most, most_together = ATTESTATION_LIMIT, ATTESTATIONS_TOTAL
+    if signatures:
+        most, most_together = PAYLOAD_LIMIT, TOTAL_LIMIT
     found: list[BundleSignature] = []
     for descriptor in source.referrers(digest):
         if not may_hold_bundle(descriptor):
@@ -165,10 +170,10 @@ def source_bundles(
             continue
         if len(found) == SIGNATURES_LIMIT:
             raise LimitExceeded(f"the bundles of {digest}", SIGNATURES_LIMIT, unit="bundles")
-        if layer.size > PAYLOAD_LIMIT:
-            raise LimitExceeded(f"the bundle {layer.digest}", PAYLOAD_LIMIT)
-        if layer.size + sum(len(bundle.content) for bundle in found) > TOTAL_LIMIT:
-            raise LimitExceeded(f"all bundles of {digest} together", TOTAL_LIMIT)
+        if layer.size > most:
+            raise LimitExceeded(f"the bundle {layer.digest}", most)
+        if layer.size + sum(len(bundle.content) for bundle in found) > most_together:
+            raise LimitExceeded(f"all bundles of {digest} together", most_together)
         with source.open_blob(layer) as reader:
             content = reader.read()
         place = f"{where}, referrer {descriptor.digest}"

@@ -19,11 +19,17 @@ from imgtools.spec.digest import Digest
 PAYLOAD_LIMIT = 4 * 1024 * 1024
 """Bytes of a payload, of an OpenPGP message, of a bundle: c/image's limit of a signature."""
 
+ATTESTATION_LIMIT = 8 * PAYLOAD_LIMIT
+"""Bytes of a bundle or an envelope with an attestation: bills of materials are large."""
+
 SIGNATURES_LIMIT = 128
 """Signatures read of one manifest, by format and place."""
 
 TOTAL_LIMIT = 8 * PAYLOAD_LIMIT
 """Bytes of all signatures of one manifest together, by format and place."""
+
+ATTESTATIONS_TOTAL = 2 * ATTESTATION_LIMIT
+"""The same for attestations."""
 
 SIMPLE_SIGNING_LAYER = "application/vnd.dev.cosign.simplesigning.v1+json"
 """The media type of the layers of an attachment that are signatures."""

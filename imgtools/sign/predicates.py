@@ -17,15 +17,16 @@ from imgtools.frozen import dataclass
 from imgtools.sign.bundles.make import make_statement
 from imgtools.sign.bundles.statement import (
     COSIGN_SIGN,
+    MOST_VALUES,
     Statement,
     check_values,
     parse_statement,
 )
-from imgtools.sign.model import PAYLOAD_LIMIT
+from imgtools.sign.model import ATTESTATION_LIMIT
 from imgtools.spec import strict_json
 from imgtools.spec.digest import Digest
 
-PREDICATE_LIMIT = PAYLOAD_LIMIT // 2
+PREDICATE_LIMIT = ATTESTATION_LIMIT // 2
 """Bytes of a predicate: it has to fit into its bundle in base64."""
 
 CUSTOM = "https://cosign.sigstore.dev/attestation/v1"
@@ -85,7 +86,7 @@ def read_predicate(content: bytes, kind: str, now: datetime) -> Predicate:
     """
     uri = predicate_type(kind)
     try:
-        value = strict_json.loads(content, "predicate", limit=PREDICATE_LIMIT)
+        value = strict_json.loads(content, "predicate", limit=PREDICATE_LIMIT, values=MOST_VALUES)
     except InvalidJSON as e:
         if uri == PREDICATE_TYPES["spdx"]:
             e.hint = "the predicate is SPDX's JSON form; attach a tag-value document as an SBOM"

@@ -22,7 +22,13 @@ from imgtools.sign.checks import (
     SET_ANNOTATION,
     SIGNATURE_ANNOTATION,
 )
-from imgtools.sign.model import PAYLOAD_LIMIT, BundleSignature, Signature, SigstoreSignature
+from imgtools.sign.model import (
+    ATTESTATION_LIMIT,
+    PAYLOAD_LIMIT,
+    BundleSignature,
+    Signature,
+    SigstoreSignature,
+)
 from imgtools.sign.payload import parse_payload
 from imgtools.sign.stores.attachment import attestation_layer
 from imgtools.spec import strict_json
@@ -105,7 +111,7 @@ def ready_signature(
 
 def is_bundle(content: bytes) -> bool:
     """Whether a document says that it is a bundle; raises InvalidInput for what is no JSON."""
-    value = strict_json.loads_object(content, "the file", limit=PAYLOAD_LIMIT)
+    value = strict_json.loads_object(content, "the file", limit=ATTESTATION_LIMIT)
     return "mediaType" in value or "verificationMaterial" in value
 
 

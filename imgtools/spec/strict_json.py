@@ -22,13 +22,20 @@ MANIFEST_LIMIT = 4 * 1024 * 1024
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
-def loads(data: bytes, what: str = "document", *, limit: int = MANIFEST_LIMIT) -> Any:
+def loads(
+    data: bytes, what: str = "document", *, limit: int = MANIFEST_LIMIT, values: int | None = None
+) -> Any:
     """The value of `data`; `what` names the document in errors, `limit` is in bytes.
+
+    With `values` the document has at most about so many values, commas and brackets in texts
+    counted too: what is parsed takes many times the memory of what was read.
 
     Raises InvalidJSON, or LimitExceeded when the document is too large.
     """
     if len(data) > limit:
         raise LimitExceeded(what, limit)
+    if values is not None and sum(map(data.count, (b",", b"[", b"{"))) > values:
+        raise LimitExceeded(what, values, unit="values")
     _check_depth(data, what)
     try:
         text = data.decode("utf-8")
@@ -48,10 +55,10 @@ def loads(data: bytes, what: str = "document", *, limit: int = MANIFEST_LIMIT) -
 
 
 def loads_object(
-    data: bytes, what: str = "document", *, limit: int = MANIFEST_LIMIT
+    data: bytes, what: str = "document", *, limit: int = MANIFEST_LIMIT, values: int | None = None
 ) -> dict[str, Any]:
     """Like `loads`, and the value must be an object."""
-    value = loads(data, what, limit=limit)
+    value = loads(data, what, limit=limit, values=values)
     if not isinstance(value, dict):
         raise InvalidJSON(f"{what} is not a JSON object")
     return value

@@ -13,7 +13,7 @@ import pytest
 from imgtools.errors import Error, InvalidInput
 from imgtools.sign.bundles.parse import parse_bundle, parse_envelope
 from imgtools.sign.bundles.statement import COSIGN_SIGN, Statement, parse_statement
-from imgtools.sign.model import BUNDLE_MEDIA_TYPE, PAYLOAD_LIMIT
+from imgtools.sign.model import ATTESTATION_LIMIT, BUNDLE_MEDIA_TYPE, PAYLOAD_LIMIT
 from imgtools.sign.predicates import (
     CUSTOM,
     PREDICATE_LIMIT,
@@ -103,7 +103,8 @@ def test_custom_keeps_the_document_as_cosign_does() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b'"text"', b"null", b'{"a":1,"a":2}', b'{"a":NaN}', b"\xff", b"{} {}",
+    [b'{"a":[' + b"[],[]," * 500_000 + b"0]}",
+     b"", b"{", b"[]", b'"text"', b"null", b'{"a":1,"a":2}', b'{"a":NaN}', b"\xff", b"{} {}",
      b"[" * 100_000, b'{"a":"' + b"x" * PREDICATE_LIMIT + b'"}', b'{"a":1e999}'],
     ids=lambda content: repr(content[:12]),
 )  # fmt: skip
@@ -240,8 +241,31 @@ def test_a_dry_run_writes_nothing(made: Rig) -> None:
     assert (made.repository.manifests, made.repository.tags) == before
 
 
+@pytest.mark.parametrize("form", ["bundle", "attachment"])
+def test_bills_of_materials_are_large(made: Rig, form: str) -> None:
+    """Half of an image's packages in SPDX's words; signatures beside them stay small."""
+    packages = [{"name": f"package-{number}", "note": "n" * 900} for number in range(6000)]
+    document = {**SPDX, "packages": packages}
+    assert len(json.dumps(document)) > PAYLOAD_LIMIT
+    done = made.attest("--format", form, predicate=document)
+    assert (done.code, done.err) == (0, "")
+    assert made.attest("--format", form, predicate=document).out.startswith(b"present ")
+    signed = {"attachment": "sigstore"}.get(form, form)
+    assert made.run("sign", PLAIN, "--key", made.private, "--format", signed).code == 0
+    assert made.verify("--format", signed).code == 0
+    assert made.verify("--attestation", "spdx").code == 0
+    listed = made.run("inspect", PLAIN, "--referrers").out.decode()
+    assert "attestation" in listed
+    assert SPDX_TYPE in listed
+    layout = f"oci:{made.path / 'layout'}:1"
+    done = cli(made.path, "copy", "-q", "--referrers", "--src-tls-verify=false", made.name, layout)
+    assert (done.code, done.err) == (0, "")
+    words = ("verify", "--key", made.public, "--attestation", "spdx", "--signed-identity")
+    assert cli(made.path, *words, made.name.removeprefix("docker://"), layout).code == 0
+
+
 def test_a_large_attestation_is_no_reason_not_to_verify_signatures(made: Rig) -> None:
-    """cosign makes some that are larger than what we read; only asking for them is an error."""
+    """Others make some that are larger than what we read; only asking for them is an error."""
     assert made.attest().code == 0
     refer_to_large(made)
     assert made.run("sign", PLAIN, "--key", made.private, "--format", "bundle").code == 0
@@ -256,7 +280,7 @@ def test_a_large_attestation_is_no_reason_not_to_verify_signatures(made: Rig) ->
 
 def refer_to_large(found: Rig) -> None:
     """A bundle that says that it is an attestation, and is too large to read."""
-    content = b"x" * (PAYLOAD_LIMIT + 1)
+    content = b"x" * (ATTESTATION_LIMIT + 1)
     blobs = [found.registry.push_blob("app", each) for each in (b"{}", content)]
     top = found.sample.top
     value = {

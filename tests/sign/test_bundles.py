@@ -28,7 +28,7 @@ from imgtools.sign.bundles.statement import (
 from imgtools.sign.bundles.verify_key import verify_message_with_key, verify_with_key
 from imgtools.sign.bundles.write import write_bundle
 from imgtools.sign.keys.private import LocalKey
-from imgtools.sign.model import PAYLOAD_LIMIT, Proof
+from imgtools.sign.model import ATTESTATION_LIMIT, Proof
 from imgtools.spec.digest import Digest
 from tests.sign.key_makers import MAKERS
 from tests.sign.store_site import DIGEST, new_key, public
@@ -143,7 +143,7 @@ def test_what_no_verifier_would_read_is_not_made() -> None:
     with pytest.raises(InvalidInput, match="docker-reference"):
         make_statement(DIGEST, annotations={"docker-reference": "h/x:y"})
     with pytest.raises(InvalidInput, match="bytes"):
-        make_statement(DIGEST, predicate={"a": "x" * PAYLOAD_LIMIT})
+        make_statement(DIGEST, predicate={"a": "x" * ATTESTATION_LIMIT})
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -282,7 +282,8 @@ DOCUMENTS = {
     "not-a-number": SEED[:-1] + b',"x":NaN}',
     "nested": b'{"a":' * 200000 + b"1" + b"}" * 200000,
     "not-utf-8": SEED.replace(b"sigstore", b"sigst\xffre"),
-    "s38-too-large": SEED + b" " * PAYLOAD_LIMIT,
+    "s38-too-large": SEED + b" " * ATTESTATION_LIMIT,
+    "s38-too-many-values": SEED[:-1] + b',"x":[' + b"[],[]," * 10_000 + b"0]}",
 }
 
 

@@ -143,9 +143,10 @@ def make_bundle() -> bytes:
 def test_s38_bundles_of_a_layout_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     found: Any = _Layout(10)
     assert len(source_bundles(found, DIGEST, "a layout")) == 10
-    monkeypatch.setattr(places_module, "TOTAL_LIMIT", 9_500)
-    with pytest.raises(LimitExceeded):
-        source_bundles(found, DIGEST, "a layout")
+    for name, signatures in (("TOTAL_LIMIT", True), ("ATTESTATIONS_TOTAL", False)):
+        monkeypatch.setattr(places_module, name, 9_500)
+        with pytest.raises(LimitExceeded):
+            source_bundles(found, DIGEST, "a layout", signatures=signatures)
 
 
 def test_s39_signatures_are_not_unpacked_on_the_way(tmp_path: Path) -> None:

@@ -143,9 +143,10 @@ def attestation(cli: Cli, /, **kwargs: Any) -> None:
 
     It has to be about the image. Who signed it is not looked at: see verify --attestation.
     """  # fmt: skip
+    from imgtools.sign.model import ATTESTATION_LIMIT
     from imgtools.sign.ready_made import ready_attestation
 
-    content = read_input(_only_file(kwargs, "--attestation"), "the attestation", _FILE_LIMIT)
+    content = read_input(_only_file(kwargs, "--attestation"), "the attestation", ATTESTATION_LIMIT)
 
     def attach(place: _Place) -> None:
         from imgtools.sign.stores.attestations import AttestationStore

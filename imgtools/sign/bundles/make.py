@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING, Any
 from imgtools.errors import InvalidInput
 from imgtools.sign.bundles.dsse import IN_TOTO, pre_authentication
 from imgtools.sign.bundles.model import Bundle, Envelope
-from imgtools.sign.bundles.statement import COSIGN_SIGN, REFERENCE_ANNOTATION, STATEMENT_V1
+from imgtools.sign.bundles.statement import (
+    COSIGN_SIGN,
+    REFERENCE_ANNOTATION,
+    STATEMENT_LIMIT,
+    STATEMENT_V1,
+)
 from imgtools.sign.bundles.write import encoded, write_bundle
-from imgtools.sign.model import BUNDLE_MEDIA_TYPE, PAYLOAD_LIMIT
+from imgtools.sign.model import BUNDLE_MEDIA_TYPE
 from imgtools.sign.protocols import KeySigner
 from imgtools.spec import strict_json
 from imgtools.spec.digest import Digest
@@ -60,9 +65,8 @@ def make_statement(
             "predicate": dict(predicate or {}),
         }
     )
-    # In base64, within the bundle, it has to fit too.
-    if len(payload) > PAYLOAD_LIMIT // 2:
-        raise InvalidInput(f"the statement has {len(payload)} bytes: at most {PAYLOAD_LIMIT // 2}")
+    if len(payload) > STATEMENT_LIMIT:
+        raise InvalidInput(f"the statement has {len(payload)} bytes: at most {STATEMENT_LIMIT}")
     return payload
 
 

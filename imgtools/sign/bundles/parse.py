@@ -19,7 +19,7 @@ from imgtools.sign.bundles.model import (
     LogEntry,
     MessageSignature,
 )
-from imgtools.sign.model import PAYLOAD_LIMIT
+from imgtools.sign.model import ATTESTATION_LIMIT
 from imgtools.spec import strict_json
 from imgtools.spec.digest import Digest
 
@@ -40,6 +40,7 @@ MOST_HASHES = 64
 """A log of 2**63 entries has proofs of 63 hashes."""
 
 _CHECKPOINT_LIMIT = 64 * 1024
+_MOST_VALUES = 16 * 1024
 _ALGORITHMS: Mapping[str, str] = MappingProxyType(
     {"SHA2_256": "sha256", "SHA2_384": "sha384", "SHA2_512": "sha512"}
 )
@@ -52,7 +53,9 @@ def parse_bundle(content: bytes) -> Bundle:
     none, a chain in version 0.3 and a single certificate before it.
     """
     try:
-        value = strict_json.loads_object(content, "bundle", limit=PAYLOAD_LIMIT)
+        value = strict_json.loads_object(
+            content, "bundle", limit=ATTESTATION_LIMIT, values=_MOST_VALUES
+        )
     except (InvalidJSON, LimitExceeded) as e:
         raise InvalidSignature(e.message) from e
     fields = Fields(value, "bundle")
@@ -89,7 +92,9 @@ def parse_bundle(content: bytes) -> Bundle:
 def parse_envelope(content: bytes) -> Envelope:
     """A bare DSSE envelope, as cosign 2 attaches it; raises InvalidSignature."""
     try:
-        value = strict_json.loads_object(content, "envelope", limit=PAYLOAD_LIMIT)
+        value = strict_json.loads_object(
+            content, "envelope", limit=ATTESTATION_LIMIT, values=_MOST_VALUES
+        )
     except (InvalidJSON, LimitExceeded) as e:
         raise InvalidSignature(e.message) from e
     return _envelope(Fields(value, "envelope"))

@@ -16,7 +16,7 @@ from typing import Any
 
 from imgtools.errors import InvalidJSON, InvalidSignature, LimitExceeded
 from imgtools.frozen import dataclass
-from imgtools.sign.model import PAYLOAD_LIMIT, Claim
+from imgtools.sign.model import ATTESTATION_LIMIT, Claim
 from imgtools.spec import strict_json
 from imgtools.spec.digest import Digest
 
@@ -28,6 +28,12 @@ COSIGN_SIGN = "https://sigstore.dev/cosign/sign/v1"
 
 REFERENCE_ANNOTATION = "docker-reference"
 """Ours, on the subject: the name that was signed, as in simple signing's critical.identity."""
+
+STATEMENT_LIMIT = ATTESTATION_LIMIT * 5 // 8
+"""Bytes of a statement: it has to fit into its bundle in base64."""
+
+MOST_VALUES = 2_000_000
+"""Values in a statement: a bill of materials of the largest size has half of that."""
 
 MOST_SUBJECTS = 1024
 
@@ -69,7 +75,9 @@ def parse_statement(payload: bytes) -> Statement:
     Raises InvalidSignature; the text of the payload proves nothing before its signature does.
     """
     try:
-        value = strict_json.loads_object(payload, "statement", limit=PAYLOAD_LIMIT)
+        value = strict_json.loads_object(
+            payload, "statement", limit=STATEMENT_LIMIT, values=MOST_VALUES
+        )
     except (InvalidJSON, LimitExceeded) as e:
         raise InvalidSignature(e.message) from e
     check_values(value)

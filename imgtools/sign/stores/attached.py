@@ -39,10 +39,12 @@ from imgtools.sign.stores.claims import (
 )
 from imgtools.sign.stores.layouts import named_manifests, read_small
 from imgtools.sign.stores.places import ask, read_blob, read_tag
+from imgtools.sign.stores.referrer import PREDICATE_ANNOTATION as BUNDLE_PREDICATE
 from imgtools.sign.stores.referrer import (
     Kind,
     artifact_type,
     bundle_layer,
+    is_large_attestation,
     is_signature,
     kind_of,
     predicate_type,
@@ -213,6 +215,9 @@ def _attached(referrer: Referrer, read: Callable[[Descriptor], bytes]) -> Attach
             if layer is None:
                 kind, predicate = kind_of(manifest), _annotated(manifest.layers)
                 who = claimed_by_notation(manifest.annotations)
+            elif is_large_attestation(manifest, layer):
+                # Too much to read for a list, which proves nothing anyway.
+                kind, predicate = "attestation", manifest.annotations[BUNDLE_PREDICATE]
             else:
                 content = read(layer)
                 predicate, who = predicate_type(content), claimed_by_bundle(parse_bundle(content))

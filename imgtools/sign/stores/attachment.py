@@ -14,7 +14,14 @@ from typing import Any, Literal
 
 from imgtools.errors import InvalidInput, InvalidSignature, LimitExceeded
 from imgtools.frozen import dataclass
-from imgtools.sign.model import PAYLOAD_LIMIT, SIGNATURES_LIMIT, TOTAL_LIMIT, SigstoreSignature
+from imgtools.sign.model import (
+    ATTESTATION_LIMIT,
+    ATTESTATIONS_TOTAL,
+    PAYLOAD_LIMIT,
+    SIGNATURES_LIMIT,
+    TOTAL_LIMIT,
+    SigstoreSignature,
+)
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json
 from imgtools.spec.descriptor import Descriptor
@@ -154,19 +161,22 @@ def attachment_manifest(raw: RawManifest) -> Manifest:
     return value
 
 
-def check_sizes(layers: Sequence[Descriptor]) -> None:
+def check_sizes(layers: Sequence[Descriptor], suffix: Suffix) -> None:
     """Raise LimitExceeded for layers that are not to be read, or written, because of their
     size; a bill of materials may be that large, and be listed."""
+    most, total = PAYLOAD_LIMIT, TOTAL_LIMIT
+    if suffix == "att":
+        most, total = ATTESTATION_LIMIT, ATTESTATIONS_TOTAL
     for layer in layers:
-        if layer.size > PAYLOAD_LIMIT:
-            raise LimitExceeded(f"layer {layer.digest} of the attachment", PAYLOAD_LIMIT)
-    if sum({layer.digest: layer.size for layer in layers}.values()) > TOTAL_LIMIT:
-        raise LimitExceeded("all layers of the attachment together", TOTAL_LIMIT)
+        if layer.size > most:
+            raise LimitExceeded(f"layer {layer.digest} of the attachment", most)
+    if sum({layer.digest: layer.size for layer in layers}.values()) > total:
+        raise LimitExceeded("all layers of the attachment together", total)
 
 
 def _with_layers(manifest: Manifest, config: dict[str, Any], layers: Sequence[Layer]) -> Attachment:
     new = tuple(layer.descriptor() for layer in layers)
-    check_sizes(new)
+    check_sizes(new, "att" if all(layer.media_type == DSSE_LAYER for layer in new) else "sig")
     descriptors = (*manifest.layers, *new)
     _check_count(descriptors)
     # Readers never look at the config, but who appends parses it, and layers are not compressed.

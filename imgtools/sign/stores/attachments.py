@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from imgtools.blob.reader import BlobReader
 from imgtools.errors import Conflict, InvalidInput
-from imgtools.sign.model import PAYLOAD_LIMIT, Format, Signature, SigstoreSignature
+from imgtools.sign.model import Format, Signature, SigstoreSignature
 from imgtools.sign.stores.attachment import (
     Attachment,
     Layer,
@@ -91,7 +92,8 @@ class AttachmentReader:
         """What `signatures` reads, as layers; raises like it."""
         members = self._transports.routes.members(self._reference, self._options)
         tag = attachment_tag(digest, self._suffix)
-        return ask(members, f"attachment {tag}", lambda there: _read_layers(there, tag)) or ()
+        read = partial(_read_layers, tag=tag, suffix=self._suffix)
+        return ask(members, f"attachment {tag}", read) or ()
 
     def manifest(self, digest: Digest) -> RawManifest | None:
         """The attachment's own manifest, None when there is none; raises like `signatures`."""
@@ -171,18 +173,17 @@ class AttachmentWriter:
                     descriptor, _opener(content, descriptor.digest), task=self._task
                 )
 
-    def fresh(self, there: Sequence[Layer], layers: Sequence[Layer]) -> list[Layer]:
+    def fresh(self, there: Manifest, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
         """Those of `layers` that no signature that is there makes superfluous."""
-        known = [_signature(layer) for layer in there]
-        return [
+        if self._same is never_same:
+            return layers
+        found = _layers_of(self.repository(), there, self._suffix)
+        known = [_signature(layer) for layer in found]
+        return tuple(
             layer
             for layer in layers
             if not any(self._same(other, _signature(layer)) for other in known)
-        ]
-
-    def asks_content(self) -> bool:
-        """Whether the contents of what is there are needed to decide what is new."""
-        return self._same is not never_same
+        )
 
 
 class _Appending:
@@ -200,9 +201,8 @@ class _Appending:
         with self._repository.session.features.writing(self._repository.name, self._tag):
             found = self._read()
             new = missing(found[0].layers if found is not None else (), layers)
-            if new and found is not None and self._writer.asks_content():
-                there = _layers_of(self._repository, found[0])
-                new = tuple(self._writer.fresh(there, new))
+            if new and found is not None:
+                new = self._writer.fresh(found[0], new)
             if new:
                 self._writer.put_blobs(
                     self._tag, [(layer.descriptor(), layer.content) for layer in new]
@@ -277,17 +277,17 @@ _Found = tuple[Manifest, RawManifest, str]
 """An attachment, its bytes and the entity tag that a change is bound to."""
 
 
-def _read_layers(repository: Repository, tag: str) -> tuple[Layer, ...] | None:
+def _read_layers(repository: Repository, tag: str, suffix: Suffix) -> tuple[Layer, ...] | None:
     found = read_tag(repository, tag)
-    return None if found is None else _layers_of(repository, attachment_manifest(found[0]))
+    return None if found is None else _layers_of(repository, attachment_manifest(found[0]), suffix)
 
 
-def _layers_of(repository: Repository, manifest: Manifest) -> tuple[Layer, ...]:
-    check_sizes(manifest.layers)
+def _layers_of(repository: Repository, manifest: Manifest, suffix: Suffix) -> tuple[Layer, ...]:
+    check_sizes(manifest.layers, suffix)
     contents: dict[Digest, bytes] = {}
     for layer in manifest.layers:
         if layer.digest not in contents:
-            contents[layer.digest] = read_blob(repository, layer, PAYLOAD_LIMIT)
+            contents[layer.digest] = read_blob(repository, layer, layer.size)
     return tuple(
         Layer(
             media_type=layer.media_type,

@@ -6,7 +6,7 @@ regctl keeps them in the same way, and a registry that serves the layout shows t
 from __future__ import annotations
 
 from imgtools.errors import LimitExceeded
-from imgtools.sign.model import PAYLOAD_LIMIT, SigstoreSignature
+from imgtools.sign.model import SigstoreSignature
 from imgtools.sign.stores.attachment import (
     Layer,
     Suffix,
@@ -41,7 +41,7 @@ def layout_signatures(
     layers = (
         layer
         for raw in named_manifests(source, tag)
-        for layer in read_layers(source, attachment_manifest(raw))
+        for layer in read_layers(source, attachment_manifest(raw), suffix)
     )
     return tuple(
         SigstoreSignature(
@@ -54,14 +54,14 @@ def layout_signatures(
     )
 
 
-def read_layers(source: Source, manifest: Manifest) -> tuple[Layer, ...]:
+def read_layers(source: Source, manifest: Manifest, suffix: Suffix) -> tuple[Layer, ...]:
     """The layers of an attachment with their contents; raises LimitExceeded and what reading
     raises."""
-    check_sizes(manifest.layers)
+    check_sizes(manifest.layers, suffix)
     return tuple(
         Layer(
             media_type=layer.media_type,
-            content=read_small(source, layer, PAYLOAD_LIMIT),
+            content=read_small(source, layer, layer.size),
             annotations=layer.annotations,
         )
         for layer in manifest.layers

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from imgtools.errors import InvalidInput, InvalidSignature
+from imgtools.errors import InvalidInput, InvalidSignature, LimitExceeded
 from imgtools.sign.bundles.parse import MEDIA_TYPES, parse_bundle
 from imgtools.sign.bundles.statement import COSIGN_SIGN, parse_statement
 from imgtools.sign.model import PAYLOAD_LIMIT
@@ -46,8 +46,8 @@ def bundle_manifest(subject: Descriptor, bundle: bytes, created: datetime) -> Ra
     """The manifest of a referrer with `bundle` as its only layer.
 
     `created` goes into an annotation, in whole seconds. Raises InvalidSignature for what is no
-    bundle with a statement, or the signature of a message, and InvalidInput for a time without
-    a zone.
+    bundle with a statement, or the signature of a message, LimitExceeded for a signature that
+    would not be read, and InvalidInput for a time without a zone.
     """
     if created.tzinfo is None:
         raise InvalidInput("the time of creation has no time zone")
@@ -59,6 +59,9 @@ def bundle_manifest(subject: Descriptor, bundle: bytes, created: datetime) -> Ra
             CONTENT_ANNOTATION: "dsse-envelope",
             PREDICATE_ANNOTATION: statement.predicate_type,
         }
+    signs = annotations.get(PREDICATE_ANNOTATION, COSIGN_SIGN) == COSIGN_SIGN
+    if signs and len(bundle) > PAYLOAD_LIMIT:
+        raise LimitExceeded("a bundle that is a signature", PAYLOAD_LIMIT)
     annotations[CREATED_ANNOTATION] = created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     value: dict[str, Any] = {
         "schemaVersion": 2,
@@ -114,10 +117,10 @@ def bundle_layer(manifest: Manifest) -> Descriptor | None:
 
 
 def is_large_attestation(manifest: Manifest, layer: Descriptor) -> bool:
-    """Whether a bundle says that it is no signature, and is larger than what we agree to read.
+    """Whether a bundle says that it is no signature, and is larger than those may be.
 
-    Who looks for signatures passes it over, instead of failing for somebody's bill of
-    materials. A signature that says so is lost, as one that was deleted.
+    Who looks for signatures passes it over, instead of reading somebody's bill of materials, or
+    failing for it. A signature that says so is lost, as one that was deleted.
     """
     said = manifest.annotations.get(PREDICATE_ANNOTATION, "")
     return layer.size > PAYLOAD_LIMIT and said not in ("", COSIGN_SIGN)

@@ -16,6 +16,8 @@ from imgtools.blob.reader import BlobReader
 from imgtools.errors import ImageNotFound, InvalidInput, InvalidManifest, LimitExceeded
 from imgtools.frozen import dataclass
 from imgtools.sign.model import (
+    ATTESTATION_LIMIT,
+    ATTESTATIONS_TOTAL,
     PAYLOAD_LIMIT,
     SIGNATURES_LIMIT,
     TOTAL_LIMIT,
@@ -151,8 +153,9 @@ class BundleWriter:
             new.append(signature)
         repository = self._transports.repository(self._reference, self._options, push=True)
         name = self._reference.name
-        # What is too large to be read is none that we have made.
-        there = list(_bundles(repository, subject.digest, name, signatures=True) or ())
+        # What is larger than each of them can be none of them.
+        small = all(len(signature.content) <= PAYLOAD_LIMIT for signature in new)
+        there = list(_bundles(repository, subject.digest, name, signatures=small) or ())
         count = 0
         for signature, raw in zip(new, manifests, strict=True):
             if any(
@@ -260,7 +263,10 @@ def _bundles(
     repository: Repository, digest: Digest, name: str, *, signatures: bool = False
 ) -> tuple[BundleSignature, ...] | None:
     """The bundles in one place, None for none, so that another place is asked; with
-    `signatures` without attestations that are too large."""
+    `signatures` those that may be some, which are smaller."""
+    most, most_together = ATTESTATION_LIMIT, ATTESTATIONS_TOTAL
+    if signatures:
+        most, most_together = PAYLOAD_LIMIT, TOTAL_LIMIT
     entries, by_api = listed(repository, digest)
     found: list[BundleSignature] = []
     total = 0
@@ -276,11 +282,11 @@ def _bundles(
         total += layer.size
         if len(found) == SIGNATURES_LIMIT:
             raise LimitExceeded(f"number of bundles of {digest}", SIGNATURES_LIMIT, unit="bundles")
-        if total > TOTAL_LIMIT:
-            raise LimitExceeded(f"all bundles of {digest} together", TOTAL_LIMIT)
+        if total > most_together:
+            raise LimitExceeded(f"all bundles of {digest} together", most_together)
         found.append(
             BundleSignature(
-                content=read_blob(repository, layer, PAYLOAD_LIMIT),
+                content=read_blob(repository, layer, most),
                 referrer=referrer.descriptor(),
                 where=f"{name}@{referrer.raw.digest}",
             )

@@ -149,7 +149,7 @@ class Manifests:
         content = changed_json(self.content, random)
         kind = random.choice((mt.OCI_MANIFEST, mt.OCI_MANIFEST, mt.OCI_MANIFEST, mt.OCI_INDEX, ""))
         manifest = attachment_manifest(RawManifest.of(content, kind))
-        check_sizes(manifest.layers)
+        check_sizes(manifest.layers, "sig")
         found = [
             SigstoreSignature(
                 payload=self.blobs[item.digest],
