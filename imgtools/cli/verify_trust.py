@@ -48,7 +48,8 @@ def trust_flags(function: F) -> F:
         click.option("--certificate-oidc-issuer-regexp", metavar="REGEXP", default="",
                      help="The same by a regular expression, which has to match all of it."),
         click.option("--trusted-root", type=click.Path(), metavar="PATH",
-                     help="The trusted_root.json of the sigstore (default: the public one)."),
+                     help="The trusted_root.json of the sigstore (default: the public one). With "
+                          "--key: ask for an entry in a log of it."),
         click.option("--gpg-keyring", "keyrings", multiple=True, type=click.Path(),
                      metavar="PATH", help="Trust simple signatures by the keys in PATH."),
         click.option("--attestation", metavar="TYPE", default="",
@@ -96,9 +97,14 @@ def _check(kwargs: dict[str, Any]) -> None:
     if kwargs["rekor_keys"] and not kwargs["keys"]:
         raise InvalidInput("--rekor-key needs --key")
     if kwargs["rekor_keys"] and kwargs["attestation"]:
-        raise InvalidInput("--rekor-key and --attestation cannot be given together")
-    if kwargs["trusted_root"] and not any(certificate):
-        raise InvalidInput("--trusted-root needs --certificate-identity")
+        raise InvalidInput(
+            "--rekor-key and --attestation cannot be given together",
+            hint="--trusted-root asks for log entries of attestations",
+        )
+    if kwargs["trusted_root"] and not (kwargs["keys"] or any(certificate)):
+        raise InvalidInput("--trusted-root needs --key or --certificate-identity")
+    if kwargs["trusted_root"] and kwargs["rekor_keys"]:
+        raise InvalidInput("--rekor-key and --trusted-root cannot be given together")
     if any(certificate):
         for exact, pattern, name in (
             (certificate[0], certificate[1], "--certificate-identity"),
@@ -129,9 +135,10 @@ def _by_key(kwargs: dict[str, Any]) -> Requirement:
     keys: tuple[TimedKey, ...] = tuple(
         TimedKey(key=Material(field="--key", paths=(path,))) for path in paths
     )
+    log = _root(kwargs["trusted_root"]) if kwargs["trusted_root"] else None
     if kwargs["attestation"]:
-        return Attested(predicate_type=kwargs["attestation"], trust=keys)
-    return Signed(formats=_formats(kwargs), trust=keys, identity=rule)
+        return Attested(predicate_type=kwargs["attestation"], trust=keys, log=log)
+    return Signed(formats=_formats(kwargs), trust=keys, log=log, identity=rule)
 
 
 def _by_certificate(kwargs: dict[str, Any]) -> Requirement:

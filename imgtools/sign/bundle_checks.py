@@ -6,6 +6,8 @@ What `checks` is for the requirements of policy.json this is for those of its co
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from imgtools.errors import InvalidSignature
 from imgtools.frozen import dataclass
 from imgtools.sign.bundles.dsse import signed_message
@@ -69,9 +71,7 @@ def check_attestation_key(
     if isinstance(signature, BundleSignature):
         statement, proof = _by_key(signature, trust)
     else:
-        from imgtools.sign.bundles.verify_key import verify_envelope_with_key
-
-        statement, proof = verify_envelope_with_key(attached_envelope(signature), trust.keys)
+        statement, proof = _envelope_by_key(signature, trust)
     return _attested(signature, statement, proof, predicate_type, digest)
 
 
@@ -120,7 +120,30 @@ def _attested(
 def _by_key(signature: BundleSignature, trust: KeyTrust) -> tuple[Statement, Proof]:
     from imgtools.sign.bundles.verify_key import verify_with_key
 
-    return verify_with_key(parse_bundle(signature.content), trust.keys)
+    bundle = parse_bundle(signature.content)
+    return verify_with_key(bundle, trust.keys, trusted_root=trust.root or None)
+
+
+def _envelope_by_key(signature: SigstoreSignature, trust: KeyTrust) -> tuple[Statement, Proof]:
+    from imgtools.sign.bundles.verify_key import verify_envelope_with_key
+
+    envelope = attached_envelope(signature)
+    if not trust.root:
+        return verify_envelope_with_key(envelope, trust.keys)
+    from imgtools.sign.bundles.trusted_root import TrustedRoot
+    from imgtools.sign.keyless.under_root import verify_envelope_promise
+
+    promise, root = annotation(signature, SET_ANNOTATION), TrustedRoot(trust.root)
+    reasons = []
+    for key in trust.keys:
+        try:
+            statement, proof = verify_envelope_with_key(envelope, (key,))
+            at = verify_envelope_promise(promise, root, envelope=envelope, verifier_pem=key.pem)
+        except InvalidSignature as e:
+            reasons.append(e.message)
+            continue
+        return statement, replace(proof, time=at)
+    raise InvalidSignature("; ".join(reasons))
 
 
 def _by_certificate(signature: BundleSignature, trust: KeylessCheck) -> tuple[Statement, Proof]:

@@ -36,12 +36,13 @@ SET_ANNOTATION = "dev.sigstore.cosign/bundle"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyTrust:
-    """Any of `keys`; with `rekor` keys, only of what is in one of their logs. `algorithms` are
-    those of attachments: cosign 3 hashes by the size of a key, which containers/image never
-    accepts."""
+    """Any of `keys`; with `rekor` keys, only of what is in one of their logs, and with `root`, a
+    trusted_root.json, in one of its. `algorithms` are those of attachments: cosign 3 hashes by
+    the size of a key, which containers/image never accepts."""
 
     keys: tuple[PublicKey, ...]
     rekor: tuple[PublicKey, ...] = ()
+    root: bytes = b""
     algorithms: Algorithms = "container-image"
 
 
@@ -86,7 +87,7 @@ def check_sigstore_key(signature: SigstoreSignature, trust: KeyTrust) -> Verifie
     """An attachment's signature by a key; a certificate beside it means nothing."""
     raw = raw_signature(signature)
     keys, time = trust.keys, None
-    if trust.rekor:
+    if trust.rekor or trust.root:
         keys, time = _logged(signature, trust, raw)
     for key in keys:
         try:
@@ -150,24 +151,32 @@ def _logged(
     signature: SigstoreSignature, trust: KeyTrust, raw: bytes
 ) -> tuple[tuple[PublicKey, ...], datetime]:
     """The one key that the log says signed, and when it was logged."""
-    from imgtools.sign.certificates.rekor import verify_set
-
     found = annotation(signature, SET_ANNOTATION)
     reasons = []
     for key in trust.keys:
         try:
-            at = verify_set(
-                found,
-                rekor_keys=trust.rekor,
-                payload=signature.payload,
-                signature=raw,
-                verifier_pem=key.pem,
-            )
+            at = _promised(found, trust, signature.payload, raw, key)
         except InvalidSignature as e:
             reasons.append(e.message)
             continue
         return (key,), at
     raise InvalidSignature("no key is the one of the log entry: " + "; ".join(reasons))
+
+
+def _promised(
+    promise: str, trust: KeyTrust, payload: bytes, raw: bytes, key: PublicKey
+) -> datetime:
+    if trust.root:
+        from imgtools.sign.bundles.trusted_root import TrustedRoot
+        from imgtools.sign.keyless.under_root import verify_promise
+
+        root = TrustedRoot(trust.root)
+        return verify_promise(promise, root, payload=payload, signature=raw, verifier_pem=key.pem)
+    from imgtools.sign.certificates.rekor import verify_set
+
+    return verify_set(
+        promise, rekor_keys=trust.rekor, payload=payload, signature=raw, verifier_pem=key.pem
+    )
 
 
 def _verified(signature: SigstoreSignature, proof: Proof) -> Verified:

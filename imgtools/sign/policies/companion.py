@@ -23,6 +23,7 @@ from imgtools.sign.policies.model import (
     Attested,
     CertificateIdentity,
     KeylessTrust,
+    Material,
     Policy,
     Requirement,
     Signed,
@@ -89,11 +90,16 @@ def _signed(fields: Fields) -> Requirement:
             raise InvalidInput(
                 f"{fields.what}: format {name!r} is not one of {', '.join(sorted(_FORMATS))}"
             )
-    return Signed(formats=frozenset(formats), trust=trust, identity=_identity(fields))
+    return Signed(
+        formats=frozenset(formats), trust=trust, log=_log(fields, trust), identity=_identity(fields)
+    )
 
 
 def _attested(fields: Fields) -> Requirement:
-    return Attested(predicate_type=fields.needed("predicateType"), trust=_trust(fields))
+    trust = _trust(fields)
+    return Attested(
+        predicate_type=fields.needed("predicateType"), trust=trust, log=_log(fields, trust)
+    )
 
 
 def _trust(fields: Fields) -> tuple[TimedKey, ...] | KeylessTrust:
@@ -103,15 +109,32 @@ def _trust(fields: Fields) -> tuple[TimedKey, ...] | KeylessTrust:
     if keys is not None:
         return tuple(_key(item, f"{fields.what}: keys") for item in _entries(keys, fields, "keys"))
     inner = Fields(keyless, f"{fields.what}: keyless")
-    root = inner.material("trustedRootPath", "trustedRootData")
-    if root is None:
-        raise InvalidInput(f"{inner.what}: one of trustedRootPath and trustedRootData is missing")
+    root = _root(inner)
     identities = tuple(
         _certificate(item, f"{inner.what}: identities")
         for item in _entries(inner.take("identities"), inner, "identities")
     )
     inner.done()
     return KeylessTrust(root=root, identities=identities)
+
+
+def _log(fields: Fields, trust: tuple[TimedKey, ...] | KeylessTrust) -> Material | None:
+    value = fields.take("log")
+    if value is None:
+        return None
+    if isinstance(trust, KeylessTrust):
+        raise InvalidInput(f"{fields.what}: log is for keys: certificates always need one")
+    inner = Fields(value, f"{fields.what}: log")
+    root = _root(inner)
+    inner.done()
+    return root
+
+
+def _root(fields: Fields) -> Material:
+    root = fields.material("trustedRootPath", "trustedRootData")
+    if root is None:
+        raise InvalidInput(f"{fields.what}: one of trustedRootPath and trustedRootData is missing")
+    return root
 
 
 def _entries(value: object, fields: Fields, name: str) -> list[object]:

@@ -61,10 +61,10 @@ def described(requirement: Requirement) -> tuple[str, ...]:
             )
         case Signed():
             forms = " or ".join(sorted(requirement.formats))
-            trust = _trust(requirement.trust)
+            trust = _trust(requirement.trust) + _log(requirement.log)
             return (f"{name}: a {forms} signature {trust}, {_identity(requirement.identity)}",)
         case Attested():
-            trust = _trust(requirement.trust)
+            trust = _trust(requirement.trust) + _log(requirement.log)
             return (f"{name}: an attestation of type {requirement.predicate_type} {trust}",)
         case AnyOf():
             lines = [f"{name}: one of {len(requirement.alternatives)} alternatives"]
@@ -109,9 +109,13 @@ def _load(requirement: Requirement, now: datetime) -> None:
             from imgtools.sign.bundles.trusted_root import TrustedRoot
 
             TrustedRoot(one(trust.root))
-        case Signed(trust=tuple() as keys) | Attested(trust=tuple() as keys):
+        case Signed(trust=tuple() as keys, log=log) | Attested(trust=tuple() as keys, log=log):
             for timed in keys:
                 public_keys(timed.key)
+            if log is not None:
+                from imgtools.sign.bundles.trusted_root import TrustedRoot
+
+                TrustedRoot(one(log))
 
 
 def _leaves(requirements: tuple[Requirement, ...]) -> Iterator[Requirement]:
@@ -144,6 +148,10 @@ def _trust(
             )
             return f"under a certificate of {who} of the sigstore {_material(trust.root)}"
     return "by one of " + ", ".join(_timed(key) for key in trust)
+
+
+def _log(root: Material | None) -> str:
+    return "" if root is None else f", in a log of {_material(root)}"
 
 
 def _timed(timed: TimedKey) -> str:

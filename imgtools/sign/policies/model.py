@@ -119,19 +119,23 @@ class KeylessTrust:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
     """signed (companion): a signature in one of `formats` ("sigstore", "bundle") by one of
-    rotating keys or under a certificate."""
+    rotating keys or under a certificate; what a key signed has to be in a log of the
+    trusted_root.json `log`, where there is one."""
 
     formats: frozenset[str]
     trust: tuple[TimedKey, ...] | KeylessTrust
+    log: Material | None = None
     identity: IdentityRule | AnyIdentity = field(default_factory=MatchRepoDigestOrExact)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attested:
-    """attested (companion): a bundle with a statement of `predicate_type` about the image."""
+    """attested (companion): a statement of `predicate_type` about the image; the rest is as in
+    `Signed`."""
 
     predicate_type: str
     trust: tuple[TimedKey, ...] | KeylessTrust
+    log: Material | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,7 +126,7 @@ def _signed(found: Signed, now: datetime) -> list[tuple[Format, Check]]:
                 ("bundle", _bundle(lambda s, _: bundle_checks.check_bundle_keyless(s, trust)))
             )
         return made
-    keys = checks.KeyTrust(keys=keys_at(found.trust, now), algorithms="any")
+    keys = checks.KeyTrust(keys=keys_at(found.trust, now), root=_log(found), algorithms="any")
     if "sigstore" in found.formats:
         made.append(("sigstore", _attachment(lambda s: checks.check_sigstore_key(s, keys))))
     if "bundle" in found.formats:
@@ -141,8 +141,13 @@ def _attested(found: Attested, now: datetime) -> Check:
             root=one(found.trust.root), identities=found.trust.identities
         )
         return _statement(lambda s, d: bundle_checks.check_attestation_keyless(s, trust, kind, d))
-    keys = checks.KeyTrust(keys=keys_at(found.trust, now))
+    keys = checks.KeyTrust(keys=keys_at(found.trust, now), root=_log(found))
     return _statement(lambda s, d: bundle_checks.check_attestation_key(s, keys, kind, d))
+
+
+def _log(found: Signed | Attested) -> bytes:
+    """The trusted_root.json of the logs that are asked for, b"" for none."""
+    return one(found.log) if found.log is not None else b""
 
 
 def _attachment(
