@@ -143,5 +143,29 @@ def test_keys_in_a_log(
         in_log = place is not unlogged
         rule = ("--rekor-key", log, "--signed-identity", "repository")
         ours.verify(place.name, public, *rule, status=0 if in_log else 1)
+        rule = ("--trusted-root", root, "--signed-identity", "repository")
+        ours.verify(place.name, public, *rule, status=0 if in_log else 1)
         known = ("--key", public, "--trusted-root", root)
         cosign("verify", *shown, *known, place.name, accept=in_log)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_keys_in_a_log_by_bundles(
+    version: int,
+    sigstore: LocalSigstore,
+    any_registry: Registry,
+    put: Put,
+    cosign: Cosign,
+    ours: Ours,
+    tmp_path: Path,
+) -> None:
+    """What cosign signs with a key and enters into a log of each version, we find there."""
+    private, public = ours.generate(tmp_path / "ours", "ecdsa-p256")
+    place, root = put(any_registry), tmp_path / "root.json"
+    flags = ("--signing-config", tmp_path / f"signing-{version}.json", "--trusted-root", root)
+    cosign("sign", "--allow-http-registry", "-y", "--key", private, *flags, place.pinned)
+    rule = ("--trusted-root", root, "--format", "bundle", "--signed-identity", "any")
+    ours.verify(place.name, public, *rule)
+    with LocalSigstore() as stranger:
+        root.write_bytes(stranger.trusted_root_json())
+    ours.verify(place.name, public, *rule, status=1)
