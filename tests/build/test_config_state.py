@@ -85,13 +85,27 @@ def test_numbers_of_retries_that_are_refused(retries: str) -> None:
         (["80", "80/tcp", "80/TCP"], ["80/tcp"]),
         (["443/UDP", "53/sctp", "80"], ["53/sctp", "80/tcp", "443/udp"]),
         (["8000-8002/udp"], ["8000/udp", "8001/udp", "8002/udp"]),
+        (["80/"], ["80/tcp"]),
+        (
+            ["8080:80", "1.2.3.4::81", "0.0.0.0:1234-1235:82-83/udp"],
+            ["80/tcp", "81/tcp", "82/udp", "83/udp"],
+        ),
+        (
+            ["[::1]:80:80", "::1:81:81", "[2001:4860:0:2001::68]::333", "::::82"],
+            ["80/tcp", "81/tcp", "82/tcp", "333/tcp"],
+        ),
+        (["8000-8002:80"], ["80/tcp"]),
     ],
 )
 def test_e87_ports(words: list[str], expected: list[str]) -> None:
     assert list(config.with_ports({}, words)["ExposedPorts"]) == expected
 
 
-@pytest.mark.parametrize("word", ["", "x", "80/icmp", "70000", "90-80", "80:80", "-1", "80/", "1-"])
+@pytest.mark.parametrize(
+    "word",
+    ["", "x", "80/icmp", "70000", "90-80", "-1", "1-", "80:", "80:/tcp", "a:80", "70000:80",
+     "1-2:1-3", "localhost:80:80", "[::1:80:80", "0.0.0.0:1-2:/tcp"],
+)  # fmt: skip
 def test_e87_ports_that_are_refused(word: str) -> None:
     with pytest.raises(InvalidInput, match="invalid port"):
         config.with_ports({}, [word])

@@ -7,6 +7,7 @@ those of the Dockerfile reference.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
 MAX_PORTS = 65536
 _PORT_DIGITS = 5
-_PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/([A-Za-z]+))?")
+_PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 # The names that BuildKit and buildah know, those of Linux whatever runs the build.
 _SIGNAL = re.compile(
     r"""(?:SIG)?(?:ABRT|ALRM|BUS|CHLD|CLD|CONT|FPE|HUP|ILL|INT|IO|IOT|KILL|PIPE|POLL|PROF|PWR|QUIT
@@ -178,16 +179,41 @@ def _port_order(port: str) -> tuple[int, str]:
 
 
 def _ports(word: str) -> list[str]:
-    found = _PORT.fullmatch(word)
+    """[[ADDRESS:]HOST_PORTS:]PORTS[/PROTOCOL]: what stands before the ports is for `run`. BuildKit
+    checks it, warns (ExposeInvalidFormat) and leaves it out."""
     hint = "expected PORT, FIRST-LAST or either with /tcp, /udp or /sctp"
+    host, _, container = word.rpartition(":")
+    address, _, host_ports = host.rpartition(":")
+    ports, _, protocol = container.partition("/")
+    found = _port_range(ports)
+    protocol = protocol.lower() or "tcp"
+    if found is None or protocol not in ("tcp", "udp", "sctp"):
+        raise InvalidInput(f"invalid port {word!r}", hint=hint)
+    if not _is_address(address):
+        raise InvalidInput(f"invalid port {word!r}: {address!r} is no address", hint=hint)
+    if host_ports:
+        outside = _port_range(host_ports)
+        if outside is None or len(found) not in (1, len(outside)):
+            raise InvalidInput(f"invalid port {word!r}: not as many on either side", hint=hint)
+    return [f"{port}/{protocol}" for port in found]
+
+
+def _port_range(text: str) -> range | None:
+    found = _PORT.fullmatch(text)
     if found is None:
-        raise InvalidInput(f"invalid port {word!r}", hint=hint)
-    first = int(found[1])
-    last = int(found[2]) if found[2] else first
-    protocol = (found[3] or "tcp").lower()
-    if not 0 <= first <= last < MAX_PORTS or protocol not in ("tcp", "udp", "sctp"):
-        raise InvalidInput(f"invalid port {word!r}", hint=hint)
-    return [f"{port}/{protocol}" for port in range(first, last + 1)]
+        return None
+    first, last = int(found[1]), int(found[2] or found[1])
+    return range(first, last + 1) if first <= last < MAX_PORTS else None
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is none at all, or IPv4 or IPv6, this with or without brackets."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        return not text
+    return True
 
 
 def with_healthcheck(
