@@ -100,6 +100,10 @@ def root(tmp_path: Path) -> Iterator[Root]:
         ("crlf:crlf", (62, 72, (72,), "/crlf")),
         ("4294967294", (MAX_ID, 0, (0,), "/")),
         ("007", (7, 0, (0,), "/")),
+        ("web:", (33, 34, (34, 50, 51), "/var/www")),
+        ("1000:", (1000, 0, (0,), "/")),
+        (":8", (0, 8, (8,), "/root")),
+        (":", (0, 0, (0,), "/root")),
     ],
 )
 def test_users(root: Root, text: str, expected: tuple[int, int, tuple[int, ...], str]) -> None:
@@ -122,8 +126,7 @@ def test_c7_names_that_are_not_there(root: Root, text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("1000:", ":", ":0", "web:", "4294967295", "4294967296", "99999999999", "0:4294967295"),
-        *("1:2:3", "0" * 11),
+        *("4294967295", "4294967296", "99999999999", "0:4294967295", "1:2:3", "0" * 11),
     ],
 )
 def test_c7_malformed_ids(root: Root, text: str) -> None:

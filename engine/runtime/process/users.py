@@ -60,12 +60,11 @@ class _Group(Record):
 def resolve_user(root_fd: int, text: str) -> ResolvedUser:
     """The ids for `USER`, `USER:GROUP` (names or decimal numbers), or "" for root.
 
-    `root_fd` is the root file system. Raises InvalidConfig for a name that it does not know, a
-    number above MAX_ID, an empty part, and files that are not regular or larger than MAX_FILE.
+    An empty part is one that was not given, as in `USER $UID:$GID` of an image. `root_fd` is
+    the root file system. Raises InvalidConfig for a name that it does not know, a number above
+    MAX_ID, and files that are not regular or larger than MAX_FILE.
     """
-    user_part, colon, group_part = text.partition(":")
-    if (text and not user_part) or (colon and not group_part):
-        raise InvalidConfig(f"invalid user {text!r}: expected USER or USER:GROUP")
+    user_part, _, group_part = text.partition(":")
     wanted = _name(user_part)
     number = parse_id(user_part) if user_part else 0
     user = next(
