@@ -159,9 +159,13 @@ def test_keys_in_a_log_by_bundles(
     ours: Ours,
     tmp_path: Path,
 ) -> None:
-    """What cosign signs with a key and enters into a log of each version, we find there."""
+    """What one signs with a key and enters into a log of each version, the other finds there."""
     private, public = ours.generate(tmp_path / "ours", "ecdsa-p256")
-    place, root = put(any_registry), tmp_path / "root.json"
+    root = tmp_path / "root.json"
+    place, mine = (put(any_registry, name=f"/{name}") for name in ("theirs", "mine"))
+    ours.sign(mine.name, private, "bundle", "--trust-config", tmp_path / f"trust-{version}.json")
+    known = ("--allow-http-registry", "--key", public, "--trusted-root", root)
+    cosign("verify", *known, mine.name)
     flags = ("--signing-config", tmp_path / f"signing-{version}.json", "--trusted-root", root)
     cosign("sign", "--allow-http-registry", "-y", "--key", private, *flags, place.pinned)
     rule = ("--trusted-root", root, "--format", "bundle", "--signed-identity", "any")

@@ -29,13 +29,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ONLY_KEYLESS = (
-    "identity_token",
-    "identity_token_file",
-    "trust_config",
-    "fulcio_url",
-    "timestamp_url",
-)
+_ONLY_KEYLESS = ("identity_token", "identity_token_file", "fulcio_url")
 
 
 def keyless_flags(function: F) -> F:
@@ -49,7 +43,8 @@ def keyless_flags(function: F) -> F:
                      help="Read the identity token from PATH. Without either it is "
                           "SIGSTORE_ID_TOKEN, or what the CI system gives."),
         click.option("--trust-config", metavar="PATH", type=click.Path(),
-                     help="The ClientTrustConfig of a sigstore: its services and its root."),
+                     help="The ClientTrustConfig of a sigstore: its services and its root. With "
+                          "--key: log the signature there."),
         click.option("--fulcio-url", metavar="URL", help="The certificate authority."),
         click.option("--rekor-url", metavar="URL",
                      help="The transparency log; with --key, log the signature there."),
@@ -70,14 +65,15 @@ def check_flags(kwargs: dict[str, Any], *, with_key: bool) -> None:
         for name in _ONLY_KEYLESS:
             if kwargs[name] is not None:
                 raise InvalidInput(f"--{name.replace('_', '-')} needs --keyless")
-        if kwargs["rekor_url"] and not with_key:
-            raise InvalidInput("--rekor-url needs --keyless or --key")
+        for name in ("trust_config", "rekor_url"):
+            if kwargs[name] and not with_key:
+                raise InvalidInput(f"--{name.replace('_', '-')} needs --keyless or --key")
         if kwargs["trusted_root"] and not kwargs["rekor_url"]:
             raise InvalidInput("--trusted-root needs --keyless or --rekor-url")
+        if kwargs["timestamp_url"] and not (kwargs["rekor_url"] or kwargs["trust_config"]):
+            raise InvalidInput("--timestamp-url needs --keyless or --rekor-url")
     if kwargs["rekor_version"] != "1" and not kwargs["rekor_url"]:
         raise InvalidInput("--rekor-version needs --rekor-url")
-    if kwargs["rekor_version"] != "1" and with_key:
-        raise InvalidInput("signatures by a key are logged only by Rekor's first version")
     if kwargs["timestamp_url"] and kwargs["formats"] == "sigstore":
         raise InvalidInput("--timestamp-url is for bundles: add --format bundle or both")
     if kwargs["trust_config"] and kwargs["trusted_root"]:
@@ -116,36 +112,44 @@ def keyless_bundle_signer(cli: Cli, kwargs: dict[str, Any]) -> KeylessBundleSign
 
 
 def log_of_key(cli: Cli, kwargs: dict[str, Any]) -> Log | None:
-    """The log that attachments by a key are entered into, None for none."""
-    url = kwargs["rekor_url"]
-    if not url:
+    """The log that attachments by a key are entered into, None for none. Raises Unsupported
+    for one that promises nothing."""
+    services = _services_of_key(kwargs)
+    if services is None:
         return None
     from imgtools.sign.keyless.rekor import key_log
 
-    return key_log(service_client(cli), url, _root_of_log(kwargs))
+    return key_log(service_client(cli), services.promising_log().url, services.root)
 
 
 def bundle_log_of_key(cli: Cli, kwargs: dict[str, Any]) -> BundleLog | None:
     """The log that bundles by a key are entered into, None for none. Raises InvalidInput
     without a root: a bundle has proofs that only its keys verify."""
-    url = kwargs["rekor_url"]
-    if not url:
+    services = _services_of_key(kwargs)
+    if services is None:
         return None
     from imgtools.sign.keyless.rekor import key_bundle_log
 
-    root = _root_of_log(kwargs)
-    if root is None:
+    if services.root is None:
         raise InvalidInput(
             "bundles are logged only where a root says which logs to trust",
             hint="name the root that belongs to --rekor-url: --trusted-root",
         )
-    return key_bundle_log(service_client(cli), url, root)
+    return key_bundle_log(service_client(cli), services, services.root)
 
 
-def _root_of_log(kwargs: dict[str, Any]) -> bytes | None:
-    """The root that was named, or the public one for a log of the public sigstore."""
+def _services_of_key(kwargs: dict[str, Any]) -> Services | None:
+    """Where signatures by a key are logged and stamped, None for nowhere; the root is the one
+    that was named, or the public one for services of the public sigstore."""
+    from imgtools.sign.keyless.services import Services, read_trust_config
+
+    if path := kwargs["trust_config"]:
+        return _by_url(read_trust_config(_file(path), path), kwargs)
+    if not kwargs["rekor_url"]:
+        return None
     path = kwargs["trusted_root"]
-    return _file(path) if path else known_root(kwargs["rekor_url"])
+    urls = [kwargs[name] for name in ("rekor_url", "timestamp_url") if kwargs[name]]
+    return _by_url(Services(root=_file(path) if path else known_root(*urls)), kwargs)
 
 
 def service_client(cli: Cli) -> Web:
@@ -182,7 +186,7 @@ def public_services() -> Services:
 
 
 def _services(kwargs: dict[str, Any]) -> Services:
-    from imgtools.sign.keyless.services import LogService, Services, read_trust_config
+    from imgtools.sign.keyless.services import Services, read_trust_config
 
     if path := kwargs["trust_config"]:
         found = read_trust_config(_file(path), path)
@@ -200,6 +204,13 @@ def _services(kwargs: dict[str, Any]) -> Services:
             )
     if url := kwargs["fulcio_url"]:
         found = replace(found, authority=url)
+    return _by_url(found, kwargs)
+
+
+def _by_url(found: Services, kwargs: dict[str, Any]) -> Services:
+    """The services with the logs and timestamp authorities that are named one by one."""
+    from imgtools.sign.keyless.services import LogService
+
     if url := kwargs["rekor_url"]:
         log = LogService(url=url, version=2 if kwargs["rekor_version"] == "2" else 1)
         found = replace(found, logs=(log,))

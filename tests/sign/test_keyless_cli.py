@@ -232,7 +232,7 @@ ROOTED = ("--trusted-root", "r", "--fulcio-url", "u", "--rekor-url", "u")
     [
         (("--identity-token-file", "t"), "--identity-token-file needs --keyless"),
         (("--fulcio-url", "u"), "--fulcio-url needs --keyless"),
-        (("--trust-config", "c"), "--trust-config needs --keyless"),
+        (("--trust-config", "c"), "--trust-config needs --keyless or --key"),
         (("--trusted-root", "r"), "--trusted-root needs --keyless or --rekor-url"),
         (("--rekor-url", "u"), "--rekor-url needs --keyless or --key"),
         (("--keyless", "--rekor-version", "2"), "--rekor-version needs --rekor-url"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,13 +15,14 @@ from imgtools.sign.bundle_checks import check_attestation_key
 from imgtools.sign.checks import SET_ANNOTATION, KeyTrust
 from imgtools.sign.keys.private import load_private_key
 from imgtools.sign.keys.public import load_public_key
-from imgtools.sign.model import SigstoreSignature
+from imgtools.sign.model import BUNDLE_MEDIA_TYPE, SigstoreSignature
 from imgtools.sign.predicates import Predicate, attestation
 from imgtools.sign.stores.attachment import attestation_layer
 from imgtools.spec.digest import Digest
+from imgtools.spec.manifest import Manifest, parse
 from imgtools.testing.sigstore import LocalSigstore, entries
 from tests.bad_input import PLAIN, Outcome
-from tests.sign.key_makers import private_pem, public_pem
+from tests.sign.key_makers import MAKERS, private_pem, public_pem
 from tests.sign.keyless_rig import Keyless, keyless
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -83,6 +84,75 @@ def test_attestations_are_logged_too(site: Keyless) -> None:
     verify(site, "--attestation", KIND).refused("log entries", lines=2)
     make(site, "attest", *words, logged=True)
     assert verify(site, "--attestation", KIND).code == 0
+
+
+def stamped(site: Keyless) -> tuple[str | Path, ...]:
+    """The log of the second version by URLs, which needs timestamps."""
+    stamps = ("--timestamp-url", f"{site.sigstore.url}/ts", "--trusted-root", site.root())
+    return ("--rekor-url", site.sigstore.url, "--rekor-version", "2", *stamps)
+
+
+@pytest.mark.parametrize("maker", ["ecdsa-p256", "rsa-2048"])
+def test_the_second_version_has_keys_too(site: Keyless, maker: str) -> None:
+    if maker == "rsa-2048":
+        key = MAKERS[maker]()
+        (site.path / "key").write_bytes(private_pem(key))
+        (site.path / "key.pub").write_bytes(public_pem(key))
+    make(site, "sign", "--format", "bundle", *stamped(site), logged=False)
+    (entry,) = entries_of(site)
+    assert (entry["kindVersion"]["kind"], entry["kindVersion"]["version"]) == (
+        "hashedrekord",
+        "0.0.2",
+    )
+    assert verify(site).code == 0
+    done = site.run(
+        "sign", PLAIN, "--key", site.path / "key", "--format", "bundle", *stamped(site),
+        site.place.name,
+    )  # fmt: skip
+    assert done.out.startswith(b"present "), done.err
+
+
+@pytest.mark.parametrize("rekor", [1, 2])
+def test_a_trust_config_names_the_log_of_keys(site: Keyless, rekor: Literal[1, 2]) -> None:
+    config = ("--trust-config", site.config(rekor))
+    make(site, "sign", "--format", "bundle", *config, logged=False)
+    (site.path / "predicate").write_text("{}")
+    words = ("--type", KIND, "--predicate", site.path / "predicate")
+    make(site, "attest", *words, *config, logged=False)
+    assert verify(site).code == 0
+    assert verify(site, "--attestation", KIND).code == 0
+    assert len(entries_of(site)) == 2
+
+
+def entries_of(site: Keyless) -> list[dict[str, Any]]:
+    """The log entries of all bundles of the repository."""
+    found = []
+    for raw in site.repository.manifests.values():
+        view = parse(raw)
+        if isinstance(view, Manifest) and view.artifact_type == BUNDLE_MEDIA_TYPE:
+            bundle = json.loads(site.repository.blobs[view.layers[0].digest])
+            found += bundle["verificationMaterial"]["tlogEntries"]
+    return found
+
+
+def test_a_log_that_cannot_have_it_gets_nothing(site: Keyless) -> None:
+    """Before anything is sent: no time, no promise, no such kind of key."""
+    url = ("--rekor-url", site.sigstore.url, "--trusted-root", site.root())
+    second = (*url, "--rekor-version", "2")
+    rows = [
+        (("--format", "bundle", *second), "timestamp"),
+        (("--format", "sigstore", *second), "first version"),
+        (("--format", "both", *stamped(site)), "first version"),
+        (("--format", "bundle", "--timestamp-url", "u"), "--timestamp-url needs"),
+    ]
+    for flags, word in rows:
+        words = ("--key", site.path / "key", *flags, site.place.name)
+        site.run("sign", PLAIN, *words).refused(word)
+    (site.path / "key").write_bytes(private_pem(ec.generate_private_key(ec.SECP384R1())))
+    words = ("--key", site.path / "key", "--format", "bundle", *stamped(site))
+    site.run("sign", PLAIN, *words, site.place.name).refused("P-384")
+    assert not site.pushed
+    assert not site.sigstore.requests
 
 
 @pytest.mark.parametrize("kind", ["signed", "attested"])

@@ -96,7 +96,7 @@ def _signers(cli: Cli, kwargs: dict[str, Any]) -> tuple[StatementSigner, ...]:
     keys = key_signers(cli, kwargs)
     if not keys and not kwargs["keyless"]:
         raise InvalidInput("nothing says how to sign: give --key, --signer-command or --keyless")
-    if not as_bundle and (kwargs["keyless"] or kwargs["rekor_url"]):
+    if not as_bundle and (kwargs["keyless"] or kwargs["rekor_url"] or kwargs["trust_config"]):
         raise InvalidInput(
             "--format attachment is for keys alone: its certificates and log entries are not "
             "made here",

@@ -9,10 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from imgtools.errors import InvalidJSON, InvalidSignature, LimitExceeded
+from imgtools.errors import InvalidJSON, InvalidSignature, LimitExceeded, Unsupported
+from imgtools.sign.bundles.dsse import pre_authentication
 from imgtools.sign.bundles.fields import Fields
 from imgtools.sign.bundles.model import Bundle, Envelope, InclusionProof, LogEntry
 from imgtools.sign.bundles.parse import parse_entry
@@ -22,6 +25,7 @@ from imgtools.spec import strict_json
 if TYPE_CHECKING:
     from imgtools.sign.bundles.make import BundleLog
     from imgtools.sign.key_signers import Log
+    from imgtools.sign.keyless.services import Services
     from imgtools.sign.keys.public import PublicKey
 
 _V1 = "/api/v1/log/entries"
@@ -29,6 +33,16 @@ _V2 = "/api/v2/log/entries"
 _EXISTS = 409
 _MOST_HASHES = 64
 _HEX = re.compile(r"(?:[0-9a-f]{2})*")
+_KEY_DETAILS: Mapping[str, str] = MappingProxyType(
+    {
+        "ECDSA P-256": "PKIX_ECDSA_P256_SHA_256",
+        "RSA 2048": "PKIX_RSA_PKCS1V15_2048_SHA256",
+        "RSA 3072": "PKIX_RSA_PKCS1V15_3072_SHA256",
+        "RSA 4096": "PKIX_RSA_PKCS1V15_4096_SHA256",
+    }
+)
+"""Keys that sign SHA-256 digests, by the names of sigstore_common.proto."""
+
 _UUID = re.compile(r"(?:[0-9a-f]{16})?[0-9a-f]{64}")
 
 
@@ -67,24 +81,46 @@ def log_envelope(web: Web, url: str, envelope: Envelope, verifier_pem: bytes) ->
 
 
 def log_message(
-    web: Web, url: str, message: bytes, signature: bytes, certificate_der: bytes
+    web: Web, url: str, message: bytes, signature: bytes, verifier: Mapping[str, Any]
 ) -> LogEntry:
-    """The entry (hashedrekord 0.0.2) of `signature` over `message` by the P-256 key of a
-    certificate, in a log of the second version; raises like `log_signature`."""
+    """The entry (hashedrekord 0.0.2) of `signature` over `message` by what `verifier_of_key` or
+    `verifier_of_certificate` gives, in a log of the second version; raises like
+    `log_signature`."""
     proposal = {
         "hashedRekordRequestV002": {
             "digest": _encoded(hashlib.sha256(message).digest()),
             "signature": {
                 "content": _encoded(signature),
-                "verifier": {
-                    "x509Certificate": {"rawBytes": _encoded(certificate_der)},
-                    "keyDetails": "PKIX_ECDSA_P256_SHA_256",
-                },
+                "verifier": dict(verifier),
             },
         }
     }
     answer = web.post(service_url(url, _V2), strict_json.dumps(proposal))
     return parse_entry(_object(answer))
+
+
+def verifier_of_certificate(certificate_der: bytes) -> Mapping[str, Any]:
+    """A certificate with a P-256 key, as the second version has it."""
+    return {
+        "x509Certificate": {"rawBytes": _encoded(certificate_der)},
+        "keyDetails": _KEY_DETAILS["ECDSA P-256"],
+    }
+
+
+def verifier_of_key(key: PublicKey) -> Mapping[str, Any]:
+    """A key, as the second version has it; raises Unsupported for one of a kind that signs no
+    SHA-256 digests there."""
+    from imgtools.sign.keys.pem import read_block
+
+    details = _KEY_DETAILS.get(key.description)
+    if details is None:
+        raise Unsupported(
+            f"{key.description}: Rekor's second version has signatures of "
+            f"{', '.join(_KEY_DETAILS)} keys here",
+            hint="log it in a Rekor of the first version",
+        )
+    der = read_block(key.pem, "the public key")[1]
+    return {"publicKey": {"rawBytes": _encoded(der)}, "keyDetails": details}
 
 
 def annotation(entry: LogEntry) -> str:
@@ -121,18 +157,28 @@ def key_log(web: Web, url: str, root: bytes | None) -> Log:
     return enter
 
 
-def key_bundle_log(web: Web, url: str, root: bytes) -> BundleLog:
-    """What enters the bundles of a `BundleSigner` into a log of the first version, and holds
-    the entry with its proofs against the logs of `root` (trusted_root.json). Raises like
-    `key_log`."""
-    service_url(url, _V1)
+def key_bundle_log(web: Web, services: Services, root: bytes) -> BundleLog:
+    """What enters the bundles of a `BundleSigner` into the log of `services`, with timestamps
+    of their authorities, and holds all of it against `root` (trusted_root.json). Raises like
+    `key_log`, and InvalidInput for a log that needs timestamps where nobody makes them."""
+    log = services.bundle_log()
+    service_url(log.url, _V1)
 
     def enter(bundle: Bundle, key: PublicKey) -> Bundle:
         from imgtools.sign.bundles.logged import logged_at
+        from imgtools.sign.keyless.timestamps import request_timestamp
 
-        assert bundle.envelope is not None, "images are signed in envelopes"
-        entry = log_envelope(web, url, bundle.envelope, key.pem)
-        logged = replace(bundle, entries=(entry,))
+        envelope = bundle.envelope
+        assert envelope is not None, "images are signed in envelopes"
+        (signature,) = envelope.signatures
+        verifier = verifier_of_key(key) if log.version == 2 else {}
+        stamps = tuple(request_timestamp(web, url, signature) for url in services.timestamps)
+        if log.version == 1:
+            entry = log_envelope(web, log.url, envelope, key.pem)
+        else:
+            message = pre_authentication(envelope.payload_type, envelope.payload)
+            entry = log_message(web, log.url, message, signature, verifier)
+        logged = replace(bundle, entries=(entry,), timestamps=stamps)
         logged_at(logged, key, root)
         return logged
 

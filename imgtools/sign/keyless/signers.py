@@ -207,10 +207,15 @@ class KeylessBundleSigner:
             return None
 
     def _logged(self, envelope: Envelope, certified: Certified) -> LogEntry:
-        from imgtools.sign.keyless.rekor import log_envelope, log_message
+        from imgtools.sign.keyless.rekor import (
+            log_envelope,
+            log_message,
+            verifier_of_certificate,
+        )
 
         if self._log.version == 1:
             return log_envelope(self._web, self._log.url, envelope, certified.leaf_pem)
         message = pre_authentication(envelope.payload_type, envelope.payload)
         signature = envelope.signatures[0]
-        return log_message(self._web, self._log.url, message, signature, certified.leaf_der)
+        verifier = verifier_of_certificate(certified.leaf_der)
+        return log_message(self._web, self._log.url, message, signature, verifier)
