@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from imgtools.cli.sign_copy import CopySigning
 from imgtools.cli.sign_flags import SignRequest
 from imgtools.cli.state import Cli
 from imgtools.copy import CopyOptions
+from imgtools.errors import Error
 from imgtools.spec.reference import ImageName
-from imgtools.task import Task
+from imgtools.task import Note, Task, WorkerPool
 from imgtools.transport.options import DestinationOptions, RegistryOptions, SourceOptions
 from imgtools.transport.table import Transports
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from imgtools.copy.attaching import Attaching
     from imgtools.copy.survey import Admit
+    from imgtools.sign.api import SignPlan
     from imgtools.sign.protocols import ImageSigner
+    from imgtools.spec.digest import Digest
     from imgtools.sync.facts import Image
-    from imgtools.sync.result import SyncResult
+    from imgtools.sync.looking import Attempt
+    from imgtools.sync.options import SyncOptions
+    from imgtools.sync.plan import SyncPlan
+    from imgtools.sync.result import Outcome, OutcomeWord, SyncResult
 
 
 class SyncSigning:
@@ -80,27 +90,102 @@ class SyncSigning:
             )
         return self._made[source]
 
-    def sign_the_same(self, result: SyncResult, images: tuple[Image, ...], task: Task) -> None:
-        """Sign what was there already, where the same signers have not by that name.
+    def sign_the_same(
+        self,
+        result: SyncResult,
+        images: tuple[Image, ...],
+        options: SyncOptions,
+        *,
+        attempt: Attempt,
+        task: Task,
+    ) -> SyncResult:
+        """Sign what was there already, where the same signers have not by that name: each image
+        by `attempt`, several at a time. What became of it, with what could not be signed as
+        failed; without `keep_going` the first of these ends it. Raises Cancelled."""
+        from imgtools.sync.looking import answer
 
-        Raises what signing raises.
-        """
-        from imgtools.sign.api import execute_signing, plan_signing, subjects
+        if not self._signers or (result.errors and not options.keep_going):
+            return result
+        failed: dict[str, Error | None] = {}
+
+        def sign(names: Sequence[ImageName]) -> None:
+            for name in names:
+                if failed and not options.keep_going:
+                    failed[str(name)] = None
+                    continue
+                done = answer(partial(attempt, partial(self._sign, name, task)))
+                if isinstance(done, Error):
+                    failed[str(name)] = done
+
+        with WorkerPool(replace(task, jobs=options.images_at_once)) as pool:
+            pool.map(sign, _unchanged(result, images))
+        outcomes = tuple(
+            _unsigned(o, failed[o.destination]) if o.destination in failed and not o.attached else o
+            for o in result.outcomes
+        )
+        return replace(result, outcomes=outcomes)
+
+    def to_be_signed(
+        self, plan: SyncPlan, *, attempt: Attempt, task: Task
+    ) -> dict[ImageName, bool | Error]:
+        """Whether each image of `plan` would get a signature, or why nobody can tell; nothing
+        where nobody signs. Raises Cancelled."""
+        from imgtools.sync.looking import ask_all
+
+        images = [a for a in plan.images if _signable(a.image) and a.decision != "failed"]
+        if not self._signers:
+            return {}
+        found: dict[ImageName, bool | Error] = {a.image.destination: True for a in images}
+
+        def lacks(name: ImageName) -> bool:
+            return not all(step.present for step in self._plan(name, task).steps)
+
+        same = [a.image.destination for a in images if a.decision == "same"]
+        found.update(ask_all(lacks, same, attempt=attempt, task=task))
+        return found
+
+    def _plan(self, name: ImageName, task: Task) -> SignPlan:
+        from imgtools.sign.api import plan_signing, subjects
         from imgtools.sign.image_places import image_places
-        from imgtools.sign.image_writers import image_writers
-        from imgtools.sync.plan import shown
 
-        same = {o.destination for o in result.outcomes if o.outcome == "same" and not o.attached}
         options = SourceOptions(registry=self._destination)
+        with self._transports.open_source(name, options) as source:
+            wanted = subjects(source.top(), source.manifest, recursive=True)
+        places = image_places(name, self._transports, options, self._signing.trust.signature_places)
+        reference = self._request.identity or name.rest.removeprefix("//")
+        return plan_signing(wanted, self._signers, reference, places.signatures, task=task)
+
+    def _sign(self, name: ImageName, task: Task) -> None:
+        from imgtools.sign.api import execute_signing
+        from imgtools.sign.image_writers import image_writers
+
+        plan = self._plan(name, task)
         places_of = self._signing.trust.signature_places
-        for image in images:
-            name = image.destination
-            if name.transport != "docker" or image.whole or shown(name) not in same:
-                continue
-            with self._transports.open_source(name, options) as source:
-                wanted = subjects(source.top(), source.manifest, recursive=True)
-            places = image_places(name, self._transports, options, places_of)
-            reference = self._request.identity or name.rest.removeprefix("//")
-            plan = plan_signing(wanted, self._signers, reference, places.signatures, task=task)
-            writers = image_writers(name, self._transports, self._destination, places_of, task=task)
-            execute_signing(plan, self._signers, writers, task=task)
+        writers = image_writers(name, self._transports, self._destination, places_of, task=task)
+        for step, made in execute_signing(plan, self._signers, writers, task=task):
+            if made is not None:
+                text = f"{step.subject.digest}: 1 new {step.format} signature(s)"
+                task.progress(Note("info", text))
+
+
+def _unchanged(result: SyncResult, images: tuple[Image, ...]) -> list[list[ImageName]]:
+    """The destinations of images that were there already and can be signed. Those of one digest
+    are together, because its signatures are in one place, where two writers would meet."""
+    same = {o.destination: o.digest for o in result.outcomes if o.outcome == "same"}
+    found: dict[Digest | None, list[ImageName]] = {}
+    for name in dict.fromkeys(image.destination for image in images if _signable(image)):
+        if str(name) in same:
+            found.setdefault(same[str(name)], []).append(name)
+    return list(found.values())
+
+
+def _signable(image: Image) -> bool:
+    """Whether it is an image of a registry, and nothing that is attached to one."""
+    return image.destination.transport == "docker" and not image.whole and image.subject is None
+
+
+def _unsigned(outcome: Outcome, error: Error | None) -> Outcome:
+    """An image that is there and was not signed: for `error`, or because that of another one
+    ended it."""
+    word: OutcomeWord = "skipped" if error is None else "failed"
+    return replace(outcome, outcome=word, digest=None, error=error)

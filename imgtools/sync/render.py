@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from imgtools.errors import Error
+from imgtools.spec.reference import ImageName
 from imgtools.sync.plan import ImageAction, SyncPlan, shown
 from imgtools.sync.result import Outcome, SyncResult
 
 FAILED = "Sync failed due to previous reported error(s) for one or more images"
+
+Signed = Mapping[ImageName, "bool | Error"]
+"""Whether destinations would get signatures, or why nobody can tell."""
 
 _SENTENCES = {
     "new": "Would have copied image ref",
@@ -19,8 +24,8 @@ _SENTENCES = {
 }
 
 
-def render(plan: SyncPlan) -> str:
-    """The plan as lines: one for each image, what is attached, a summary."""
+def render(plan: SyncPlan, signed: Signed | None = None) -> str:
+    """The plan as lines: one for each image, what is attached and signed, a summary."""
     lines = [_line(action) for action in plan.images]
     for fact in plan.referrers:
         if not fact.present:
@@ -28,6 +33,11 @@ def render(plan: SyncPlan) -> str:
                 f"Would have copied referrer {fact.descriptor.digest} of {fact.subject} "
                 f'to="docker://{fact.pair.destination}"'
             )
+    for name, found in (signed or {}).items():
+        if isinstance(found, Error):
+            lines.append(f'Cannot sign "{shown(name)}": {found.message}')
+        elif found:
+            lines.append(f'Would have signed "{shown(name)}"')
     lines.extend(f"Cannot list {name}: {error.message}" for name, error in plan.failures)
     pending = plan.count("new", "changed", "unsure")
     counts = ", ".join(
@@ -52,8 +62,8 @@ def _line(action: ImageAction) -> str:
     return f"{text} {' -> '.join(dict.fromkeys(digests))}".rstrip()
 
 
-def plan_json(plan: SyncPlan) -> dict[str, Any]:
-    """The plan as an object of plain values."""
+def plan_json(plan: SyncPlan, signed: Signed | None = None) -> dict[str, Any]:
+    """The plan as an object of plain values; where somebody signs, `sign` says of which images."""
     return {
         "sources": plan.sources,
         "images": [
@@ -63,6 +73,7 @@ def plan_json(plan: SyncPlan) -> dict[str, Any]:
                 "decision": action.decision,
                 "digest": str(action.root.digest) if action.root else None,
                 "currentDigest": str(action.current.digest) if action.current else None,
+                **_sign_json((signed or {}).get(action.image.destination)),
                 **_error_json(action.error),
             }
             for action in plan.images
@@ -131,3 +142,9 @@ def _failures_json(failures: tuple[tuple[str, Error], ...]) -> list[dict[str, An
 
 def _error_json(error: Error | None) -> dict[str, Any]:
     return {} if error is None else {"error": error.message}
+
+
+def _sign_json(found: bool | Error | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    return _error_json(found) if isinstance(found, Error) else {"sign": found}

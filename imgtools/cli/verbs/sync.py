@@ -28,6 +28,7 @@ from imgtools.transport.table import Transports
 
 if TYPE_CHECKING:
     from imgtools.cli.sync_watch import DigestFile, Record
+    from imgtools.spec.reference import ImageName
     from imgtools.sync import SyncOptions, SyncPlan, SyncResult, Target, Wanted
     from imgtools.task import Task
     from imgtools.transport.options import RegistryOptions
@@ -189,14 +190,12 @@ class _Run:
             for warning in plan.warnings:
                 task.warn(warning)
             if self.kwargs["dry_run"]:
-                _show_plan(plan, as_json=as_json)
-                if plan.failures or plan.count("failed"):
+                signed = trust.to_be_signed(plan, attempt=self.retry, task=task)
+                _show_plan(plan, signed, as_json=as_json)
+                if plan.failures or plan.count("failed") or _errors(signed):
                     raise SyncFailed("some images cannot be synced, see above")
                 return
             result = self._execute(plan, transports, trust, task)
-            if self.signers:
-                images = tuple(action.image for action in plan.images)
-                trust.sign_the_same(result, images, task)
         self._show_result(result, as_json=as_json)
         self._fail(result)
 
@@ -217,7 +216,7 @@ class _Run:
 
         digests = DigestFile(self.kwargs["digestfile"])
         quiet, as_json = self.kwargs["quiet"], self.kwargs["as_json"]
-        if not plan.units and not as_json:
+        if not (plan.units or self.signers or as_json):
             result = self._watched(plan, transports, trust, task, Record(), digests)
         else:
             from imgtools.cli.progress import listener
@@ -243,7 +242,7 @@ class _Run:
 
         watch = Watch(planned=record.planned, done=record.done)
         try:
-            return execute(
+            result = execute(
                 plan,
                 self.options,
                 transports,
@@ -252,9 +251,17 @@ class _Run:
                 trust=trust if trust.needed else None,
                 task=task,
             )
+            images = tuple(action.image for action in plan.images)
+            signed = trust.sign_the_same(
+                result, images, self.options, attempt=self.retry, task=task
+            )
         except BaseException:
             digests.write(record.outcomes(plan))
             raise
+        for before, after in zip(result.outcomes, signed.outcomes, strict=True):
+            if after is not before:
+                record.done(after)
+        return signed
 
     def _show_result(self, result: SyncResult, *, as_json: bool) -> None:
         from imgtools.sync.render import result_json, result_text
@@ -288,13 +295,17 @@ class _Run:
         raise SyncFailed(FAILED)
 
 
-def _show_plan(plan: SyncPlan, *, as_json: bool) -> None:
+def _errors(signed: dict[ImageName, bool | Error]) -> list[Error]:
+    return [each for each in signed.values() if isinstance(each, Error)]
+
+
+def _show_plan(plan: SyncPlan, signed: dict[ImageName, bool | Error], *, as_json: bool) -> None:
     from imgtools.sync.render import plan_json, render
 
     if as_json:
         import json
 
-        write_text(json.dumps(plan_json(plan)) + "\n")
+        write_text(json.dumps(plan_json(plan, signed)) + "\n")
     else:
-        write_text(render(plan))
+        write_text(render(plan, signed))
     flush()
