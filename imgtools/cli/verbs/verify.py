@@ -96,6 +96,7 @@ def command(cli: Cli, /, **kwargs: Any) -> int:
     requirements = wanted(kwargs)
     if kwargs["only_predicate"] and not (kwargs["attestation"] and not kwargs["as_json"]):
         raise InvalidInput("--predicate needs --attestation, and goes without --json")
+    _load_keys(requirements or ())
     with Transports(cli.cancel, warn=warn) as transports:
         trust = Trust(cli, transports, options)
         if requirements is None:
@@ -111,6 +112,16 @@ def command(cli: Cli, /, **kwargs: Any) -> int:
         except _UNREADABLE as e:
             complain(_line(e))
             return UNKNOWN
+
+
+def _load_keys(requirements: tuple[Requirement, ...]) -> None:
+    """Raise what is wrong with what the options name: that is no verdict about an image, and
+    known without one."""
+    from imgtools.sign.policies.inspect import leaves, load_keys
+
+    now = datetime.now(UTC)
+    for requirement in leaves(requirements):
+        load_keys(requirement, now)
 
 
 def _verify(

@@ -82,16 +82,18 @@ def problems(policy: Policy) -> list[str]:
         lists += [(f"{transport}: {scope!r}", found) for scope, found in scopes.items()]
     found = []
     for where, requirements in lists:
-        for requirement in _leaves(requirements):
+        for requirement in leaves(requirements):
             try:
-                _load(requirement, now)
+                load_keys(requirement, now)
             except (InvalidKey, InvalidInput, StorageError, LimitExceeded) as e:
                 name = NAMES[type(requirement)]
                 found.append(f"{policy.origin}, {where}: {name}: {e.message}")
     return found
 
 
-def _load(requirement: Requirement, now: datetime) -> None:
+def load_keys(requirement: Requirement, now: datetime) -> None:
+    """Raise what is wrong with the keys and roots of a requirement: InvalidKey, InvalidInput,
+    StorageError, LimitExceeded, Unsupported."""
     match requirement:
         case SignedBy() | SigstoreSigned() | Signed() | Attested():
             trials(requirement, now)
@@ -107,8 +109,10 @@ def _load(requirement: Requirement, now: datetime) -> None:
             trusted_certificates(one(trust.roots), trust.roots.field)
         case Signed(trust=KeylessTrust() as trust) | Attested(trust=KeylessTrust() as trust):
             from imgtools.sign.bundles.trusted_root import TrustedRoot
+            from imgtools.sign.certificates.identity import check_rules
 
             TrustedRoot(one(trust.root))
+            check_rules(trust.identities)
         case Signed(trust=tuple() as keys, log=log) | Attested(trust=tuple() as keys, log=log):
             for timed in keys:
                 public_keys(timed.key)
@@ -118,11 +122,12 @@ def _load(requirement: Requirement, now: datetime) -> None:
                 TrustedRoot(one(log))
 
 
-def _leaves(requirements: tuple[Requirement, ...]) -> Iterator[Requirement]:
+def leaves(requirements: tuple[Requirement, ...]) -> Iterator[Requirement]:
+    """The requirements, those inside of alternatives instead of their anyOf."""
     for requirement in requirements:
         if isinstance(requirement, AnyOf):
             for alternative in requirement.alternatives:
-                yield from _leaves(alternative)
+                yield from leaves(alternative)
         else:
             yield requirement
 
