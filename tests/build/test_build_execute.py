@@ -229,6 +229,25 @@ def test_e27_proxies_reach_commands_and_nothing_else(rig: BuildRig) -> None:
     assert rig.cached() == [True]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "both"),
+    [
+        ({"HTTP_PROXY": "http://p"}, ("http://p", "http://p")),
+        ({"http_proxy": "http://p"}, ("http://p", "http://p")),
+        ({"http_proxy": "http://l", "HTTP_PROXY": "http://u"}, ("http://l", "http://u")),
+        ({"HTTP_PROXY": ""}, ("", "")),
+    ],
+)
+def test_e27_proxies_that_are_arguments_have_either_spelling(
+    rig: BuildRig, arguments: dict[str, str], both: tuple[str, str]
+) -> None:
+    rig.build(
+        "FROM scratch\nRUN write /x 1\n", build_args=arguments, proxy={"http_proxy": "http://h"}
+    )
+    env = dict(item.partition("=")[::2] for item in rig.executor.specs[0].env)
+    assert (env["http_proxy"], env["HTTP_PROXY"]) == both
+
+
 def test_stages_that_nobody_needs_are_not_built(rig: BuildRig) -> None:
     text = "FROM scratch AS a\nRUN exit 1\nFROM missing AS b\nFROM scratch\nRUN write /x 1\n"
     rig.build(text)

@@ -39,9 +39,17 @@ CONTEXT = "context"
 
 def with_effects(options: BuildOptions) -> BuildOptions:
     """The options with what their arguments say of every RUN: proxies, which are given to steps
-    whether or not they are declared, and the hostname, where no option says otherwise."""
+    whether or not they are declared, and the hostname, where no option says otherwise.
+
+    A proxy gets both spellings of its name, as in BuildKit: some programs (curl for http) know
+    the lower-case one only, others the upper-case one.
+    """
     given = options.build_args
-    proxy = {name: value for name in PROXIES if (value := given.get(name)) is not None}
+    proxy = {}
+    for name in PROXIES:
+        spelt = [value for k in (name, name.swapcase()) if (value := given.get(k)) is not None]
+        if spelt:
+            proxy[name] = spelt[0]
     hostname = options.host.hostname or given.get(HOSTNAME) or ""
     return replace(
         options,
