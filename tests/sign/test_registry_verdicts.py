@@ -18,6 +18,7 @@ import pytest
 
 from imgtools.testing import images
 from tests.bad_input import PLAIN, QUICK, Outcome, cli
+from tests.sign.attest_rig import new_key
 from tests.sign.ground import Ground, ground, tag_of
 from tests.sign.openpgp_home import Keys
 from tests.sign.web import Reply, web_server
@@ -176,3 +177,37 @@ def test_s61_signatures_that_cannot_be_read_do_not_hide_behind_others(tmp_path: 
         assert place.copy().code == 0
         # What is shown is all there is, and so all has to be read.
         assert place.verify().code == 3
+
+
+@pytest.mark.parametrize("what", ["link", "directory"])
+def test_s61_lookaside_storage_that_is_no_files(tmp_path: Path, what: str, gpg_keys: Keys) -> None:
+    """What stands in the place of a signature and cannot be read is not nothing."""
+    ring = tmp_path / "ring.gpg"
+    ring.write_bytes(gpg_keys.public["p256"])
+    with ground(tmp_path, IMAGE) as place:
+        (tmp_path / "registries.d").mkdir()
+        (tmp_path / "registries.d" / "a.yaml").write_text(
+            f"default-docker:\n  lookaside: file://{tmp_path}/signatures\n"
+        )
+        file = tmp_path / f"signatures/app@sha256={IMAGE.top.digest.hex}/signature-1"
+        file.parent.mkdir(parents=True)
+        if what == "link":
+            file.symlink_to(ring)
+        else:
+            file.mkdir()
+        done = cli(
+            tmp_path, "--registries.d", tmp_path / "registries.d", "verify", PLAIN,
+            "--gpg-keyring", ring, place.name,
+        )  # fmt: skip
+        done.refused("signature-1", code=3)
+
+
+def test_s61_no_time_to_find_out_is_no_verdict(tmp_path: Path) -> None:
+    with ground(tmp_path, IMAGE) as place:
+        place.sign(IMAGE.top.digest)
+        place.registry.fail(path=r"\.sig", stall=1000)
+        _, public = new_key(tmp_path, "some")
+        done = cli(
+            tmp_path, "--command-timeout", "300ms", "verify", PLAIN, "--key", public, place.name
+        )
+        done.refused("the command took longer than 0.3 seconds", code=3)

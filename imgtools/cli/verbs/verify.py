@@ -12,6 +12,7 @@ from imgtools.cli.command import go_bool, verb
 from imgtools.cli.options import registry_flags, registry_options, source_options
 from imgtools.cli.output import complain, flush, warn, write_text
 from imgtools.cli.retrying import retry_flags, retrying
+from imgtools.cli.running import TimedOut
 from imgtools.cli.state import Cli
 from imgtools.cli.trust import Trust
 from imgtools.cli.verify_trust import trust_flags, wanted
@@ -22,6 +23,7 @@ from imgtools.errors import (
     DigestMismatch,
     Error,
     ImageNotFound,
+    InvalidArchive,
     InvalidInput,
     InvalidJSON,
     InvalidManifest,
@@ -31,6 +33,8 @@ from imgtools.errors import (
     RegistryError,
     SeveralErrors,
     SizeMismatch,
+    StorageError,
+    UnsafePath,
 )
 from imgtools.spec import media_type as mt
 from imgtools.spec.reference import ImageName
@@ -50,6 +54,7 @@ _UNREADABLE = (
     ConnectionFailed,
     Denied,
     DigestMismatch,
+    InvalidArchive,
     InvalidJSON,
     InvalidManifest,
     InvalidSignature,
@@ -57,6 +62,9 @@ _UNREADABLE = (
     RegistryError,
     SeveralErrors,
     SizeMismatch,
+    StorageError,
+    TimedOut,
+    UnsafePath,
 )
 """What reading ends with; a signature that was read and does not hold is part of a verdict."""
 
