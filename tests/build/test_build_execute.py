@@ -229,6 +229,12 @@ def test_e27_proxies_reach_commands_and_nothing_else(rig: BuildRig) -> None:
     assert rig.cached() == [True]
 
 
+def test_e25_an_argument_of_the_first_lines_is_refused_with_its_place(rig: BuildRig) -> None:
+    with pytest.raises(ContainerfileError, match="A: wanted") as caught:
+        rig.build("# x\nARG A=${A:?wanted}\nFROM scratch\n")
+    assert caught.value.location.first == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "both"),
     [

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from imgtools.build.contexts.classify import ContextKind, classify
+from imgtools.build.execute.platforms import arguments_of
 from imgtools.build.execute.sources import Contexts
 from imgtools.build.language.directives import BUILT_IN, foreign_frontend
 from imgtools.build.language.errors import brief
@@ -16,15 +17,12 @@ from imgtools.build.options import BuildOptions
 from imgtools.build.planning.arguments import (
     PROXIES,
     Arguments,
-    global_arguments,
-    platform_arguments,
 )
 from imgtools.build.planning.stages import (
     SCRATCH,
     leading_args,
     refused,
     split_stages,
-    target_name,
 )
 from imgtools.errors import InvalidInput
 from imgtools.spec.platform import Platform
@@ -86,7 +84,8 @@ def with_epoch(
     if stamps.source_date_epoch is not None:
         known = {EPOCH: str(stamps.source_date_epoch), **options.build_args}
         return replace(options, build_args=known), file
-    arguments = _arguments(options, file, host)
+    platform = options.platforms[0] if options.platforms else host
+    arguments = arguments_of(options, host, platform, file)
     value = options.build_args.get(EPOCH, arguments.known.get(EPOCH))
     if not value:
         return options, file
@@ -104,19 +103,6 @@ def with_epoch(
             stamps=replace(stamps, source_date_epoch=found),
         ),
         file,
-    )
-
-
-def _arguments(options: BuildOptions, file: Containerfile, host: Platform) -> Arguments:
-    platform = options.platforms[0] if options.platforms else host
-    given = {name: value for name, value in options.build_args.items() if value is not None}
-    predefined = platform_arguments(host, platform, target_name(file, options.target))
-
-    def as_it_is(error: Exception, at: object) -> Exception:
-        return error
-
-    return global_arguments(
-        leading_args(file), given, predefined, escape=file.directives.escape, refuse=as_it_is
     )
 
 
