@@ -425,6 +425,19 @@ def test_a_named_context_takes_the_place_of_a_stage_or_a_base(rig: BuildRig) -> 
     assert rig.files() == {"f": "named", "y": "1"}
 
 
+def test_a_named_context_can_be_nothing_at_all(rig: BuildRig) -> None:
+    rig.base("full", {"config": {"Env": ["R=1"]}}, bytes(1024))
+    contexts = (NamedContext(name="full", value="docker-image://scratch"),)
+    image = rig.build("FROM full\nRUN write /x [$R]\n", contexts=contexts)
+    assert rig.files() == {"x": "[]"}
+    assert image.base is None
+    rig.build(
+        "FROM scratch\nCOPY --from=full a* /\nRUN --mount=from=full,target=/m write /y 1\n",
+        contexts=contexts,
+    )
+    assert rig.files() == {"y": "1"}
+
+
 def test_e33_a_context_that_is_an_image(rig: BuildRig) -> None:
     rig.base("real", {"config": {"Env": ["R=1"]}}, bytes(1024))
     contexts = (NamedContext(name="alpine", value="docker-image://real"),)

@@ -187,7 +187,7 @@ class Builder:
         self, survey: Survey, stages: Sequence[Stage], arguments: Arguments
     ) -> dict[int, StageRun]:
         runs: dict[int, StageRun] = {}
-        names = {context.name for context in self._options.contexts}
+        named = {context.name: context.value for context in self._options.contexts}
         env = [
             (name, value) for name, _, value in (e.partition("=") for e in self._options.edits.env)
         ]
@@ -203,7 +203,7 @@ class Builder:
                 file=self._file,
                 stages=stages,
                 stage=standing.stage,
-                contexts=names,
+                contexts=named,
                 arguments=arguments,
                 proxy=self._options.proxy,
                 mounts=self._options.mounts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from imgtools.build.language.errors import ContainerfileError
 from imgtools.build.language.model import Arg, Containerfile, Copy, From, Instruction, Run
@@ -23,6 +23,8 @@ from imgtools.errors import InvalidInput, NotFound
 SCRATCH = "scratch"
 _RESERVED = (SCRATCH, "context")
 """Names that a named context cannot take: BuildKit never looks for one there."""
+_NO_IMAGE = "docker-image://scratch"
+"""What a named context is that stands for nothing at all, as FROM scratch does."""
 
 
 def leading_args(file: Containerfile) -> tuple[Arg, ...]:
@@ -167,13 +169,15 @@ def _earlier(word: str, index: int, own: int) -> StageRef:
     return StageRef(index=index)
 
 
-def _context(word: str, contexts: Collection[str]) -> ContextRef | None:
-    """The context that a name means; names of images match with their tag or without."""
+def _context(word: str, contexts: Collection[str]) -> ContextRef | ScratchRef | None:
+    """The context that a name means; names of images match with their tag or without. What the
+    contexts are is known where they are a mapping."""
     if word.lower() in _RESERVED:
         return None
     for name in (word, word.lower(), *_image_names(word)):
         if name in contexts:
-            return ContextRef(name=name)
+            value = contexts[name] if isinstance(contexts, Mapping) else ""
+            return ScratchRef() if value == _NO_IMAGE else ContextRef(name=name)
     return None
 
 
