@@ -26,7 +26,7 @@ def as_text(name: str, found: Verification, good: bool) -> tuple[str, list[str]]
     err = [f"{name} {kind}: {found.manifests.top.digest}"]
     for descriptor, verdict in zip(found.manifests.all, found.verdicts, strict=True):
         err += [f"{descriptor.digest}: {why}" for why in _reasons(verdict)]
-        err += _hints(verdict)
+    err += dict.fromkeys(hint for verdict in found.verdicts for hint in _hints(verdict))
     return "".join(f"{line}\n" for line in lines), err
 
 
@@ -117,18 +117,21 @@ def _format(found: Verified) -> str:
 
 
 def _hints(verdict: Verdict) -> list[str]:
-    """What to do about signatures that hold, and name less than is asked for: cosign's."""
-    from imgtools.sign.identity import NAMES_NOTHING, WITHOUT_TAG
+    """What to do about signatures that hold, and name less than is asked for, as cosign's do,
+    or another name, as those of copies do."""
+    from imgtools.sign.identity import BY_DIGEST, ELSEWHERE, NAMELESS, NAMES_NOTHING, WITHOUT_TAG
     from imgtools.sign.verify import COMMAND_LINE
 
     if verdict.chosen.origin != COMMAND_LINE:
         return []
     reasons = " ".join(_reasons(verdict))
     found = []
-    if WITHOUT_TAG in reasons:
+    if WITHOUT_TAG in reasons or BY_DIGEST in reasons:
         found.append("--signed-identity repository accepts a name without a tag")
     if NAMES_NOTHING in reasons:
         found.append("--signed-identity any accepts a signature that names only the digest")
+    if ELSEWHERE in reasons or NAMELESS in reasons:
+        found.append("--signed-identity NAME:TAG accepts what was signed by that name, if copied")
     return found
 
 

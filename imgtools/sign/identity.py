@@ -70,6 +70,16 @@ WITHOUT_TAG = "without a tag or a digest"
 """In the reason for what cosign's attachments say: the name of a repository."""
 
 
+BY_DIGEST = "by its digest alone"
+"""In the reason for a name that has a digest in place of the tag that was asked for."""
+
+ELSEWHERE = "another repository"
+"""In the reason for a signature by the name of another repository, as copies have it."""
+
+NAMELESS = "an image that is not in a registry has no name"
+"""In the reason for a name that has nothing to be compared with."""
+
+
 def matches(rule: IdentityRule, image: Reference | None, signed: str) -> str | None:
     """None when `signed` is a name that `rule` admits for `image`, else the reason in words.
 
@@ -89,10 +99,7 @@ def matches(rule: IdentityRule, image: Reference | None, signed: str) -> str | N
         case ExactRepository(repository=text):
             return _given(text, name, exact=False)
     if image is None:
-        return (
-            f"the signature is for {name}, and an image that is not in a registry has no name "
-            "to compare with it"
-        )
+        return f"the signature is for {name}, and {NAMELESS} to compare with it"
     match rule:
         case MatchExact():
             return _exact(image, name)
@@ -117,7 +124,12 @@ def _exact(image: Reference, signed: Reference) -> str | None:
         return f"the signature is for the repository {signed}, {WITHOUT_TAG}"
     if _bare(image):
         return f"{image} has neither a tag nor a digest"
-    return None if _same(image, signed) else f"the signature is for {signed}, not for {image}"
+    if _same(image, signed):
+        return None
+    if signed.name != image.name:
+        return f"the signature is for {signed}, not for {image} ({ELSEWHERE})"
+    alone = f" {BY_DIGEST}," if image.tag and not signed.tag else ""
+    return f"the signature is for {signed},{alone} not for {image}"
 
 
 def _repo_digest_or_exact(image: Reference, signed: Reference) -> str | None:
@@ -131,7 +143,7 @@ def _repo_digest_or_exact(image: Reference, signed: Reference) -> str | None:
 def _repository(image: Reference, signed: Reference) -> str | None:
     if signed.name == image.name:
         return None
-    return f"the signature is for the repository {signed.name}, not for {image.name}"
+    return f"the signature is for {signed.name}, not for {image.name} ({ELSEWHERE})"
 
 
 def _remapped(rule: RemapIdentity, image: Reference, signed: Reference) -> str | None:

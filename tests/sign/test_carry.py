@@ -18,6 +18,7 @@ from tests.serve_process import serve, skopeo
 from tests.sign.attest_rig import SPDX, Rig, new_key, rig
 from tests.sign.ground import IMAGE, INDEX
 
+BY_NAME = "--signed-identity NAME:TAG accepts"
 SIDES = ("--src-tls-verify=false", "--dest-tls-verify=false")
 NO_API = Dialect(referrers="404-text", subject=False)
 SPDX_TYPE = "https://spdx.dev/Document"
@@ -102,7 +103,7 @@ def check_arrived(made: Rig, name: str) -> None:
         wanted = ("--all", "--strict", "--format", kind, "--signed-identity")
         assert verify(made, name, *wanted, signed).code == 0
         # The copy has another name than the one that was signed.
-        verify(made, name, *wanted, "default").refused("not for", lines=4)
+        verify(made, name, *wanted, "default").refused("not for", BY_NAME, lines=5)
     assert verify(made, name, "--attestation", "spdxjson").code == 0
 
 

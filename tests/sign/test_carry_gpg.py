@@ -14,6 +14,7 @@ from tests.sign.attest_rig import Rig, rig
 from tests.sign.ground import INDEX
 from tests.sign.openpgp_home import Keys, payload
 
+BY_NAME = "--signed-identity NAME:TAG accepts"
 SIDES = ("--src-tls-verify=false", "--dest-tls-verify=false")
 
 
@@ -86,7 +87,7 @@ def test_registry_to_registry(kept: Kept) -> None:
     assert kept.storage("copy") == kept.storage("app")
     assert kept.verify(copied, kept.signed).code == 0
     # Copies have another name than the one that was signed.
-    kept.verify(copied, "default").refused("not for", lines=4)
+    kept.verify(copied, "default").refused("not for", BY_NAME, lines=5)
 
 
 def test_across_the_gap_in_a_directory(kept: Kept) -> None:

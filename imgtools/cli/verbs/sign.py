@@ -15,7 +15,7 @@ from imgtools.cli.sign_makers import maker_flags, makers
 from imgtools.cli.state import Cli
 from imgtools.cli.trust import Trust
 from imgtools.errors import InvalidInput, Unsupported
-from imgtools.spec.reference import ImageName
+from imgtools.spec.reference import ImageName, Reference
 from imgtools.transport.options import SourceOptions
 from imgtools.transport.table import Transports, parse_name, registry_reference
 
@@ -90,6 +90,11 @@ def _sign(
     with transports.open_source(name, options) as source:
         wanted = subjects(source.top(), source.manifest, recursive=kwargs["recursive"])
     reference = kwargs["sign_identity"] or str(registry_reference(name))
+    if "@" in reference and not Reference.parse(reference, default_tag="").tag:
+        warn(
+            f"{reference} is signed by its digest alone, which nobody accepts by default who asks "
+            "for a tag: name it NAME:TAG@DIGEST, or say --sign-identity NAME:TAG"
+        )
     plan = plan_signing(
         wanted, signers, reference, places.signatures, again=kwargs["again"], task=task
     )

@@ -1,0 +1,94 @@
+"""What is said of signatures that hold and have another name than the one that is asked for, and
+of names that nobody is going to ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bad_input import PLAIN, Outcome, cli
+from tests.sign.attest_rig import Rig, rig
+from tests.sign.ground import IMAGE, INDEX
+
+REPOSITORY = "imgtools: --signed-identity repository accepts a name without a tag\n"
+NAME = "imgtools: --signed-identity NAME:TAG accepts what was signed by that name, if copied\n"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Rig]:
+    with rig(tmp_path, IMAGE) as found:
+        yield found
+
+
+def sign(made: Rig, name: str, *flags: str) -> Outcome:
+    return cli(made.path, "sign", PLAIN, "--key", made.private, *flags, name)
+
+
+def verify(made: Rig, name: str, *flags: str) -> Outcome:
+    return cli(made.path, "verify", PLAIN, "--key", made.public, *flags, name)
+
+
+def test_a_digest_alone_is_a_name_that_few_ask_for(made: Rig) -> None:
+    """Who signs in CI has the digest, and who pulls has the tag."""
+    tagged, digest = made.name, f"@{made.digest}"
+    alone = tagged.removesuffix(":1") + digest
+    done = sign(made, alone)
+    assert done.code == 0
+    assert done.err.startswith("imgtools: warning: ")
+    assert "is signed by its digest alone" in done.err
+    assert "NAME:TAG@DIGEST" in done.err
+    assert verify(made, alone).code == 0
+    refused = verify(made, tagged)
+    refused.refused("by its digest alone, not for", lines=3)
+    assert refused.err.endswith(REPOSITORY)
+    assert verify(made, tagged, "--signed-identity", "repository").code == 0
+
+
+@pytest.mark.parametrize("how", ["both", "identity"])
+def test_a_tag_makes_it_a_name(made: Rig, how: str) -> None:
+    name = f"{made.name}@{made.digest}"
+    flags: tuple[str, ...] = ()
+    if how == "identity":
+        flags = ("--sign-identity", made.name.removeprefix("docker://"))
+        name = name.replace(":1@", "@")
+    done = sign(made, name, *flags)
+    assert (done.code, done.err) == (0, "")
+    assert verify(made, made.name).code == 0
+
+
+def test_copies_have_another_name(made: Rig) -> None:
+    assert sign(made, made.name).code == 0
+    sides = ("--src-tls-verify=false", "--dest-tls-verify=false")
+    copy, layout = made.name.replace("/app:1", "/copy:2"), f"oci:{made.path}/gap:2"
+    for place in (copy, layout):
+        assert cli(made.path, "copy", "--referrers", *sides, made.name, place).code == 0
+    refused = verify(made, copy)
+    refused.refused("(another repository)", lines=3)
+    assert refused.err.endswith(NAME)
+    key = ("--key", made.public)
+    refused = cli(made.path, "verify", *key, layout)
+    refused.refused("has no name to compare with it", lines=3)
+    assert refused.err.endswith(NAME)
+    signed = ("--signed-identity", made.name.removeprefix("docker://"))
+    assert cli(made.path, "verify", *key, *signed, layout).code == 0
+
+
+def test_another_tag_is_no_copy(made: Rig) -> None:
+    """What was signed by another tag may be older, and nothing is advised."""
+    assert sign(made, made.name, "--sign-identity", "h.example/app:old").code == 0
+    host = made.name.removeprefix("docker://").removesuffix(":1")
+    assert sign(made, made.name, "--sign-identity", f"{host}:old").code == 0
+    refused = verify(made, made.name)
+    refused.refused(f"not for {host}:1\n", "not for", lines=4)
+    assert "repository accepts" not in refused.err
+
+
+def test_advice_is_given_once(tmp_path: Path) -> None:
+    with rig(tmp_path, INDEX) as made:
+        assert sign(made, made.name, "--sign-identity", "h.example/app:1").code == 0
+        refused = verify(made, made.name, "--all")
+        assert refused.code == 1
+        assert refused.err.count(NAME) == 1
+        assert refused.err.endswith(NAME)
