@@ -78,6 +78,9 @@ def test_bad_durations(text: str) -> None:
         (["inspect", "busybox"], "it has no transport"),
         (["inspect", "quay.io/a:b"], "did you mean docker://quay.io/a:b?"),
         (["inspect", "nosuch:x"], "unknown transport 'nosuch'"),
+        (["inspect", "localhost:5000/a:b"], "did you mean docker://localhost:5000/a:b?"),
+        (["verify-attestation", "x"], "try 'imgtools verify --attestation TYPE'"),
+        (["tree", "x"], "try 'imgtools inspect --referrers'"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_1(

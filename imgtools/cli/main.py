@@ -78,6 +78,18 @@ _ALIASES = {
     "ps": "containers",
     "unmount": "umount",
 }
+_ELSEWHERE = {
+    "generate-key-pair": "generate-sigstore-key",
+    "import-key-pair": "sign --key PATH, which reads PEM keys as they are",
+    "verify-attestation": "verify --attestation TYPE",
+    "tree": "inspect --referrers",
+    "triangulate": "inspect --referrers",
+    "download": "inspect --referrers, and copy by the digests that it shows",
+    "save": "copy --all --referrers docker://... oci:DIRECTORY:NAME",
+    "load": "copy --all --referrers oci:DIRECTORY:NAME docker://...",
+    "clean": "inspect --referrers, and delete by the digests that it shows",
+}
+"""What does what verbs of cosign do, where ours have other names."""
 _HIDDEN = frozenset(("untrusted-signature-dump-without-verification",))
 """Verbs that no list has: what they show may be anybody's word."""
 _MODULES = {"from": "from_"}
@@ -124,6 +136,10 @@ class VerbGroup(click.Group):
         if args and args[0] not in (*_VERBS, *_ALIASES, *_HIDDEN):
             import difflib
 
+            if args[0] in _ELSEWHERE:
+                raise click.UsageError(
+                    f"unknown command {args[0]!r}; try 'imgtools {_ELSEWHERE[args[0]]}'"
+                )
             close = difflib.get_close_matches(args[0], _VERBS, 1)
             hint = f"; did you mean {close[0]!r}?" if close else "; try 'imgtools --help'"
             raise click.UsageError(f"unknown command {args[0]!r}{hint}")

@@ -25,6 +25,7 @@ _HOST = re.compile(
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _IMAGE_ID = re.compile(r"[a-f0-9]{64}")
+_PORT_AND_PATH = re.compile(r"[0-9]+/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +182,7 @@ class ImageName:
             )
         if transport not in known:
             hint = f"known transports are {', '.join(known)}"
-            if "/" in transport or "." in transport:
+            if "/" in transport or "." in transport or _PORT_AND_PATH.match(rest):
                 hint = f"did you mean docker://{text}?"
             raise InvalidReference(text, f"unknown transport {transport!r}", hint=hint)
         return cls(transport=transport, rest=rest)
