@@ -287,6 +287,13 @@ def test_fetched_archive_is_unpacked_only_if_asked(site: Site) -> None:
     assert (copied.names, copied.text("d/f")) == (["d/", "d/f"], "data")
 
 
+def test_errors_in_fetched_archives_do_not_name_where_we_keep_them(site: Site) -> None:
+    path = site.tar("kept", member("../f"))
+    source = FetchedFile(name="x.tar", path=str(path), mtime=5)
+    with pytest.raises(UnsafePath, match=r"^x\.tar as it was fetched: unsafe path"):
+        site.copy_sources(source, destination="/d/", add=True, unpack=True)
+
+
 def test_archive_that_changes_meanwhile(site: Site) -> None:
     """Between what was planned and what is written: other members, or none."""
     for content in (tar_of((member("g"), b"")), tar_of(), b"text"):

@@ -144,13 +144,14 @@ class BytesOrigin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostOrigin:
-    """The one member's content is the file `path` of the host."""
+    """The one member's content is the file `path` of the host, which was fetched as `name`."""
 
     path: str
+    name: str
 
     def shown(self, member: Member) -> str:
-        """What messages call its member."""
-        return self.path
+        """What messages call its member: not the path, which is one of ours."""
+        return f"{self.name} as it was fetched"
 
 
 Origin = TreeOrigin | BytesOrigin | HostOrigin

@@ -96,7 +96,7 @@ class _Survey:
         with storage_errors(source.path):
             size = os.stat(source.path).st_size
         member = self._make.apart(FETCHED_MODE, size, source.mtime or 0)
-        self._file(source.name, HostOrigin(path=source.path), member)
+        self._file(source.name, HostOrigin(path=source.path, name=source.name), member)
 
     def _word(self, source: TreeFiles, text: str) -> None:
         word = source_word(text)
