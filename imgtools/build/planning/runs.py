@@ -19,7 +19,7 @@ from imgtools.build.planning.model import (
     StageState,
 )
 from imgtools.build.planning.stages import source_of
-from imgtools.errors import InvalidInput, Unsupported
+from imgtools.errors import InvalidInput
 
 if TYPE_CHECKING:
     from imgtools.build.planning.evaluate import Scope
@@ -29,10 +29,13 @@ SCRIPTS = "/dev/pipes"
 
 
 def run_work(instruction: Run, state: StageState, scope: Scope) -> RunWork:
-    """RUN; raises InvalidInput, NotFound (a mount's source), Unsupported."""
+    """RUN; raises InvalidInput, NotFound (a mount's source)."""
     args, script = _command(instruction.command, state)
     if instruction.devices:
-        raise Unsupported("RUN --device", hint="imgtools build --device gives devices to all steps")
+        raise InvalidInput(
+            "RUN --device is not supported",
+            hint="imgtools build --device gives devices to all steps",
+        )
     security = instruction.security
     if security == "insecure" and not scope.allow_insecure:
         raise InvalidInput(
