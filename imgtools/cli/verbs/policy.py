@@ -55,14 +55,19 @@ def explain(cli: Cli, image: str, as_json: bool) -> None:
 @click.pass_obj
 def check(cli: Cli, file: str | None, companion: bool) -> int:
     """Check POLICY-FILE, or the policy in force with its companion: its words, and whether
-    every key that it names can be used. The exit code is 1 for a policy that is wrong."""
-    from imgtools.cli.output import complain
+    every key that it names can be used. The exit code is 1 for a policy that is wrong. Scopes
+    under which no image falls are warned of."""
+    from imgtools.cli.output import complain, warn
     from imgtools.sign.policies.files import accept_all
+    from imgtools.sign.policies.idle import idle_scopes
     from imgtools.sign.policies.inspect import problems
 
     policies = _load(cli, file, companion)
     read = [p for p in (policies.policy, policies.companion) if p not in (None, accept_all())]
     found = [problem for policy in read if policy is not None for problem in problems(policy)]
+    for policy in read:
+        for line in idle_scopes(policy) if policy is not None else ():
+            warn(line)
     for line in found:
         complain(line)
     if not found:
