@@ -291,6 +291,35 @@ def test_a_key_that_cannot_sign_is_an_error(gpg_keys: Keys, key: str) -> None:
         sign_message(GOOD, key, homedir=str(gpg_keys.home.path))
 
 
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("No secret key", "gpg --list-secret-keys shows"),
+        ("Inappropriate ioctl for device", "give a file that has it"),
+        ("No pinentry", "give a file that has it"),
+        ("Bad passphrase", ""),
+    ],
+)
+def test_what_to_do_about_what_gpg_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, advice: str
+) -> None:
+    program = tmp_path / "gpg"
+    program.write_text(
+        f"""#!/bin/sh
+case "$*" in *--list-config*) echo cfg:version:2.2.40; exit;; esac
+cat >/dev/null
+echo "gpg: signing failed: {said}" >&2
+exit 2
+"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(gpg.shutil, "which", lambda _: str(program))
+    with pytest.raises(InvalidKey, match=said) as caught:
+        sign_message(GOOD, "somebody@example.com")
+    assert advice in (caught.value.hint or "")
+    assert bool(caught.value.hint) == bool(advice)
+
+
 def test_without_gnupg_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpg.shutil, "which", lambda _: None)
     with pytest.raises(Error, match="need GnuPG") as caught:

@@ -180,7 +180,8 @@ def sign_message(
     blob = bytes(result.data or b"")
     made = [value for name, value in result.lines if name == "SIG_CREATED"]
     if result.returncode != 0 or len(made) != 1 or not blob:
-        raise InvalidKey(f"gpg cannot sign with the key {key!r}: {_reason(result)}")
+        why = _reason(result)
+        raise InvalidKey(f"gpg cannot sign with the key {key!r}: {why}", hint=_advice(why))
     if read_message(blob, "what gpg signed").payload != payload:
         raise InvalidKey(f"gpg signed something else with the key {key!r} than it was given")
     return blob
@@ -342,6 +343,15 @@ def _verify(gpg: Any, blob: bytes, what: str) -> Any:
         raise InvalidSignature(f"{what}: gpg reads only the beginning of it") from e
     finally:
         gpg.done()
+
+
+def _advice(why: str) -> str | None:
+    """What to do about what gpg says when it cannot sign."""
+    if "No secret key" in why:
+        return "gpg --list-secret-keys shows the keys that can sign"
+    if any(words in why for words in ("Inappropriate ioctl", "No pinentry", "No such device")):
+        return "nobody can be asked for the passphrase here: give a file that has it"
+    return None
 
 
 def _reason(result: Any) -> str:
