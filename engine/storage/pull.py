@@ -147,13 +147,9 @@ def _pull(
     reference = Reference.parse(name.rest[2:]) if name.transport == "docker" else None
     lock = store.parts.locks.exclusive(PULL_LOCK, name_key(str(name)), task=task)
     with retiring(lock), transports.open_source(name, options.source) as source:
-        # Of an index the image for one platform is stored; it is known by both digests.
-        digests: tuple[str, ...] = ()
-        if reference is not None:
-            digests = (f"{reference.name}@{source.resolve().digest}",)
         stored = StorageName(text=str(reference) if reference is not None else "")
         for _ in range(_ATTEMPTS):
-            image = _copied(store, source, stored, digests, options, admit, task)
+            image = _copied(store, source, stored, options, admit, task)
             if image is not None:
                 return image
     raise ImageNotFound(f"{name}: it is removed as fast as it is pulled")
@@ -163,24 +159,41 @@ def _copied(
     store: Store,
     source: Source,
     name: StorageName,
-    digests: tuple[str, ...],
     options: PullOptions,
     admit: Admit | None,
     task: Task,
 ) -> StoredImage | None:
     """The image of `source`, copied if need be; None when it was there and then removed."""
-    with store.destination(name, repo_digests=digests) as destination:
+    with store.destination(name) as destination:
         from imgtools.copy import CopyOptions, Selection, copy_image
 
         copy = CopyOptions(selection=Selection(platform=options.platform))
         result = copy_image(source, destination, copy, admit=admit, task=task)
-        if not result.up_to_date:
-            return destination.committed
-    image = ImageRegistry(store.parts).by_name(str(stored_name(name.reference)))
+        image: StoredImage | None
+        if result.up_to_date:
+            image = ImageRegistry(store.parts).by_name(str(stored_name(name.reference)))
+        else:
+            image = destination.committed
     try:
-        return store.remember_digests(image, digests, task=task) if image is not None else None
+        return _known_by(store, image, source, name, task) if image is not None else None
     except ImageNotFound:
         return None
+
+
+def _known_by(
+    store: Store, image: StoredImage, source: Source, name: StorageName, task: Task
+) -> StoredImage:
+    """The image, known by the digest of what `source` has too: of an index the image for one
+    platform is stored.
+
+    That is asked when all is copied, so that it is the digest of the bytes that were read, or
+    of the very manifest that is stored. What a registry answers before could name any other
+    image, and this one would be taken for it from then on.
+    """
+    if not name.text:
+        return image
+    digests = (f"{name.reference.name}@{source.resolve().digest}",)
+    return store.remember_digests(image, digests, task=task)
 
 
 @contextmanager

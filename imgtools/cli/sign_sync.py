@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from imgtools.cli.sign_copy import CopySigning
 from imgtools.cli.sign_flags import SignRequest
 from imgtools.cli.state import Cli
-from imgtools.copy import CopyOptions
+from imgtools.copy import CopyOptions, Selection
 from imgtools.errors import Error
 from imgtools.spec.reference import ImageName
 from imgtools.task import Note, Task, WorkerPool
 from imgtools.transport.options import DestinationOptions, RegistryOptions, SourceOptions
-from imgtools.transport.table import Transports
+from imgtools.transport.table import Transports, registry_reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,14 +108,15 @@ class SyncSigning:
             return result
         failed: dict[str, Error | None] = {}
 
-        def sign(names: Sequence[ImageName]) -> None:
-            for name in names:
+        def sign(found: Sequence[_Unchanged]) -> None:
+            for each in found:
+                name = str(each.image.destination)
                 if failed and not options.keep_going:
-                    failed[str(name)] = None
+                    failed[name] = None
                     continue
-                done = answer(partial(attempt, partial(self._sign, name, task)))
+                done = answer(partial(attempt, partial(self._sign, each, task)))
                 if isinstance(done, Error):
-                    failed[str(name)] = done
+                    failed[name] = done
 
         with WorkerPool(replace(task, jobs=options.images_at_once)) as pool:
             pool.map(sign, _unchanged(result, images))
@@ -137,29 +138,40 @@ class SyncSigning:
             return {}
         found: dict[ImageName, bool | Error] = {a.image.destination: True for a in images}
 
-        def lacks(name: ImageName) -> bool:
-            return not all(step.present for step in self._plan(name, task).steps)
+        same = {
+            a.image.destination: _Unchanged(a.image, a.current.digest)
+            for a in images
+            if a.decision == "same" and a.current is not None
+        }
 
-        same = [a.image.destination for a in images if a.decision == "same"]
+        def lacks(name: ImageName) -> bool:
+            return not all(step.present for step in self._plan(same[name], task).steps)
+
         found.update(ask_all(lacks, same, attempt=attempt, task=task))
         return found
 
-    def _plan(self, name: ImageName, task: Task) -> SignPlan:
+    def _plan(self, found: _Unchanged, task: Task) -> SignPlan:
+        """What has to be signed of an image, once policy has admitted it; it was not copied,
+        so that nobody has asked yet."""
+        from imgtools.copy.judging import judge_image
         from imgtools.sign.api import plan_signing, subjects
         from imgtools.sign.image_places import image_places
 
+        name, admit = found.image.destination, self.admit(found.image)
         options = SourceOptions(registry=self._destination)
-        with self._transports.open_source(name, options) as source:
+        with self._transports.open_source(found.pinned, options) as source:
+            if admit is not None:
+                judge_image(source, Selection(mode="all"), None, admit, task=task)
             wanted = subjects(source.top(), source.manifest, recursive=True)
         places = image_places(name, self._transports, options, self._signing.trust.signature_places)
         reference = self._request.identity or name.rest.removeprefix("//")
         return plan_signing(wanted, self._signers, reference, places.signatures, task=task)
 
-    def _sign(self, name: ImageName, task: Task) -> None:
+    def _sign(self, found: _Unchanged, task: Task) -> None:
         from imgtools.sign.api import execute_signing
         from imgtools.sign.image_writers import image_writers
 
-        plan = self._plan(name, task)
+        plan, name = self._plan(found, task), found.image.destination
         places_of = self._signing.trust.signature_places
         writers = image_writers(name, self._transports, self._destination, places_of, task=task)
         for step, made in execute_signing(plan, self._signers, writers, task=task):
@@ -168,14 +180,29 @@ class SyncSigning:
                 task.progress(Note("info", text))
 
 
-def _unchanged(result: SyncResult, images: tuple[Image, ...]) -> list[list[ImageName]]:
-    """The destinations of images that were there already and can be signed. Those of one digest
-    are together, because its signatures are in one place, where two writers would meet."""
+class _Unchanged(NamedTuple):
+    """An image that is at its destination already, and by which digest: that is what is signed,
+    whatever the tag means by now, or is said to mean."""
+
+    image: Image
+    digest: Digest
+
+    @property
+    def pinned(self) -> ImageName:
+        """What is at the destination, by its digest."""
+        reference = registry_reference(self.image.destination)
+        return ImageName(transport="docker", rest=f"//{reference.with_digest(self.digest)}")
+
+
+def _unchanged(result: SyncResult, images: tuple[Image, ...]) -> list[list[_Unchanged]]:
+    """The images that were there already and can be signed. Those of one digest are together,
+    because its signatures are in one place, where two writers would meet."""
     same = {o.destination: o.digest for o in result.outcomes if o.outcome == "same"}
-    found: dict[Digest | None, list[ImageName]] = {}
-    for name in dict.fromkeys(image.destination for image in images if _signable(image)):
-        if str(name) in same:
-            found.setdefault(same[str(name)], []).append(name)
+    found: dict[Digest, list[_Unchanged]] = {}
+    for image in {image.destination: image for image in images if _signable(image)}.values():
+        digest = same.get(str(image.destination))
+        if digest is not None:
+            found.setdefault(digest, []).append(_Unchanged(image, digest))
     return list(found.values())
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from imgtools.cli.state import Cli
+from imgtools.errors import NotSigned
 from imgtools.spec.reference import ImageName
 from imgtools.transport.options import SourceOptions
 from imgtools.transport.table import Transports
@@ -37,10 +38,17 @@ class Trust:
     def check_name(self, name: ImageName) -> Callable[..., object] | None:
         """Who has to admit the manifests of the image `name`, None for nobody.
 
-        Raises Rejected for a name that policy never admits; NotFound, InvalidInput and
+        Raises Rejected for a name that policy never admits, NotSigned where options ask for
+        signatures and for no policy; NotFound, InvalidInput and
         InvalidJSON for a policy that is missing or wrong.
         """
         if self._cli.values.get("insecure_policy"):
+            if self._cli.values.get("require_signed"):
+                raise NotSigned(
+                    f"{name} is admitted by --insecure-policy, and --require-signed asks for a "
+                    "signature",
+                    hint="leave out one of the two options",
+                )
             return None
         found: Admit | None = self.gate.check_name(name)
         return found

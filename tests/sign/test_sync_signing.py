@@ -157,3 +157,37 @@ def test_two_names_of_one_image_do_not_meet(mirror: Mirror) -> None:
     key = ("--key", mirror.public)
     for tag in ("1", "also"):
         assert cli(mirror.path, "verify", PLAIN, *key, mirror.name(tag)).code == 0
+
+
+def test_what_policy_does_not_admit_is_not_signed_for_being_there(mirror: Mirror) -> None:
+    """An image that got into the mirror without policy, such as by whoever may write there, is
+    the source's, and nobody signed that: our signature would be what makes it trusted."""
+    _, public = new_key(mirror.path, "upstream")
+    asked = [{"type": "sigstoreSigned", "keyPath": str(public)}]
+    scopes = {"docker": {f"{mirror.registry.host}/app": asked}}
+    policy = {"default": [{"type": "insecureAcceptAnything"}], "transports": scopes}
+    (mirror.path / "policy.json").write_text(json.dumps(policy))
+    flags = ("--policy", mirror.path / "policy.json")
+    done = mirror.sign(*flags, "--dry-run")
+    assert done.code == 1
+    assert done.out.decode().count("is not admitted: sigstoreSigned") == len(TAGS)
+    done = mirror.sign(*flags, "--keep-going")
+    assert done.code == 1
+    assert "3 failed" in done.err
+    assert mirror.signed() == []
+
+
+def test_the_tag_that_moves_before_it_is_signed(mirror: Mirror) -> None:
+    """The mirror says by HEAD that it has the image, and by GET that the tag is another one."""
+    evil = images.random_image("evil", layers=1)
+    push(mirror.registry, "mirror/app", evil, "evil")
+    mirror.registry.fail(
+        method="GET",
+        path="/mirror/app/manifests/1$",
+        body_override=evil.top.content,
+        set_headers={"Docker-Content-Digest": str(evil.top.digest)},
+    )
+    assert mirror.sign().code == 0
+    mirror.registry.faults.clear()
+    assert mirror.signed() == list(TAGS)
+    assert mirror.registry.count("PUT", str(evil.top.digest).replace(":", "-")) == 0
