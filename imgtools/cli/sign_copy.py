@@ -71,6 +71,15 @@ class CopySigning:
         made.preflight()
         return made
 
+    def planned(self, destination: ImageName) -> tuple[str, list[Format]]:
+        """The name that a copy there would be signed by, and in which formats; for --dry-run."""
+        if not self._signers:
+            return "", []
+        from imgtools.sign.api import signed_name
+
+        formats = dict.fromkeys(signer.format for signer in self._signers)
+        return signed_name(self._name(destination)), list(formats)
+
     def _carries(self, source: ImageName) -> bool:
         """Whether a source may have signatures that are known to be looked for: those of a
         directory, and of a registry where registries.d says where they are."""

@@ -3,6 +3,7 @@ of names that nobody is going to ask for."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,3 +93,22 @@ def test_advice_is_given_once(tmp_path: Path) -> None:
         assert refused.code == 1
         assert refused.err.count(NAME) == 1
         assert refused.err.endswith(NAME)
+
+
+@pytest.mark.parametrize("identity", ["", "h.example/app:1", "app:1"])
+def test_the_dry_run_of_a_copy_names_what_would_be_signed(made: Rig, identity: str) -> None:
+    copy = made.name.replace("/app:1", "/copy:2")
+    signing: tuple[str | Path, ...] = ("--sign-by-sigstore-private-key", made.private)
+    if identity:
+        signing = (*signing, "--sign-identity", identity)
+    words = ("copy", "--dry-run", "--src-tls-verify=false", "--dest-tls-verify=false")
+    done = cli(made.path, *words, *signing, made.name, copy)
+    wanted = {"app:1": "docker.io/library/app:1"}.get(identity, identity) or copy.removeprefix(
+        "docker://"
+    )
+    assert done.out.decode().endswith(f"  sign sigstore as {wanted}\n")
+    done = cli(made.path, *words, *signing, "--json", made.name, copy)
+    assert json.loads(done.out)["sign"] == {"identity": wanted, "formats": ["sigstore"]}
+    done = cli(made.path, *words, "--json", made.name, copy)
+    assert "sign" not in json.loads(done.out)
+    assert "PUT" not in {exchange.method for exchange in made.registry.requests}

@@ -36,6 +36,7 @@ from imgtools.transport.table import Transports, parse_name
 if TYPE_CHECKING:
     from imgtools.cli.progress import Quiet
     from imgtools.copy import CopyOptions, CopyPlan, CopyResult, Selection
+    from imgtools.sign.model import Format
 
 _NOT_YET = {
     "encrypt_layer": "--encrypt-layer",
@@ -225,7 +226,7 @@ def _run(
                     copy_attached(transports, ends, source, result, task)
         if dry_run:
             tags = attached_tags(transports, ends, source, plan, task) if options.referrers else []
-            _show_plan(plan, tags, as_json=as_json)
+            _show_plan(plan, tags, signed.planned(ends.names[1]), as_json=as_json)
             return None
     _show_result(result, quiet=quiet, as_json=as_json)
     return result
@@ -241,15 +242,21 @@ def _expect(show: Quiet, plan: CopyPlan) -> None:
     show.expect(len(moved) + twice, sum(max(0, action.blob.size) for action in moved))
 
 
-def _show_plan(plan: CopyPlan, tags: list[str], *, as_json: bool) -> None:
+def _show_plan(
+    plan: CopyPlan, tags: list[str], signed: tuple[str, list[Format]], *, as_json: bool
+) -> None:
     from imgtools.copy import render, to_json
 
+    name, formats = signed
     if as_json:
         import json
 
-        write_text(json.dumps({**to_json(plan), "attachedTags": tags}) + "\n")
+        sign = {"sign": {"identity": name, "formats": formats}} if formats else {}
+        write_text(json.dumps({**to_json(plan), "attachedTags": tags, **sign}) + "\n")
     else:
-        write_text(render(plan) + "".join(f"  attached-tag {tag}\n" for tag in tags))
+        lines = [f"  attached-tag {tag}\n" for tag in tags]
+        lines += [f"  sign {kind} as {name}\n" for kind in formats]
+        write_text(render(plan) + "".join(lines))
     flush()
 
 
