@@ -4,6 +4,7 @@ along, and what is signed at its destination."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imgtools.cli.sign_flags import SignRequest
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
     from imgtools.copy import CopyOptions
     from imgtools.copy.attaching import Attaching
+    from imgtools.sign.image_places import ImagePlaces
     from imgtools.sign.model import Format
     from imgtools.sign.protocols import ImageSigner
+    from imgtools.spec.descriptor import Descriptor
 
 
 class CopySigning:
@@ -57,28 +60,44 @@ class CopySigning:
         from imgtools.sign.image_places import image_places
         from imgtools.sign.image_writers import image_writers
 
-        places = self.trust.signature_places
+        places, registry = self.trust.signature_places, self._destination.registry
         made = CopySignatures(
             Signing(signers=self._signers, reference=self._name(names[1])),
             image_places(names[0], self._transports, self._source, places) if carries else None,
-            image_writers(
-                names[1], self._transports, self._destination.registry, places, task=task
-            ),
+            image_writers(names[1], self._transports, registry, places, task=task),
             where=names[1].transport,
             carried=_carried(names, options),
+            there=self._there(names[1]),
             report=lambda text: task.progress(Note("info", text)),
         )
         made.preflight()
         return made
 
-    def planned(self, destination: ImageName) -> tuple[str, list[Format]]:
-        """The name that a copy there would be signed by, and in which formats; for --dry-run."""
+    def planned(self, destination: ImageName, top: Descriptor) -> tuple[str, list[Format]]:
+        """The name that the copy of `top` there would be signed by, and in which formats it
+        was not yet; for --dry-run. Raises what reading raises."""
         if not self._signers:
             return "", []
-        from imgtools.sign.api import signed_name
+        from imgtools.sign.api import signed_before, signed_name
 
-        formats = dict.fromkeys(signer.format for signer in self._signers)
-        return signed_name(self._name(destination)), list(formats)
+        name, there = signed_name(self._name(destination)), self._there(destination)
+        return name, [
+            signer.format
+            for signer in self._signers
+            if there is None
+            or not signed_before(signer, top, name, there.signatures(signer.format, top.digest))
+        ]
+
+    def _there(self, destination: ImageName) -> ImagePlaces | None:
+        """Where the destination has signatures that need not be made again."""
+        if not self._signers or destination.transport != "docker":
+            return None
+        from imgtools.sign.image_places import image_places
+
+        # What a mirror has is not what the destination will show.
+        registry = replace(self._destination.registry, mirrors=False)
+        options = SourceOptions(registry=registry)
+        return image_places(destination, self._transports, options, self.trust.signature_places)
 
     def _carries(self, source: ImageName) -> bool:
         """Whether a source may have signatures that are known to be looked for: those of a

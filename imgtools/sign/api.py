@@ -96,7 +96,7 @@ def plan_signing(
                 subject=subject,
                 signer=number,
                 format=signer.format,
-                present=_is_there(
+                present=signed_before(
                     signer, subject, reference, have.get((signer.format, subject.digest), ())
                 ),
             )
@@ -148,9 +148,10 @@ def signed_name(reference: str) -> str:
     return str(parsed)
 
 
-def _is_there(
+def signed_before(
     signer: ImageSigner, subject: Descriptor, reference: str, have: Sequence[Signature]
 ) -> bool:
+    """Whether one of the signatures `have` is by `signer`, of this manifest by this name."""
     for signature in have:
         claim = signer.made(signature)
         if claim is not None and (claim.digest, claim.reference) == (subject.digest, reference):

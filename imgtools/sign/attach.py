@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from imgtools.errors import Unsupported
-from imgtools.sign.api import signed_name
+from imgtools.sign.api import signed_before, signed_name
 from imgtools.sign.image_places import ImagePlaces
 from imgtools.sign.image_writers import ImageWriters
 from imgtools.sign.model import Format, Signature
@@ -63,17 +63,19 @@ class CopySignatures:
         *,
         where: str,
         carried: Sequence[Format] = CARRIED,
+        there: ImagePlaces | None = None,
         report: Callable[[str], object] = lambda text: None,
     ) -> None:
         """`source` are the places whose signatures of the formats `carried` are carried along,
         None to carry none; `where` names the destination, for messages, and `report` is told
-        what was put.
+        what was put. What the signers have signed by this name before, and is `there`, is not
+        signed again.
 
         Raises InvalidReference for a name that cannot be signed.
         """
         reference = signed_name(signing.reference) if signing.signers else ""
         self._signers, self._reference = signing.signers, reference
-        self._source, self._writers = source, writers
+        self._source, self._writers, self._there = source, writers, there
         self._where, self._report, self._kinds = where, report, tuple(carried)
         self._carried: dict[Digest, tuple[Signature, ...]] = {}
 
@@ -122,12 +124,24 @@ class CopySignatures:
         writers = self._writers.writers(frozenset(formats), destination, top)
         for image in images:
             assert image.new is not None, "all manifests but the name are there"
-            made = [signer.sign(image.new, self._reference) for signer in self._signers]
+            made = [
+                signer.sign(image.new, self._reference)
+                for signer in self._signers
+                if not self._signed_before(signer, image)
+            ]
             every = [*self._carried.get(image.old.digest, ()), *made]
             for kind in dict.fromkeys(signature.format for signature in every):
                 new = [signature for signature in every if signature.format == kind]
                 count = writers[kind].put(image.new, new)
                 self._report(f"{image.new.digest}: {count} new {kind} signature(s)")
+
+    def _signed_before(self, signer: ImageSigner, image: Arriving) -> bool:
+        """Whether it would only be said again: a job that runs every night would let the
+        signatures of an image grow until nobody reads them all."""
+        if self._there is None or image.new is None:
+            return False
+        have = self._there.signatures(signer.format, image.new.digest)
+        return signed_before(signer, image.new, self._reference, have)
 
 
 def _count(found: Sequence[Signature]) -> str:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from imgtools.testing.images import Sample
 from tests.bad_input import PLAIN, Outcome, cli
-from tests.sign.attest_rig import Rig, rig
+from tests.sign.attest_rig import Rig, new_key, rig
 from tests.sign.ground import IMAGE, INDEX
+from tests.sign.openpgp_home import Keys
 
 REPOSITORY = "imgtools: --signed-identity repository accepts a name without a tag\n"
 NAME = "imgtools: --signed-identity NAME:TAG accepts what was signed by that name, if copied\n"
@@ -112,3 +114,50 @@ def test_the_dry_run_of_a_copy_names_what_would_be_signed(made: Rig, identity: s
     done = cli(made.path, *words, "--json", made.name, copy)
     assert "sign" not in json.loads(done.out)
     assert "PUT" not in {exchange.method for exchange in made.registry.requests}
+    done = cli(made.path, "copy", *words[2:], *signing, made.name, copy)
+    assert done.code == 0, done.err
+    assert b"sign" not in cli(made.path, *words, *signing, made.name, copy).out
+    done = cli(made.path, *words, *signing, "--json", made.name, copy)
+    assert json.loads(done.out)["sign"] == {"identity": wanted, "formats": []}
+
+
+@pytest.mark.parametrize("sample", [IMAGE, INDEX], ids=["image", "index"])
+def test_a_copy_signs_nothing_twice_alike(tmp_path: Path, sample: Sample) -> None:
+    """A job may copy every night, and readers take a hundred and twenty-eight signatures."""
+    with rig(tmp_path, sample) as made:
+        words = ("copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false")
+        signing = ("--sign-by-sigstore-private-key", made.private)
+        copy = made.name.replace("/app:1", "/copy:1")
+        assert "1 new sigstore" in cli(made.path, *words, *signing, made.name, copy).err
+        before = dict(made.registry.repository("copy").tags)
+        again = cli(made.path, *words, *signing, made.name, copy)
+        assert again.code == 0
+        assert "new sigstore" not in again.err
+        assert made.registry.repository("copy").tags == before
+        # By another name, and by another key, it says something else.
+        other = f"{copy.rpartition(':')[0]}:2"
+        for place, key in ((other, made.private), (copy, new_key(tmp_path, "second")[0])):
+            signing = ("--sign-by-sigstore-private-key", key)
+            assert "1 new sigstore" in cli(made.path, *words, *signing, made.name, place).err
+        for place in (copy, other):
+            assert verify(made, place, "--all", "--strict").code == 0
+
+
+def test_a_copy_signs_nothing_twice_with_gpg(
+    tmp_path: Path, gpg_keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GNUPGHOME", str(gpg_keys.home.path))
+    with rig(tmp_path, IMAGE) as made:
+        (tmp_path / "registries.d").mkdir()
+        (tmp_path / "registries.d" / "a.yaml").write_text(
+            f"default-docker:\n  lookaside: file://{tmp_path}/signatures\n"
+        )
+        copy = made.name.replace("/app:1", "/copy:1")
+        for _ in range(2):
+            done = cli(
+                tmp_path, "--registries.d", tmp_path / "registries.d", "copy",
+                "--src-tls-verify=false", "--dest-tls-verify=false",
+                "--sign-by", "p256@example.com", made.name, copy,
+            )  # fmt: skip
+            assert done.code == 0, done.err
+        assert len(list((tmp_path / "signatures").rglob("signature-*"))) == 1

@@ -226,7 +226,7 @@ def _run(
                     copy_attached(transports, ends, source, result, task)
         if dry_run:
             tags = attached_tags(transports, ends, source, plan, task) if options.referrers else []
-            _show_plan(plan, tags, signed.planned(ends.names[1]), as_json=as_json)
+            _show_plan(plan, tags, signed.planned(ends.names[1], plan.root), as_json=as_json)
             return None
     _show_result(result, quiet=quiet, as_json=as_json)
     return result
@@ -251,7 +251,7 @@ def _show_plan(
     if as_json:
         import json
 
-        sign = {"sign": {"identity": name, "formats": formats}} if formats else {}
+        sign = {"sign": {"identity": name, "formats": formats}} if name else {}
         write_text(json.dumps({**to_json(plan), "attachedTags": tags, **sign}) + "\n")
     else:
         lines = [f"  attached-tag {tag}\n" for tag in tags]
