@@ -285,13 +285,15 @@ def _cache(
 
     from imgtools.build.cache.chain import open_chain
 
+    source = source_options(bench.cli, bench.registry)
     return open_chain(
         options,
         bench.host.store,
         bench.transports,
         layers,
-        source_options=source_options(bench.cli, bench.registry),
+        source_options=source,
         destination_options=destination_options(bench.cli, bench.registry),
+        check_name=Trust(bench.cli, bench.transports, source).check_name,
         form=bench.request.result.form,
         now=time.time,
         task=task,

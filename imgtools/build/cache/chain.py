@@ -16,7 +16,7 @@ from typing import TypeVar
 from imgtools.build.cache.documents import RemoteRecord
 from imgtools.build.cache.exporting import CacheExport
 from imgtools.build.cache.locations import CacheLocation, cache_locations
-from imgtools.build.cache.registry import RemoteCache
+from imgtools.build.cache.registry import CheckName, RemoteCache
 from imgtools.build.options import CacheOptions
 from imgtools.build.outputs.layer_blobs import LayerBlobs
 from imgtools.build.outputs.model import Form
@@ -254,12 +254,14 @@ def open_chain(
     *,
     source_options: SourceOptions,
     destination_options: DestinationOptions,
+    check_name: CheckName | None = None,
     form: Form | None = None,
     now: Callable[[], float],
     task: Task,
 ) -> CacheChain:
     """The chain that --cache-from, --cache-to and --cache-ttl ask for; `layers` compresses what
-    is sent, to `form`, and has to be closed after the chain. Raises InvalidInput, Unsupported."""
+    is sent, to `form`, and has to be closed after the chain. `check_name` is policy about what
+    is taken. Raises InvalidInput, Unsupported."""
 
     def remote(location: CacheLocation) -> RemoteCache:
         return RemoteCache(
@@ -267,6 +269,7 @@ def open_chain(
             transports=transports,
             source_options=source_options,
             destination_options=destination_options,
+            check_name=check_name,
         )
 
     targets = [remote(location) for location in cache_locations(options.targets)]

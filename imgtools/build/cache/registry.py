@@ -1,13 +1,15 @@
 """One repository (or layout) as a cache: finding a record by its key, fetching, putting one.
 
-What comes from there is as trustworthy as those who may write there; it is checked for
-consistency, so that a record can be wrong about its key and nothing else.
+What comes from there is as trustworthy as those who may write there, or those who signed it
+where policy asks for that; it is checked for consistency, so that a record can be wrong about its
+key and nothing else.
 """
 
 from __future__ import annotations
 
 import tempfile
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO
 
 from imgtools.blob.compression import Decompressor
 from imgtools.blob.files import storage_errors, write_all
@@ -28,10 +30,17 @@ from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
+from imgtools.spec.reference import ImageName
 from imgtools.task import Task
 from imgtools.transport.base import Destination, Source
 from imgtools.transport.options import DestinationOptions, SourceOptions
 from imgtools.transport.table import Transports
+
+if TYPE_CHECKING:
+    from imgtools.copy.survey import Admit
+
+CheckName = Callable[[ImageName], "Admit | None"]
+"""Policy: raises Rejected for a name, and says who has to admit its manifest, None for nobody."""
 
 _LEAST_LIMIT = 1 << 30
 _WORST_RATIO = 1100
@@ -40,22 +49,27 @@ _WORST_RATIO = 1100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteCache:
-    """A location, and how it is reached."""
+    """A location, and how it is reached; `check_name` is policy about what is read there."""
 
     location: CacheLocation
     transports: Transports
     source_options: SourceOptions
     destination_options: DestinationOptions
+    check_name: CheckName | None = None
 
     def find(self, key: str) -> RemoteRecord | None:
         """The record of `key`, None if there is none: one request, and none for its layer.
 
-        Raises InvalidManifest or InvalidJSON for one that contradicts itself, and what a
-        request raises.
+        Raises InvalidManifest or InvalidJSON for one that contradicts itself, Rejected for one
+        that policy does not admit, and what a request raises.
         """
+        name = self.location.name(key)
+        admit = self.check_name(name) if self.check_name is not None else None
         try:
             with self.source(key) as it:
                 raw = it.top()
+                if admit is not None:
+                    admit(raw)
                 where = note_descriptor(raw)
                 note = where.data
                 if note is None:
