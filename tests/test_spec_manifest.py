@@ -99,6 +99,29 @@ def test_ambiguous_or_foreign_documents_are_refused(value: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        oci(Manifests=[]),
+        oci(LAYERS=[]),
+        oci(MediaType=mt.OCI_INDEX),
+        {"schemaVersion": 2, "mediaType": mt.OCI_INDEX, "manifests": [], "Config": {}},
+        {"schemaVersion": 2, "mediaType": mt.OCI_INDEX, "manifests": [], "Manifests": []},
+        {"schemaVersion": 2, "mediaType": mt.OCI_INDEX, "manife\u017fts": []},
+        oci(
+            layers=[
+                {"mediaType": mt.OCI_LAYER, "digest": f"sha256:{'0' * 64}", "size": 1, "Size": 2}
+            ]
+        ),
+    ],
+)
+def test_other_spellings_of_what_go_takes_for_the_same_are_refused(value: dict[str, Any]) -> None:
+    """Its programs would read another image out of the same bytes."""
+    raw = RawManifest.of(json.dumps(value).encode())
+    with pytest.raises(InvalidManifest, match="to other programs"):
+        parse(raw)
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"layers": {}},

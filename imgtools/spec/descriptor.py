@@ -76,7 +76,7 @@ class Descriptor:
             urls=string_list(value, "urls", what),
             artifact_type=optional(value, "artifactType", str, what) or "",
             data=_inline_data(value, digest, size, what),
-            extra=MappingProxyType({k: v for k, v in value.items() if k not in _KNOWN_KEYS}),
+            extra=others(value, _KNOWN_KEYS, what),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -105,6 +105,27 @@ class Descriptor:
 
     def __str__(self) -> str:
         return f"{self.digest} ({self.media_type or 'no media type'}, {self.size} bytes)"
+
+
+def others(
+    value: Mapping[str, Any], known: frozenset[str], what: str, *, more: frozenset[str] = frozenset()
+) -> Mapping[str, Any]:
+    """The properties of `value` that are not among the `known`.
+
+    Raises InvalidManifest for one that is another spelling of a known one, or of `more`: Go
+    compares the names of properties without case, and takes the last, so that its programs
+    would read another image out of the same bytes.
+    """
+    found = {key: item for key, item in value.items() if key not in known}
+    if found:
+        names = {name.casefold(): name for name in known | more}
+        for key in found:
+            name = names.get(key.casefold())
+            if name is not None:
+                raise InvalidManifest(
+                    f"{what}: property {key[:80]!r} would be {name!r} to other programs"
+                )
+    return MappingProxyType(found)
 
 
 def optional(value: Mapping[str, Any], key: str, kind: type[Any], what: str) -> Any:

@@ -15,7 +15,7 @@ from imgtools.errors import DigestMismatch, InvalidInput, InvalidManifest
 from imgtools.frozen import dataclass
 from imgtools.spec import media_type as mt
 from imgtools.spec import strict_json
-from imgtools.spec.descriptor import Descriptor, optional, string_map
+from imgtools.spec.descriptor import Descriptor, optional, others, string_map
 from imgtools.spec.digest import Digest
 from imgtools.spec.schema1 import Schema1, payload_digest
 
@@ -267,7 +267,7 @@ def _parse_manifest(value: dict[str, Any], media_type: str) -> Manifest:
         annotations=string_map(value, "annotations", what),
         subject=_subject(value),
         artifact_type=optional(value, "artifactType", str, what) or "",
-        extra=MappingProxyType({k: v for k, v in value.items() if k not in _MANIFEST_KEYS}),
+        extra=others(value, _MANIFEST_KEYS, what, more=_INDEX_KEYS),
     )
 
 
@@ -283,7 +283,7 @@ def _parse_index(value: dict[str, Any], media_type: str) -> Index:
         annotations=string_map(value, "annotations", what),
         subject=_subject(value),
         artifact_type=optional(value, "artifactType", str, what) or "",
-        extra=MappingProxyType({k: v for k, v in value.items() if k not in _INDEX_KEYS}),
+        extra=others(value, _INDEX_KEYS, what, more=_MANIFEST_KEYS),
     )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from imgtools.spec import media_type as mt
+from imgtools.spec.digest import Digest
 from imgtools.testing import images
 from imgtools.testing.registry import ScriptedRegistry
 from tests.sign.test_policy_everywhere import Site
@@ -50,3 +54,52 @@ def test_no_policy_with_only_what_is_signed(site: Site) -> None:
         assert code != 0
         assert "--require-signed" in err, err
         assert not (site.work / repository).exists()
+
+
+def test_an_index_that_other_programs_read_in_another_way(site: Site) -> None:
+    """Its one image is signed; Go's programs, which compare names without case, would take the
+    other one, which may be at the destination as some version that was given up."""
+    good, old = (str(site.registry.repository(name).tags["1"]) for name in ("good", "bad"))
+    entry: dict[str, Any] = {"mediaType": mt.OCI_MANIFEST, "digest": good}
+    entry["size"] = len(site.registry.repository("good").manifests[Digest.parse(good)].content)
+    other = {**entry, "digest": old}
+    spellings: dict[str, dict[str, Any]] = {
+        "manifests": {"manifests": [entry], "Manifests": [other]},
+        "long-s": {"manifests": [entry], "manife\N{LATIN SMALL LETTER LONG S}ts": [other]},
+        "digest": {"manifests": [{**entry, "Digest": old}]},
+    }
+    for tag, entries in spellings.items():
+        index = {"schemaVersion": 2, "mediaType": mt.OCI_INDEX, **entries}
+        site.registry.push_manifest("good", json.dumps(index).encode(), tags=[tag])
+        code, err = site.run(
+            "--policy", "policy.json", "copy", "--all", "--src-tls-verify=false",
+            site.name("good", tag), f"oci:{site.work}/{tag}",
+        )  # fmt: skip
+        assert code != 0
+        assert "to other programs" in err, err
+
+
+def test_a_cache_that_policy_does_not_admit(site: Site) -> None:
+    """Whoever may write to the cache would decide what is in the image: its records are asked
+    about like every other image, and where they are not admitted the step is executed."""
+    cache = f"{site.registry.host}/cache"
+    recipe = b"FROM scratch\nCOPY file /\n"
+    (site.work / "file").write_text("content")
+
+    def build(store: str, *flags: str) -> str:
+        roots = ("--root", f"{site.work}/{store}", "--runroot", f"{site.work}/{store}-run")
+        words = ("build", *roots, PLAIN, *flags, "-f", "-", ".")
+        code, err = site.run("--policy", "policy.json", *words, stdin=recipe)
+        assert code == 0, err
+        return err
+
+    build("a", "--cache-to", cache)
+    err = build("b", "--cache-from", cache)
+    assert f"cache {cache} is not used: " in err
+    assert "is not admitted: sigstoreSigned: a signature was required" in err
+    assert site.registry.count("GET", "/cache/blobs/") == 0
+    for tag in list(site.registry.repository("cache").tags):
+        site.ok("sign", PLAIN, "--key", "k.private", *site.key[2:], site.name("cache", tag))
+    site.registry.forget_requests()
+    assert "is not used" not in build("c", "--cache-from", cache)
+    assert site.registry.count("GET", "/cache/blobs/") > 0
