@@ -116,7 +116,13 @@ def _given(text: str, signed: Reference, *, exact: bool) -> str | None:
         wanted = Reference.parse(text, default_tag="")
     except InvalidReference as e:
         return f"the name that the policy asks for is an {e.message}"
-    return _exact(wanted, signed) if exact else _repository(wanted, signed)
+    if not exact:
+        return _repository(wanted, signed)
+    why = _exact(wanted, signed)
+    if why is None and wanted != signed:
+        # Unlike that of an image, a digest that a policy asks for was held against nothing.
+        return f"the signature is for {signed}, not for {wanted}"
+    return why
 
 
 def _exact(image: Reference, signed: Reference) -> str | None:

@@ -51,6 +51,7 @@ ACCEPTED = [
     ("repository-image-tagless", REPOSITORY, "h.example/ns/app", V1),
     ("reference-elsewhere", ExactReference(reference=V1), "mirror.example/x:y", V1),
     ("reference-no-registry", ExactReference(reference=V1), "", V1),
+    ("reference-with-its-digest", ExactReference(reference=f"{V1}@{A}"), "", f"{V1}@{A}"),
     (
         "reference-familiar",
         ExactReference(reference="busybox:1"),
@@ -90,6 +91,8 @@ REFUSED = [
     ("default-tag-and-digest-by-digest", DEFAULT, f"{V1}@{A}", f"h.example/ns/app@{A}"),
     ("latest-is-not-added", DEFAULT, "h.example/a:latest", "h.example/a"),
     ("reference-other-tag", ExactReference(reference=V1), V1, "h.example/ns/app:v2"),
+    ("reference-without-its-digest", ExactReference(reference=f"{V1}@{A}"), f"{V1}@{B}", V1),
+    ("reference-of-its-digest-alone", ExactReference(reference=f"{V1}@{A}"), V1, f"{V1}@{B}"),
     ("reference-bare", ExactReference(reference="h.example/a"), "", "h.example/a"),
     ("reference-malformed", ExactReference(reference="h.example/A"), "", V1),
     ("repository-other", ExactRepository(repository="h.example/ns/app"), V1, "h.example/b:v1"),
