@@ -108,7 +108,11 @@ class Descriptor:
 
 
 def others(
-    value: Mapping[str, Any], known: frozenset[str], what: str, *, more: frozenset[str] = frozenset()
+    value: Mapping[str, Any],
+    known: frozenset[str],
+    what: str,
+    *,
+    more: frozenset[str] = frozenset(),
 ) -> Mapping[str, Any]:
     """The properties of `value` that are not among the `known`.
 
