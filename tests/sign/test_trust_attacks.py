@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
+from imgtools.errors import LimitExceeded
+from imgtools.sign.model import SIMPLE_SIGNING_LAYER, SigstoreSignature
+from imgtools.sign.stores.layouts import layout_signatures
 from imgtools.spec import media_type as mt
 from imgtools.spec.digest import Digest
 from imgtools.testing import images
 from imgtools.testing.registry import ScriptedRegistry
+from imgtools.transport.oci_layout import LayoutSource
+from tests.bad_input import Layout
 from tests.sign.test_policy_everywhere import Site
 
 PLAIN = "--tls-verify=false"
@@ -103,3 +108,31 @@ def test_a_cache_that_policy_does_not_admit(site: Site) -> None:
     site.registry.forget_requests()
     assert "is not used" not in build("c", "--cache-from", cache)
     assert site.registry.count("GET", "/cache/blobs/") > 0
+
+
+def test_a_layout_that_names_one_payload_many_times(tmp_path: Path) -> None:
+    """A small file must not become a gigabyte of signatures: each content is read once, and the
+    limit of layers is of all that the name has."""
+    layout = Layout(tmp_path / "layout")
+    image = layout.image()
+    payload = {**layout.blob(b"x" * 1000, SIMPLE_SIGNING_LAYER), "annotations": {}}
+    config = layout.blob({}, mt.OCI_CONFIG)
+
+    def named(layers: int, **more: Any) -> dict[str, Any]:
+        manifest = {"schemaVersion": 2, "mediaType": mt.OCI_MANIFEST, "config": config}
+        found = layout.blob({**manifest, "layers": [payload] * layers, **more}, mt.OCI_MANIFEST)
+        tag = f"{image['digest'].replace(':', '-')}.sig"
+        return {**found, "annotations": {"org.opencontainers.image.ref.name": tag}}
+
+    def found(*entries: dict[str, Any]) -> tuple[SigstoreSignature, ...]:
+        layout.index([image, *entries])
+        with LayoutSource.open(str(layout.path)) as source:
+            return layout_signatures(source, Digest.parse(image["digest"]), "here")
+
+    signatures = found(*[named(100)] * 30)
+    assert len(signatures) == 100
+    assert len({id(signature.payload) for signature in signatures}) == 1
+    for entries in ([named(100), named(29, annotations={"a": "b"})],
+                    [named(1, annotations={"a": str(n)}) for n in range(20)]):  # fmt: skip
+        with pytest.raises(LimitExceeded):
+            found(*entries)

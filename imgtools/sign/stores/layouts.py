@@ -5,8 +5,10 @@ regctl keeps them in the same way, and a registry that serves the layout shows t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from imgtools.errors import LimitExceeded
-from imgtools.sign.model import SigstoreSignature
+from imgtools.sign.model import SIGNATURES_LIMIT, SigstoreSignature
 from imgtools.sign.stores.attachment import (
     Layer,
     Suffix,
@@ -16,19 +18,26 @@ from imgtools.sign.stores.attachment import (
 )
 from imgtools.spec.descriptor import Descriptor
 from imgtools.spec.digest import Digest
-from imgtools.spec.manifest import Manifest, RawManifest
+from imgtools.spec.manifest import RawManifest
 from imgtools.transport.base import Source
 from imgtools.transport.layout_index import REF_NAME, annotation
 from imgtools.transport.oci_layout import LayoutSource
 
+_MOST_OF_A_NAME = 16
+"""Manifests of one name: it should have one, and each may be large."""
+
 
 def named_manifests(source: Source, tag: str) -> tuple[RawManifest, ...]:
-    """What a layout has by the name `tag`; nothing where `source` reads no layout. Raises what
-    reading raises."""
+    """What a layout has by the name `tag`, each once; nothing where `source` reads no layout.
+    Raises LimitExceeded and what reading raises."""
     if not isinstance(source, LayoutSource):
         return ()
-    found = (entry for entry in source.entries if annotation(entry, REF_NAME) == tag)
-    return tuple(source.manifest(Descriptor.from_json(entry)) for entry in found)
+    named = (entry for entry in source.entries if annotation(entry, REF_NAME) == tag)
+    found = {descriptor.digest: descriptor for descriptor in map(Descriptor.from_json, named)}
+    if len(found) > _MOST_OF_A_NAME:
+        where = f"{source.origin.name}: the name {tag}"
+        raise LimitExceeded(where, _MOST_OF_A_NAME, unit="manifests")
+    return tuple(map(source.manifest, found.values()))
 
 
 def layout_signatures(
@@ -38,11 +47,8 @@ def layout_signatures(
     a registry; `where` names the layout. Raises InvalidSignature, LimitExceeded, NotFound,
     DigestMismatch and what reading raises."""
     tag = attachment_tag(digest, suffix)
-    layers = (
-        layer
-        for raw in named_manifests(source, tag)
-        for layer in read_layers(source, attachment_manifest(raw), suffix)
-    )
+    manifests = map(attachment_manifest, named_manifests(source, tag))
+    layers = read_layers(source, [layer for each in manifests for layer in each.layers], suffix)
     return tuple(
         SigstoreSignature(
             payload=layer.content,
@@ -54,17 +60,23 @@ def layout_signatures(
     )
 
 
-def read_layers(source: Source, manifest: Manifest, suffix: Suffix) -> tuple[Layer, ...]:
-    """The layers of an attachment with their contents; raises LimitExceeded and what reading
-    raises."""
-    check_sizes(manifest.layers, suffix)
+def read_layers(source: Source, layers: Sequence[Descriptor], suffix: Suffix) -> tuple[Layer, ...]:
+    """The layers of attachments with their contents, of which each is read once, however many
+    layers have it; raises LimitExceeded and what reading raises."""
+    if len(layers) > SIGNATURES_LIMIT:
+        raise LimitExceeded("number of layers of the attachment", SIGNATURES_LIMIT, unit="layers")
+    check_sizes(layers, suffix)
+    contents: dict[Digest, bytes] = {}
+    for layer in layers:
+        if layer.digest not in contents:
+            contents[layer.digest] = read_small(source, layer, layer.size)
     return tuple(
         Layer(
             media_type=layer.media_type,
-            content=read_small(source, layer, layer.size),
+            content=contents[layer.digest],
             annotations=layer.annotations,
         )
-        for layer in manifest.layers
+        for layer in layers
     )
 
 

@@ -56,7 +56,9 @@ class Merging:
         if found is None or found[1] not in _MERGED:
             return None
         with self._transports.open_source(there, self._source) as source:
-            layers = read_layers(source, attachment_manifest(source.top()), _MERGED[found[1]])
+            layers = read_layers(
+                source, attachment_manifest(source.top()).layers, _MERGED[found[1]]
+            )
         if here.transport == "docker":
             writer = AttachmentWriter(
                 self._transports,
