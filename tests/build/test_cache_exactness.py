@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imgtools.build.options import NamedContext, Stamps
+from imgtools.build.options import CacheOptions, ConfigEdits, NamedContext, Stamps
 from imgtools.build.protocols import HostSettings, Output, RunSpec, StepMount
 from imgtools.errors import Error
 from imgtools.spec.digest import Digest
@@ -61,6 +61,11 @@ OPTIONS: list[dict[str, Any]] = [
     {"stamps": Stamps(timestamp=5)},
     {"stamps": Stamps(source_date_epoch=7, rewrite=True)},
     {"target": "two"},
+    {"host": HostSettings(no_hosts=True)},
+    {"host": HostSettings(add_hosts=("a:192.0.2.1",), devices=("/dev/null",))},
+    {"host": HostSettings(volumes=("/a:/v",), cap_add=("CHOWN",), group_add=("5",))},
+    {"stamps": Stamps(source_date_epoch=7)},
+    {"stamps": Stamps(source_date_epoch=9)},
 ]
 
 
@@ -72,7 +77,8 @@ class TellTale(ExecutorDouble):
         network = spec.settings.network if spec.network in ("", "default") else spec.network
         network = "" if network == "private" else network
         told = (spec.args, sorted(spec.env), spec.workdir, spec.user, mounts, network)
-        text = hashlib.sha256(repr((told, spec.insecure)).encode()).hexdigest()
+        host = dataclasses.replace(spec.settings, network="")
+        text = hashlib.sha256(repr((told, spec.insecure, host)).encode()).hexdigest()
         for name in ("w", "out"):
             (root / name).mkdir(exist_ok=True)
             (root / name / text[:8]).write_text(text)
@@ -179,6 +185,9 @@ KNOWN: list[tuple[list[str], list[str], dict[str, Any], dict[str, Any], Edit | N
     ([LINES[24]], [LINES[24]], {}, {}, ("content", 0, "s/a")),
     ([LINES[24]], [LINES[24]], {}, {}, ("content", 0, "a")),
     (["RUN --mount=type=cache,from=c,target=/m one"],) * 2 + ({}, {}, ("content", 0, "c/f")),
+    (["RUN one"],) * 2 + ({}, OPTIONS[8], None),
+    (["RUN one"],) * 2 + (OPTIONS[9], {}, None),
+    (["RUN one"],) * 2 + (OPTIONS[9], OPTIONS[10], None),
 ]  # fmt: skip
 
 
@@ -201,6 +210,62 @@ def test_names_of_the_usual_network_are_one(network: str, tmp_path: Path) -> Non
     _outcome(rig, ["RUN one"], {})
     _outcome(rig, ["RUN --network=default one"], {"host": HostSettings(network=network)})
     assert not rig.ran
+
+
+PLAIN, SEVEN, NINE = (Stamps(source_date_epoch=epoch) for epoch in (None, 7, 9))
+TWELVE = Stamps(timestamp=12)
+
+
+@pytest.mark.parametrize("line", ["WORKDIR /w", "COPY a /new/b", "COPY --link <<E /h\nE"])
+@pytest.mark.parametrize(("before", "after"), [(PLAIN, SEVEN), (SEVEN, NINE), (NINE, TWELVE)])
+def test_what_is_made_has_the_time_of_this_build(
+    line: str, before: Stamps, after: Stamps, tmp_path: Path
+) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    rig, fresh = _rig(tmp_path / "one"), _rig(tmp_path / "other")
+    for each in (rig, fresh):
+        os.utime(each.context / "a", (5, 5))
+    text = f"FROM one\n{line}\n"
+    rig.build(text, stamps=before)
+    warm, cold = (each.build(text, stamps=after) for each in (rig, fresh))
+    assert [layer.diff_id for layer in warm.layers] == [layer.diff_id for layer in cold.layers]
+    assert warm.config.created == cold.config.created
+
+
+def test_an_age_is_counted_from_when_a_step_was_made(tmp_path: Path) -> None:
+    rig = _rig(tmp_path)
+    for times in range(2):
+        rig.build(
+            "FROM one\nRUN one\n",
+            stamps=Stamps(timestamp=0),
+            cache=CacheOptions(ttl=3600.0),
+        )
+        assert rig.ran == 1 - times
+
+
+def test_a_time_that_was_asked_for_is_not_that_of_the_next_build(tmp_path: Path) -> None:
+    rig = _rig(tmp_path)
+    text, edits = "FROM one\nLABEL a=b\n", ConfigEdits(identity_label=False)
+    rig.build(text, stamps=Stamps(timestamp=0), edits=edits)
+    assert not rig.build(text, edits=edits).config.created.startswith("1970")
+
+
+@pytest.mark.parametrize(("call", "ids"), [("geteuid", (7, -1)), ("getegid", (-1, 7))])
+def test_whose_the_files_of_a_mount_are_counts(
+    call: str, ids: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = _rig(tmp_path)
+    ran = []
+    for change in (False, False, True):
+        if change and os.geteuid() == 0:
+            os.chown(rig.context / "a", *ids)
+        elif change:
+            # What was the caller's, and so root's in a step, is somebody else's.
+            monkeypatch.setattr(os, call, lambda: 4242)
+        rig.build("FROM one\nRUN --mount=type=bind,target=/m one\n")
+        ran.append(rig.ran)
+    assert ran == [1, 0, 1]
 
 
 DAMAGED: list[dict[str, Any]] = [

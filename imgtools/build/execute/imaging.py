@@ -97,10 +97,11 @@ def finished_image(
     )
     base = str(line.base.manifest.digest) if line.base is not None else "scratch"
     key = image_key({**document, "base": base}, texts)
-    before = crew.memory.find(key, task)
-    if before is not None and not fixed:
+    # A time that was asked for is not that of another build.
+    before = None if fixed else crew.memory.find(key, task)
+    if before is not None:
         created = int(before.created)
-    else:
+    elif not fixed:
         record = CacheRecord(
             key=key, parent=None, chain_id=None, diff_id=None, created=float(created)
         )

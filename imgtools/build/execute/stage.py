@@ -173,7 +173,8 @@ class StageRunner:
                 chain_id=layer.chain_id if layer is not None else self._run.chain_id,
                 diff_id=layer.diff_id if layer is not None else None,
                 size=layer.size if layer is not None else 0,
-                created=float(self._crew.created()),
+                # Not the time that images get: by this one it is told how old a step is.
+                created=float(int(time.time())),
                 note=made.note,
             )
             self._remember(record, keyed)

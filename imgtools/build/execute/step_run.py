@@ -30,8 +30,6 @@ from imgtools.build.protocols import (
 TAIL = 20
 """Lines of output that an error shows again."""
 NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"
-USUAL_NETWORKS = ("default", "private")
-"""What --network calls the network that a step has anyway."""
 
 
 def prepare_run(work: RunWork, context: StepContext) -> Keyed:
@@ -44,7 +42,7 @@ def prepare_run(work: RunWork, context: StepContext) -> Keyed:
         shown,
         context.run.plan.standing.platform,
         crew.options.stamps,
-        "" if crew.options.host.network in USUAL_NETWORKS else crew.options.host.network,
+        crew.options.host,
         _kept_out(work, crew),
     )
     return Keyed(keys=(key,), execute=lambda: _execute(work, shown, context))
@@ -69,9 +67,13 @@ def _shown(work: MountWork, context: StepContext) -> str:
         ignored=opened.ignored,
         may_keep=opened.may_keep,
     )
-    plan = plan_copy(
-        CopyRequest(sources=(files,), destination="/", base=None, link=True), task=context.task
-    )
+    request = CopyRequest(sources=(files,), destination="/", base=None, link=True, keep_owner=True)
+    plan = plan_copy(request, task=context.task)
+    # A command sees whose the files are; what is the caller's is root's there.
+    own_uid, own_gid = os.geteuid(), os.getegid()
+    for member in (member for found in plan.found for member in found.members):
+        member.uid = 0 if member.uid == own_uid else member.uid
+        member.gid = 0 if member.gid == own_gid else member.gid
     return str(content_digest(plan, context.crew.hashes))
 
 
