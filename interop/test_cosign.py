@@ -210,6 +210,21 @@ def test_we_verify_an_index_that_cosign_signs(
         cosign.verify(place.name, public, form, "-a", "team=red", accept=False)
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_both_ask_for_annotations_of_the_other(
+    form: Format, any_registry: Registry, put: Put, cosign: Cosign, ours: Ours, tmp_path: Path
+) -> None:
+    private, public = ours.generate(tmp_path / "ours", "ecdsa-p256")
+    theirs, mine = (put(any_registry, name=f"/{name}") for name in ("theirs", "mine"))
+    cosign.sign(theirs.pinned, private, form, "-a", "stage=prod", "-a", "team=a")
+    ours.sign(mine.name, private, form, "-a", "stage=prod", "-a", "team=a")
+    rule = ("--format", form, "--signed-identity", "any")
+    for place in (theirs, mine):
+        for said, holds in (("stage=prod", True), ("team=a", True), ("stage=test", False)):
+            ours.verify(place.name, public, *rule, "--annotations", said, status=0 if holds else 1)
+            cosign.verify(place.name, public, form, "-a", said, accept=holds)
+
+
 def test_signatures_of_both_stay_side_by_side(
     registry: Registry, put: Put, cosign: Cosign, ours: Ours, tmp_path: Path
 ) -> None:

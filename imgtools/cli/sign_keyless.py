@@ -6,7 +6,7 @@ others says as well whom to trust there, because what they answer is verified be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -80,8 +80,11 @@ def check_flags(kwargs: dict[str, Any], *, with_key: bool) -> None:
         raise InvalidInput("--trust-config has a trusted root: leave out --trusted-root")
 
 
-def keyless_signers(cli: Cli, kwargs: dict[str, Any]) -> list[ImageSigner]:
-    """The signers that the options ask for, with one certificate for all of them.
+def keyless_signers(
+    cli: Cli, kwargs: dict[str, Any], annotations: Mapping[str, str]
+) -> list[ImageSigner]:
+    """The signers that the options ask for, with one certificate for all of them; what they
+    sign has `annotations`.
 
     Raises InvalidInput, Unsupported, and what reading files raises; tokens and services are
     asked when signers are.
@@ -94,9 +97,13 @@ def keyless_signers(cli: Cli, kwargs: dict[str, Any]) -> list[ImageSigner]:
     certifier = Certifier(services, token, web)
     made: list[ImageSigner] = []
     if kwargs["formats"] in ("sigstore", "both"):
-        made.append(KeylessAttachmentSigner(services, certifier, web, creator=creator()))
+        made.append(
+            KeylessAttachmentSigner(
+                services, certifier, web, creator=creator(), annotations=annotations
+            )
+        )
     if kwargs["formats"] in ("bundle", "both"):
-        made.append(KeylessBundleSigner(services, certifier, web))
+        made.append(KeylessBundleSigner(services, certifier, web, annotations=annotations))
     return made
 
 

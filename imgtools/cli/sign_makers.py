@@ -6,7 +6,7 @@ These verbs can make every format; the --sign-by options of copy and others make
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from imgtools.sign.protocols import ImageSigner, KeySigner
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_RESERVED = ("creator", "timestamp", "docker-reference")
 
 
 def key_flags(function: F) -> F:
@@ -51,6 +53,8 @@ def maker_flags(function: F) -> F:
     for option in (
         key_flags,
         keyless_flags,
+        click.option("--annotations", "-a", "said", multiple=True, metavar="NAME=VALUE",
+                     help="Say NAME=VALUE in the signature, which verifiers can ask for."),
         click.option("--sign-by-sigstore-private-key", "keys_too", multiple=True, hidden=True,
                      type=click.Path()),
         click.option("--sign-by", "gpg", multiple=True, metavar="KEY",
@@ -75,14 +79,22 @@ def makers(cli: Cli, kwargs: dict[str, Any]) -> tuple[ImageSigner, ...]:
     for key in keys:
         made += _of_key(cli, key, kwargs)
     if kwargs["keyless"]:
-        made += keyless_signers(cli, kwargs)
+        made += keyless_signers(cli, kwargs, annotations_of(kwargs["said"]))
     if kwargs["gpg"]:
         from imgtools.sign.keys.passphrase import read_passphrase_file
         from imgtools.sign.simple_signer import SimpleSigner
 
         file = kwargs["sign_passphrase_file"]
         secret = read_passphrase_file(file) if file else None
-        made += [SimpleSigner(k, creator=creator(), passphrase=secret) for k in kwargs["gpg"]]
+        made += [
+            SimpleSigner(
+                key,
+                creator=creator(),
+                annotations=annotations_of(kwargs["said"]),
+                passphrase=secret,
+            )
+            for key in kwargs["gpg"]
+        ]
     return tuple(made)
 
 
@@ -114,9 +126,28 @@ def _of_key(cli: Cli, key: KeySigner, kwargs: dict[str, Any]) -> list[ImageSigne
     from imgtools.sign.key_signers import AttachmentSigner, BundleSigner
 
     made: list[ImageSigner] = []
-    formats = kwargs["formats"]
+    formats, said = kwargs["formats"], annotations_of(kwargs["said"])
     if formats in ("sigstore", "both"):
-        made.append(AttachmentSigner(key, creator=creator(), log=log_of_key(cli, kwargs)))
+        log = log_of_key(cli, kwargs)
+        made.append(AttachmentSigner(key, creator=creator(), annotations=said, log=log))
     if formats in ("bundle", "both"):
-        made.append(BundleSigner(key, log=bundle_log_of_key(cli, kwargs)))
+        made.append(BundleSigner(key, annotations=said, log=bundle_log_of_key(cli, kwargs)))
     return made
+
+
+def annotations_of(words: Sequence[str]) -> dict[str, str]:
+    """The annotations that NAME=VALUE options give.
+
+    Raises InvalidInput for other forms, for a name with several values, and for names that
+    signatures have a meaning for.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise InvalidInput(f"--annotations {word!r}: expected NAME=VALUE")
+        if name in _RESERVED:
+            raise InvalidInput(f"--annotations: {name} is for what signatures say themselves")
+        if found.setdefault(name, value) != value:
+            raise InvalidInput(f"--annotations: {name} has two values")
+    return found

@@ -58,6 +58,9 @@ def trust_flags(function: F) -> F:
         click.option("--signed-identity", metavar="RULE", default="default",
                      help="Which signed names are accepted: default (as policy.json), exact, "
                           "repository, any, or a name (with tag) or repository."),
+        click.option("--annotations", "said", multiple=True, metavar="NAME=VALUE",
+                     help="What the signer has to have said (see sign --annotations); all of "
+                          "several."),
         click.option("--format", "formats", default="any", metavar="FORMAT",
                      type=click.Choice(["any", "sigstore", "bundle"]),
                      help="With --key: only signatures in this format."),
@@ -112,6 +115,16 @@ def _check(kwargs: dict[str, Any]) -> None:
         ):
             if bool(exact) == bool(pattern):
                 raise InvalidInput(f"exactly one of {name} and {name}-regexp is needed")
+    if kwargs["said"]:
+        if kwargs["attestation"]:
+            raise InvalidInput("--annotations are of signatures, not of attestations")
+        if kwargs["rekor_keys"] or kwargs["keyrings"]:
+            raise InvalidInput(
+                "--annotations cannot be asked for with --rekor-key and --gpg-keyring",
+                hint="--trusted-root asks for log entries of keys",
+            )
+        if not (kwargs["keys"] or any(certificate)):
+            raise InvalidInput("--annotations needs --key or --certificate-identity")
     if kwargs["attestation"] and kwargs["keyrings"]:
         raise InvalidInput("--gpg-keyring has no attestations")
     if kwargs["attestation"] and not (kwargs["keys"] or any(certificate)):
@@ -138,7 +151,13 @@ def _by_key(kwargs: dict[str, Any]) -> Requirement:
     log = _root(kwargs["trusted_root"]) if kwargs["trusted_root"] else None
     if kwargs["attestation"]:
         return Attested(predicate_type=kwargs["attestation"], trust=keys, log=log)
-    return Signed(formats=_formats(kwargs), trust=keys, log=log, identity=rule)
+    return Signed(
+        formats=_formats(kwargs),
+        trust=keys,
+        log=log,
+        annotations=_said(kwargs),
+        identity=rule,
+    )
 
 
 def _by_certificate(kwargs: dict[str, Any]) -> Requirement:
@@ -159,7 +178,12 @@ def _by_certificate(kwargs: dict[str, Any]) -> Requirement:
     if kwargs["attestation"]:
         return Attested(predicate_type=kwargs["attestation"], trust=trust)
     rule = _identity(kwargs["signed_identity"])
-    return Signed(formats=_formats(kwargs), trust=trust, identity=rule)
+    return Signed(
+        formats=_formats(kwargs),
+        trust=trust,
+        annotations=_said(kwargs),
+        identity=rule,
+    )
 
 
 def _by_gpg(kwargs: dict[str, Any]) -> Requirement:
@@ -170,6 +194,12 @@ def _by_gpg(kwargs: dict[str, Any]) -> Requirement:
         raise InvalidInput("--gpg-keyring needs a name that was signed")
     keys = Material(field="--gpg-keyring", paths=kwargs["keyrings"])
     return SignedBy(key_type="GPGKeys", keys=keys, identity=rule)
+
+
+def _said(kwargs: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    from imgtools.cli.sign_makers import annotations_of
+
+    return tuple(annotations_of(kwargs["said"]).items())
 
 
 def _formats(kwargs: dict[str, Any]) -> frozenset[str]:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from imgtools.sign.bundles.statement import Statement
     from imgtools.sign.checks import KeyTrust
 
+NONE: Mapping[str, str] = MappingProxyType({})
+"""No annotations."""
+
 Log = Callable[[bytes, bytes, bytes], str]
 """Enters a payload, its signature and the PEM of key or certificate into a transparency log;
 the log's promise, as the text of an attachment's annotation."""
@@ -45,12 +48,14 @@ class AttachmentSigner:
         key: KeySigner,
         *,
         creator: str,
+        annotations: Mapping[str, str] = NONE,
         log: Log | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`creator` is what signatures say who made them, name and version; `clock` gives
-        seconds since 1970."""
+        """`creator` is what signatures say who made them, name and version; `annotations` are
+        the signer's own words; `clock` gives seconds since 1970."""
         self._key, self._creator, self._log, self._clock = key, creator, log, clock
+        self._annotations = annotations
 
     @property
     def format(self) -> Format:
@@ -65,7 +70,9 @@ class AttachmentSigner:
         """See ImageSigner."""
         check_digest(subject)
         at = int(self._clock())
-        payload = make_payload("sigstore", subject.digest, reference, self._creator, at)
+        payload = make_payload(
+            "sigstore", subject.digest, reference, self._creator, at, self._annotations
+        )
         signature = self._key.sign(payload)
         annotations: Mapping[str, str] = {
             SIGNATURE_ANNOTATION: base64.b64encode(signature).decode()
@@ -83,16 +90,23 @@ class AttachmentSigner:
             return None
         if self._log is not None and SET_ANNOTATION not in signature.annotations:
             return None
-        return _claim(lambda: check_sigstore_key(signature, key_trust(self._key)))
+        found = _claim(lambda: check_sigstore_key(signature, key_trust(self._key)))
+        return saying(found, self._annotations)
 
 
 class BundleSigner:
     """An ImageSigner of sigstore bundles, by a key; with `log` they are logged too."""
 
-    def __init__(self, key: KeySigner, *, log: BundleLog | None = None) -> None:
-        """The key stays the caller's. `log` enters a bundle by a key into a log, and gives it
-        with what proves that."""
-        self._key, self._log = key, log
+    def __init__(
+        self,
+        key: KeySigner,
+        *,
+        annotations: Mapping[str, str] = NONE,
+        log: BundleLog | None = None,
+    ) -> None:
+        """The key stays the caller's; `annotations` are the signer's own words in signatures of
+        images. `log` enters a bundle by a key into a log, and gives it with what proves that."""
+        self._key, self._annotations, self._log = key, annotations, log
 
     @property
     def format(self) -> Format:
@@ -108,7 +122,9 @@ class BundleSigner:
         from imgtools.sign.bundles.make import make_statement
 
         check_digest(subject)
-        return self.seal(make_statement(subject.digest, reference=reference))
+        return self.seal(
+            make_statement(subject.digest, reference=reference, annotations=self._annotations)
+        )
 
     def seal(self, statement: bytes) -> BundleSignature:
         """See StatementSigner."""
@@ -124,6 +140,7 @@ class BundleSigner:
         if not isinstance(signature, BundleSignature):
             return None
         found = _claim(lambda: check_bundle_key(signature, key_trust(self._key)))
+        found = saying(found, self._annotations)
         if self._log is None or found is None:
             return found
         return found if parse_bundle(signature.content).entries else None
@@ -183,6 +200,13 @@ class EnvelopeSigner:
             return verify_envelope_with_key(envelope, key_trust(self._key).keys)[0]
         except InvalidSignature:
             return None
+
+
+def saying(claim: Claim | None, annotations: Mapping[str, str]) -> Claim | None:
+    """The claim if it has these annotations among its own."""
+    if claim is None or not annotations.items() <= claim.annotations.items():
+        return None
+    return claim
 
 
 def key_trust(key: KeySigner) -> KeyTrust:

@@ -70,13 +70,22 @@ def parse_payload(content: bytes, *, kind: Kind) -> Claim:
     )
 
 
-def make_payload(kind: Kind, digest: Digest, reference: str, creator: str, timestamp: int) -> bytes:
+def make_payload(
+    kind: Kind,
+    digest: Digest,
+    reference: str,
+    creator: str,
+    timestamp: int,
+    annotations: Mapping[str, str] | None = None,
+) -> bytes:
     """The payload that skopeo writes: compact, keys in order, no newline.
 
     `reference` is host/repository with a tag or a digest, `creator` a name and version of
-    who signs, `timestamp` in seconds. Raises InvalidInput for what no reader would accept.
+    who signs, `timestamp` in seconds, `annotations` the signer's own words. Raises
+    InvalidInput for what no reader would accept.
     """
-    return _write(kind, digest, reference, {"creator": creator, "timestamp": timestamp})
+    optional = {**(annotations or {}), "creator": creator, "timestamp": timestamp}
+    return _write(kind, digest, reference, dict(sorted(optional.items())))
 
 
 def cosign_payload(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from imgtools.errors import InvalidReference, InvalidSignature, Unsupported
+from imgtools.sign.key_signers import NONE, saying
 from imgtools.sign.model import Claim, Format, Signature, SimpleSignature
 from imgtools.sign.payload import make_payload
 from imgtools.spec.descriptor import Descriptor
@@ -22,16 +23,19 @@ class SimpleSigner:
         creator: str,
         homedir: str | None = None,
         passphrase: bytes | None = None,
+        annotations: Mapping[str, str] = NONE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`key` is a fingerprint, key id or mail address in the user's own key ring, or the
         one of `homedir`; `creator` is the name and version that signatures say who made
-        them; `clock` gives seconds since 1970. Without `passphrase` GnuPG's agent asks."""
+        them; `annotations` are the signer's own words; `clock` gives seconds since 1970.
+        Without `passphrase` GnuPG's agent asks."""
         self._key = key
         self._creator = creator
         self._homedir = homedir
         self._passphrase = passphrase
         self._clock = clock
+        self._annotations = annotations
 
     @property
     def format(self) -> Format:
@@ -52,7 +56,12 @@ class SimpleSigner:
         if not named.tag and named.digest is None:
             raise InvalidReference(reference, "a name to be signed needs a tag or a digest")
         payload = make_payload(
-            "simple", subject.digest, str(named), self._creator, int(self._clock())
+            "simple",
+            subject.digest,
+            str(named),
+            self._creator,
+            int(self._clock()),
+            self._annotations,
         )
         return SimpleSignature(blob=self._sign(payload), where=f"the new signature of {reference}")
 
@@ -64,7 +73,8 @@ class SimpleSigner:
         if not isinstance(signature, SimpleSignature):
             return None
         try:
-            return check_simple(signature, [export_key(self._key, homedir=self._homedir)]).claim
+            keys = [export_key(self._key, homedir=self._homedir)]
+            return saying(check_simple(signature, keys).claim, self._annotations)
         except InvalidSignature:
             return None
 

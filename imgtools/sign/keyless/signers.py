@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from imgtools.errors import InvalidInput, InvalidSignature
@@ -24,7 +24,7 @@ from imgtools.sign.checks import (
     SET_ANNOTATION,
     SIGNATURE_ANNOTATION,
 )
-from imgtools.sign.key_signers import check_digest
+from imgtools.sign.key_signers import NONE, check_digest, saying
 from imgtools.sign.keyless.certified import Certified, Certifier
 from imgtools.sign.keyless.services import Services
 from imgtools.sign.keyless.web import Web
@@ -50,13 +50,15 @@ class KeylessAttachmentSigner:
         web: Web,
         *,
         creator: str,
+        annotations: Mapping[str, str] = NONE,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`creator` is what signatures say who made them, name and version; `clock` gives
-        seconds since 1970. Raises Unsupported for services without a log that promises."""
+        """`creator` is what signatures say who made them, name and version; `annotations` are
+        the signer's own words; `clock` gives seconds since 1970. Raises Unsupported for services
+        without a log that promises."""
         self._services, self._certifier, self._web = services, certifier, web
         self._log = services.promising_log().url
-        self._creator, self._clock = creator, clock
+        self._creator, self._annotations, self._clock = creator, annotations, clock
 
     @property
     def format(self) -> Format:
@@ -77,7 +79,9 @@ class KeylessAttachmentSigner:
         check_digest(subject)
         certified = self._certifier.certified()
         at = int(self._clock())
-        payload = make_payload("sigstore", subject.digest, reference, self._creator, at)
+        payload = make_payload(
+            "sigstore", subject.digest, reference, self._creator, at, self._annotations
+        )
         signature = certified.sign(payload)
         try:
             pem = certified.leaf_pem
@@ -109,9 +113,10 @@ class KeylessAttachmentSigner:
         if root is None or not isinstance(signature, SigstoreSignature):
             return None
         try:
-            return self._check(signature, root, self._certifier.certified())
+            found = self._check(signature, root, self._certifier.certified())
         except InvalidSignature:
             return None
+        return saying(found, self._annotations)
 
     def _check(self, signature: SigstoreSignature, root: bytes, certified: Certified) -> Claim:
         from imgtools.sign.bundle_checks import KeylessCheck, check_sigstore_keyless
@@ -123,15 +128,24 @@ class KeylessAttachmentSigner:
 class KeylessBundleSigner:
     """An ImageSigner of sigstore bundles, with a certificate, a log entry and timestamps."""
 
-    def __init__(self, services: Services, certifier: Certifier, web: Web) -> None:
-        """Raises Unsupported for services without a log, InvalidInput for those that give no
-        time, and without a trusted root, which is what bundles are verified with."""
+    def __init__(
+        self,
+        services: Services,
+        certifier: Certifier,
+        web: Web,
+        *,
+        annotations: Mapping[str, str] = NONE,
+    ) -> None:
+        """`annotations` are the signer's own words in signatures of images. Raises Unsupported
+        for services without a log, InvalidInput for those that give no time, and without a
+        trusted root, which is what bundles are verified with."""
         if services.root is None:
             raise InvalidInput(
                 "bundles are made only under a trusted root, against which they are verified",
                 hint="name it with --trusted-root or --trust-config",
             )
         self._services, self._certifier, self._web = services, certifier, web
+        self._annotations = annotations
         self._root, self._log = services.root, services.bundle_log()
 
     @property
@@ -150,7 +164,9 @@ class KeylessBundleSigner:
     def sign(self, subject: Descriptor, reference: str) -> BundleSignature:
         """See ImageSigner. Raises InvalidSignature for answers that do not hold."""
         check_digest(subject)
-        return self.seal(make_statement(subject.digest, reference=reference))
+        return self.seal(
+            make_statement(subject.digest, reference=reference, annotations=self._annotations)
+        )
 
     def seal(self, statement: bytes) -> BundleSignature:
         """See StatementSigner. Raises InvalidSignature for answers that do not hold."""
@@ -187,7 +203,7 @@ class KeylessBundleSigner:
         identity = self._certifier.certified().identity
         trust = KeylessCheck(root=self._root, identities=(identity,))
         try:
-            return check_bundle_keyless(signature, trust).claim
+            return saying(check_bundle_keyless(signature, trust).claim, self._annotations)
         except InvalidSignature:
             return None
 

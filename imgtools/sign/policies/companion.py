@@ -91,7 +91,11 @@ def _signed(fields: Fields) -> Requirement:
                 f"{fields.what}: format {name!r} is not one of {', '.join(sorted(_FORMATS))}"
             )
     return Signed(
-        formats=frozenset(formats), trust=trust, log=_log(fields, trust), identity=_identity(fields)
+        formats=frozenset(formats),
+        trust=trust,
+        log=_log(fields, trust),
+        annotations=_annotations(fields),
+        identity=_identity(fields),
     )
 
 
@@ -116,6 +120,15 @@ def _trust(fields: Fields) -> tuple[TimedKey, ...] | KeylessTrust:
     )
     inner.done()
     return KeylessTrust(root=root, identities=identities)
+
+
+def _annotations(fields: Fields) -> tuple[tuple[str, str], ...]:
+    value = fields.take("annotations")
+    if value is None:
+        return ()
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise InvalidInput(f"{fields.what}: annotations is not an object of texts")
+    return tuple(sorted(value.items()))
 
 
 def _log(fields: Fields, trust: tuple[TimedKey, ...] | KeylessTrust) -> Material | None:

@@ -62,7 +62,9 @@ def described(requirement: Requirement) -> tuple[str, ...]:
         case Signed():
             forms = " or ".join(sorted(requirement.formats))
             trust = _trust(requirement.trust) + _log(requirement.log)
-            return (f"{name}: a {forms} signature {trust}, {_identity(requirement.identity)}",)
+            said = "".join(f", saying {key}={text}" for key, text in requirement.annotations)
+            identity = _identity(requirement.identity)
+            return (f"{name}: a {forms} signature {trust}{said}, {identity}",)
         case Attested():
             trust = _trust(requirement.trust) + _log(requirement.log)
             return (f"{name}: an attestation of type {requirement.predicate_type} {trust}",)

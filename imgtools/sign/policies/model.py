@@ -120,11 +120,13 @@ class KeylessTrust:
 class Signed:
     """signed (companion): a signature in one of `formats` ("sigstore", "bundle") by one of
     rotating keys or under a certificate; what a key signed has to be in a log of the
-    trusted_root.json `log`, where there is one."""
+    trusted_root.json `log`, where there is one. `annotations` are words of the signer's that it
+    has to have."""
 
     formats: frozenset[str]
     trust: tuple[TimedKey, ...] | KeylessTrust
     log: Material | None = None
+    annotations: tuple[tuple[str, str], ...] = ()
     identity: IdentityRule | AnyIdentity = field(default_factory=MatchRepoDigestOrExact)
 
 

@@ -65,8 +65,9 @@ def trials(
             check = _sigstore_signed(requirement, now)
             return (Trial(format="sigstore", check=check, identity=requirement.identity),)
         case Signed():
+            said = requirement.annotations
             return tuple(
-                Trial(format=kind, check=check, identity=requirement.identity)
+                Trial(format=kind, check=_saying(check, said), identity=requirement.identity)
                 for kind, check in _signed(requirement, now)
             )
         case Attested():
@@ -143,6 +144,19 @@ def _attested(found: Attested, now: datetime) -> Check:
         return _statement(lambda s, d: bundle_checks.check_attestation_keyless(s, trust, kind, d))
     keys = checks.KeyTrust(keys=keys_at(found.trust, now), root=_log(found))
     return _statement(lambda s, d: bundle_checks.check_attestation_key(s, keys, kind, d))
+
+
+def _saying(check: Check, annotations: tuple[tuple[str, str], ...]) -> Check:
+    """The check, of signatures that have these annotations."""
+
+    def checked(signature: Signature, digest: Digest) -> Verified:
+        found = check(signature, digest)
+        for name, value in annotations:
+            if found.claim.annotations.get(name) != value:
+                raise InvalidSignature(f"it does not say {name}={value}")
+        return found
+
+    return checked
 
 
 def _log(found: Signed | Attested) -> bytes:
