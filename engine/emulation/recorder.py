@@ -257,6 +257,8 @@ class OwnershipRecorder:
         left = mode_after_chown(mode)
         if left != mode and not stat.S_ISLNK(mode):
             os.chmod(b"/proc/self/fd/%d" % fd, stat.S_IMODE(left))
+        if stat.S_ISREG(mode):
+            _give_up_capability(fd)
         self._notes.set(key, replace(note, owner=chowned(note.owner, uid, gid, mode)))
 
     def _make_node(self, call: Call, variant: Variant) -> bool:
@@ -321,3 +323,13 @@ def _touch(fd: int) -> None:
         os.utime(b"/proc/self/fd/%d" % fd, ns=(state.st_atime_ns, state.st_mtime_ns))
     except PermissionError:
         return
+
+
+def _give_up_capability(fd: int) -> None:
+    """Have the kernel take the capability that a file of a layer has on disk, which it does
+    whenever chown(2) is called, even to change nothing. One that is not ours keeps it."""
+    try:
+        os.chown(b"/proc/self/fd/%d" % fd, -1, -1)
+    except OSError as e:
+        if e.errno not in (errno.EPERM, errno.EOVERFLOW):
+            raise

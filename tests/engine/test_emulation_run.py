@@ -283,6 +283,21 @@ assert os.stat("/d").st_mode & 0o7777 == 0o6755
     assert [len(ran.notes[name][4]) for name in "smd"] == [0, 0, 1]  # type: ignore[arg-type]
 
 
+def test_chown_takes_capabilities_that_are_on_disk(world: World) -> None:
+    """Those of files of a layer, which nobody noted; other attributes stay."""
+    for name in ("capable", "stays"):
+        path = world.root / name
+        path.write_text("x")
+        os.chown(path, world.uid, world.uid)
+        os.setxattr(path, "user.x", b"1")
+        os.setxattr(path, "security.capability", bytes.fromhex("01000002" + "00" * 16))
+    ran = world.run("python", 'os.chown("/capable", 1, 2); os.chmod("/stays", 0o700)')
+    assert ran.status == 0, ran.output
+    assert ran.owner("capable") == (1, 2)
+    assert os.listxattr(world.root / "capable") == ["user.x"]
+    assert len(os.listxattr(world.root / "stays")) == 2
+
+
 def test_acls_and_capabilities_of_version_3(world: World) -> None:
     """ACLs that name ids are noted; file capabilities are noted in the form for images."""
     ran = world.run(
