@@ -14,6 +14,7 @@ from imgtools.transport.table import Transports
 
 if TYPE_CHECKING:
     from imgtools.copy import CopyPlan, CopyResult
+    from imgtools.copy.attached_images import CheckName
     from imgtools.copy.siblings import Siblings
 
 
@@ -27,13 +28,18 @@ class Ends:
 
 
 def copy_attached(
-    transports: Transports, ends: Ends, source: Source, result: CopyResult, task: Task
+    transports: Transports,
+    ends: Ends,
+    source: Source,
+    result: CopyResult,
+    check_name: CheckName | None,
+    task: Task,
 ) -> None:
     """Copy the tags that are about what was copied; each is a note. What is left behind, and
-    why, is a warning."""
+    why, is a warning. `check_name` is policy about them, None for none."""
     from imgtools.copy.siblings import about, copied_digests
 
-    siblings = _siblings(transports, ends, task)
+    siblings = replace(_siblings(transports, ends, task), check_name=check_name)
     tags = siblings.tags()
     digests = copied_digests(source, result.top, result)
     if not siblings.held:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from imgtools.copy.api import copy_image
+from imgtools.copy.attached_images import CheckName, by_its_name
 from imgtools.copy.execute import CopyResult
 from imgtools.copy.options import CopyOptions, Selection
 from imgtools.errors import ImageNotFound, LimitExceeded
@@ -50,7 +51,8 @@ class Sibling:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Siblings:
     """Two images whose places have tags, and how they are reached. With `merge` what others
-    have put into an attachment at the destination stays there; without, it is replaced."""
+    have put into an attachment at the destination stays there; without, it is replaced.
+    `check_name` is policy, which is asked about what can be run."""
 
     source: ImageName
     destination: ImageName
@@ -58,6 +60,7 @@ class Siblings:
     destination_options: DestinationOptions
     transports: Transports
     merge: Merge | None = None
+    check_name: CheckName | None = None
 
     @property
     def held(self) -> bool:
@@ -111,7 +114,8 @@ class Siblings:
                 if new is not None:
                     outcome = f"merged ({new} new)" if new else "up to date"
                     return Sibling(tag=tag, digest=source.resolve().digest, outcome=outcome)
-            result = copy_image(source, destination, options, task=task)
+            admit = by_its_name(self.check_name, there) if self.check_name is not None else None
+            result = copy_image(source, destination, options, admit=admit, task=task)
         return Sibling(
             tag=tag,
             digest=result.top.digest,

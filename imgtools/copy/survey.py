@@ -215,6 +215,7 @@ class _Surveyor:
         image = tuple(tree.nodes)
         if self.options.referrers:
             tree.add_referrers()
+            self._admit_attached(tree, image)
         missing = [
             node for digest, node in tree.nodes.items() if not complete or digest not in image
         ]
@@ -236,6 +237,16 @@ class _Surveyor:
             blobs=self._ask_blobs(missing),
             manifests=manifests,
         )
+
+    def _admit_attached(self, tree: Tree, image: tuple[Digest, ...]) -> None:
+        """Ask policy about what refers to the image and can be run."""
+        if self.admit is None:
+            return
+        from imgtools.copy.attached_images import only_images
+
+        admit = only_images(self.admit)
+        for digest in tree.nodes.keys() - set(image):
+            admit(tree.nodes[digest].raw)
 
     def _check_signatures(self, root: Descriptor, tree: Tree) -> None:
         """Refuse to lose signatures that a source such as dir: keeps beside its image."""

@@ -102,7 +102,9 @@ class Moves:
         named = place == image.destination
         attaching = self.attaching(action) if named else None
         source, admit = self.pinned(action), None
-        if source == image.source and self.trust is not None:
+        if image.owner is not None:
+            admit = self.admit_attached(image)
+        elif source == image.source and self.trust is not None:
             # Nothing pins it, so what was judged before may be something else by now.
             admit = self.trust.admit(image)
         return self.copy(source, image.registry, place, options, attaching, admit)
@@ -175,13 +177,24 @@ class Moves:
             differs=True,
             tmpdir=self.options.tmpdir,
         )
-        done = self.copy(source, fact.pair.registry, place, options)
+        image = Image(source=source, destination=place, registry=fact.pair.registry)
+        admit = self.admit_attached(image)
+        done = self.copy(source, fact.pair.registry, place, options, admit=admit)
         if done.result.up_to_date:
             # It is there, but not known as a referrer: putting it again says of what it is.
             with self.destination(place) as destination:
                 destination.put_manifest(done.raw, top=True)
                 destination.commit()
         return done.result.bytes_moved
+
+    def admit_attached(self, image: Image) -> Admit | None:
+        """Who admits what is attached to an image, as far as it can be run."""
+        from imgtools.copy.attached_images import by_its_name
+
+        trust = self.trust
+        if trust is None:
+            return None
+        return by_its_name(lambda name: trust.admit(image), image.source)
 
     def copy(
         self,

@@ -136,3 +136,40 @@ def test_a_layout_that_names_one_payload_many_times(tmp_path: Path) -> None:
                     [named(1, annotations={"a": str(n)}) for n in range(20)]):  # fmt: skip
         with pytest.raises(LimitExceeded):
             found(*entries)
+
+
+@pytest.mark.parametrize("way", ["tag", "referrer"])
+@pytest.mark.parametrize("verb", ["sync", "copy"])
+def test_an_image_that_is_attached_to_a_signed_one(site: Site, way: str, verb: str) -> None:
+    """By a tag that is made of the other's digest, or by its subject: it is judged, where what
+    cannot be run, such as a bill of materials, comes along."""
+    registry, good = site.registry, site.registry.repository("good")
+    subject = good.manifests[good.tags["1"]].descriptor()
+    stem = str(subject.digest).replace(":", "-")
+    evil = json.loads(images.random_image("evil", layers=1).top.content)
+    config = registry.push_blob("good", b"{}")
+    artifact = {**evil, "config": {"mediaType": mt.OCI_EMPTY, "digest": str(config), "size": 2}}
+    for blob, content in images.random_image("evil", layers=1).blobs.items():
+        assert registry.push_blob("good", content) == blob.digest
+    digests = []
+    for number, document in enumerate((evil, artifact)):
+        if way == "referrer":
+            document["subject"] = subject.to_json()
+        content = json.dumps(document).encode()
+        tags = [f"{stem}.{number}"] if way == "tag" else []
+        digests.append(registry.push_manifest("good", content, mt.OCI_MANIFEST, tags=tags).digest)
+    words = [verb, "--src-tls-verify=false", "--dest-tls-verify=false"]
+    if verb == "sync":
+        words += ["--src", "docker", "--dest", "docker", "--keep-going"]
+        words += [f"{registry.host}/good", f"{registry.host}/mirror"]
+    else:
+        words += ["--referrers", site.name("good"), site.name("mirror/good")]
+    code, err = site.run("--policy", "policy.json", *words)
+    assert code != 0
+    assert "is not admitted: sigstoreSigned: a signature was required" in err, err
+    there = registry.repository("mirror/good").manifests
+    assert digests[0] not in there
+    if verb == "sync":
+        assert digests[1] in there
+        code, err = site.run(*words)
+        assert (code, digests[0] in there) == (0, True), err

@@ -223,7 +223,8 @@ def _run(
                 with failures_named(source, destination):
                     result = execute(plan, source, destination, attaching=attaching, task=task)
                 if options.referrers:
-                    copy_attached(transports, ends, source, result, task)
+                    check_name = signed.trust.check_name if admit is not None else None
+                    copy_attached(transports, ends, source, result, check_name, task)
         if dry_run:
             tags = attached_tags(transports, ends, source, plan, task) if options.referrers else []
             _show_plan(plan, tags, signed.planned(ends.names[1], plan.root), as_json=as_json)
