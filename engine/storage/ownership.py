@@ -170,8 +170,8 @@ def identity(
 ) -> Identity:
     """What a file is that has these values on disk, and the record `owner`.
 
-    A recorded mode counts while the file still has the mode that was put on disk for it, and
-    for the device node that an empty file stands for.
+    A recorded mode counts while the file still has the mode that was put on disk for it. Of
+    the device node that an empty file stands for the type and the numbers always do.
     """
     if owner is None:
         if ownership is Ownership.RECORDED:
@@ -182,7 +182,11 @@ def identity(
     if owner.mode != AS_ON_DISK:
         if stat.S_ISCHR(owner.mode) or stat.S_ISBLK(owner.mode):
             if stat.S_ISREG(mode):
-                mode, rdev = owner.mode, owner.rdev
+                kept = stat.S_IMODE(mode) in (
+                    stat.S_IMODE(owner.mode | each) for each in (0, 0o600)
+                )
+                mode = owner.mode if kept else stat.S_IFMT(owner.mode) | stat.S_IMODE(mode)
+                rdev = owner.rdev
         elif stat.S_IFMT(owner.mode) == stat.S_IFMT(mode):
             more = 0o700 if stat.S_ISDIR(mode) else 0o600
             if owner.mode | more == mode:

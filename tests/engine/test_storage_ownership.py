@@ -132,6 +132,10 @@ IDENTITIES = [
      (DIRECTORY | 0o500, 0, 0)),
     (DIRECTORY | 0o755, Owner(uid=0, gid=0, mode=REGULAR), RECORDED, (DIRECTORY | 0o755, 0, 0)),
     (REGULAR | 0o666, Owner(uid=0, gid=0, mode=CHAR, rdev=(1, 3)), REAL, (CHAR, 7, 8)),
+    (REGULAR | 0o640, Owner(uid=1, gid=2, mode=CHAR, rdev=(1, 3)), RECORDED,
+     (stat.S_IFCHR | 0o640, 1, 2)),
+    (REGULAR | 0o644, Owner(uid=1, gid=2, mode=stat.S_IFCHR | 0o44, rdev=(1, 3)), RECORDED,
+     (stat.S_IFCHR | 0o44, 1, 2)),
     (DIRECTORY | 0o700, Owner(uid=0, gid=0, mode=CHAR, rdev=(1, 3)), REAL,
      (DIRECTORY | 0o700, 7, 8)),
 ]  # fmt: skip
