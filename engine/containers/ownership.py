@@ -26,7 +26,7 @@ from engine.runtime.kernel.paths import (
     proc_path,
 )
 from engine.runtime.zygote.client import Running
-from engine.storage.drivers.base import above, identity_of
+from engine.storage.drivers.base import above, identity_of, opened
 from engine.storage.options import DiffOptions, DiffResult, Emulated, Owner, Snapshot
 from engine.storage.snapshots import SnapshotStore
 from engine.storage.store import Store
@@ -96,6 +96,7 @@ def _answering(
         files.name,
         caller=setting.caller,
         fresh=files.fresh if setting.own_user else never_fresh,
+        recorded=files.recorded_below,
     )
     thread = threading.Thread(target=recorder.serve, name="owners", daemon=True)
     thread.start()
@@ -186,6 +187,7 @@ class _Files:
         # What earlier containers made stays theirs; what is not noted is root's anyway.
         self._began = snapshot.began_ns if root else max(snapshot.began_ns, setting.since_ns)
         self._below = snapshots.recorded_owners(snapshot)
+        self._lower = snapshots.layers.lower(snapshot.stack) if self._stacked else ()
 
     def name(self, fd: int, path: bytes) -> Key:
         """See `engine.emulation.recorder.Naming`."""
@@ -210,9 +212,15 @@ class _Files:
         if found is None:
             return owner
         try:
-            return None if self._is_new(found) else owner
+            return None if self._is_new(found, path) else owner
         finally:
             os.close(found)
+
+    def recorded_below(self, path: bytes) -> Iterator[bytes]:
+        """See `engine.emulation.moves.Recorded`."""
+        if not self._stacked:
+            upper = path + b"/"
+            yield from (each for each in self._below if each == path or each.startswith(upper))
 
     def fresh(self, fd: int, path: bytes) -> bool:
         """See `engine.emulation.recorder.Fresh`; of what is mounted there, all is the one
@@ -225,7 +233,7 @@ class _Files:
         try:
             if born(found) < self._began:
                 return False
-            return not _has_attributes(os.fstat(found)) or self._is_new(found)
+            return not _has_attributes(os.fstat(found)) or self._is_new(found, path)
         finally:
             os.close(found)
 
@@ -244,11 +252,13 @@ class _Files:
             found = self._open(path)
             if found is not None:
                 try:
-                    self._claim(found, notes, replacing)
+                    self._claim(found, notes, replacing, path)
                 finally:
                     os.close(found)
 
-    def _claim(self, fd: int, notes: Notes, replacing: Container[tuple[Key, int]]) -> None:
+    def _claim(
+        self, fd: int, notes: Notes, replacing: Container[tuple[Key, int]], path: bytes = b""
+    ) -> None:
         state = os.fstat(fd)
         if stat.S_ISCHR(state.st_mode) and state.st_rdev == 0:
             return  # The mark of a removed file.
@@ -256,16 +266,32 @@ class _Files:
         if notes.get(key, birth) is not None or (key, birth) in replacing or birth < self._began:
             return
         # A link that was brought up has been noted, as there is nothing else to do to one.
-        if not _has_attributes(state) or self._is_new(fd):
+        if not _has_attributes(state) or self._is_new(fd, path):
             notes.set(key, Note(owner=self._creator, born=birth))
 
-    def _is_new(self, fd: int) -> bool:
+    def _is_new(self, fd: int, path: bytes = b"") -> bool:
         if not self._stacked:
             return born(fd) > self._prepared
         if not _has_attributes(os.fstat(fd)):
             return False  # Nothing tells what was brought up.
         names = os.listxattr(proc_path(fd))
-        return not any(name in names for name in ORIGINS)
+        # An overlay marks nothing that has several names below: they part when one is changed.
+        return not any(name in names for name in ORIGINS) and not self._has_names_below(path)
+
+    def _has_names_below(self, path: bytes) -> bool:
+        """Whether the layers below have a file with several names at `path`."""
+        for directory in self._lower if path else ():
+            with opened(directory) as root:
+                try:
+                    fd = openat2(root, path, FILE_FLAGS, RESOLVE)
+                except OSError:
+                    continue
+                try:
+                    state = os.fstat(fd)
+                finally:
+                    os.close(fd)
+            return state.st_nlink > 1 and stat.S_ISREG(state.st_mode)
+        return False
 
     def _open(self, path: bytes) -> int | None:
         """The file on disk, by a descriptor that cannot read it; None if it is not there."""

@@ -8,7 +8,15 @@ import struct
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
-from engine.emulation.filters import ATTRIBUTES, CREDENTIALS, GROUPS, NODES, OWNERSHIP, REMOVALS
+from engine.emulation.filters import (
+    ATTRIBUTES,
+    CREDENTIALS,
+    GROUPS,
+    MOVES,
+    NODES,
+    OWNERSHIP,
+    REMOVALS,
+)
 from engine.emulation.notes import UNCHANGED
 from engine.emulation.target import AT_FDCWD
 from engine.runtime.kernel.calls import error
@@ -17,6 +25,7 @@ from engine.runtime.seccomp.tables import numbers
 from imgtools.frozen import dataclass
 
 AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000
+AT_SYMLINK_FOLLOW, RENAME_EXCHANGE = 0x400, 2
 MAX_NARROW, OVERFLOW = 0xFFFF, 0xFFFE
 
 
@@ -29,6 +38,7 @@ class Kind(Enum):
     REMOVE = "removexattr"
     BECOME = "setresuid"
     GROUPS = "getgroups"
+    MOVE = "rename"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +62,19 @@ class Place:
     empty: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A file that gets another name, or one more: addresses of the paths, and what they are
+    relative to. `exchange` is whether both change names."""
+
+    old: int
+    new: int
+    old_dir: int = AT_FDCWD
+    new_dir: int = AT_FDCWD
+    follow: bool = False
+    exchange: bool = False
+
+
 def variants(machine: str) -> dict[tuple[int, int], Variant]:
     """The calls of every architecture of `machine` by token and number."""
     kinds = dict.fromkeys(OWNERSHIP, Kind.CHOWN)
@@ -60,6 +83,7 @@ def variants(machine: str) -> dict[tuple[int, int], Variant]:
     kinds |= dict.fromkeys(REMOVALS, Kind.REMOVE)
     kinds |= dict.fromkeys(CREDENTIALS, Kind.BECOME)
     kinds |= dict.fromkeys(GROUPS, Kind.GROUPS)
+    kinds |= dict.fromkeys(MOVES, Kind.MOVE)
     found = {}
     for architecture in runnable(machine):
         table = numbers(architecture.table)
@@ -99,6 +123,20 @@ def _at(args: tuple[int, ...], flags: int) -> Place:
         path=args[1],
         follow=not flags & AT_SYMLINK_NOFOLLOW,
         empty=bool(flags & AT_EMPTY_PATH),
+    )
+
+
+def move(variant: Variant, args: tuple[int, ...]) -> Move:
+    """What a call renames or links."""
+    if variant.name in ("rename", "link"):
+        return Move(old=args[0], new=args[1])
+    return Move(
+        old_dir=signed(args[0]),
+        old=args[1],
+        new_dir=signed(args[2]),
+        new=args[3],
+        follow=variant.name == "linkat" and bool(args[4] & AT_SYMLINK_FOLLOW),
+        exchange=variant.name == "renameat2" and bool(args[4] & RENAME_EXCHANGE),
     )
 
 

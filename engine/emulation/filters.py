@@ -49,6 +49,8 @@ OWNERSHIP = ("chown", "fchown", "lchown", "fchownat", "chown32", "fchown32", "lc
 # A filter cannot read the name of the attribute: faking means faking all of them.
 ATTRIBUTES = ("setxattr", "lsetxattr", "fsetxattr", "setxattrat")
 REMOVALS = ("removexattr", "lremovexattr", "fremovexattr", "removexattrat")
+# Before these are carried out it is noted whose file gets another name.
+MOVES = ("rename", "renameat", "renameat2", "link", "linkat")
 # Call -> where its mode is; its device number follows.
 NODES = (("mknod", 1), ("mknodat", 2))
 
@@ -72,7 +74,7 @@ def record_filter(machine: str, *, nodes: bool = True) -> Filter:
     loaded beside it (EBUSY). Without `nodes` no device node can be made, as by a real root
     without CAP_MKNOD.
     """
-    asked = (*OWNERSHIP, *ATTRIBUTES, *REMOVALS, *GROUPS)
+    asked = (*OWNERSHIP, *ATTRIBUTES, *REMOVALS, *GROUPS, *MOVES)
     rules = [_rule(_FAKE, IDENTITY), _rule(_RECORD, asked)]
     return _compiled(machine, *rules, *(_devices(_RECORD) if nodes else ()))
 
@@ -80,7 +82,7 @@ def record_filter(machine: str, *, nodes: bool = True) -> Filter:
 def user_filter(machine: str, *, nodes: bool = False) -> Filter:
     """As `record_filter`, for a program that is not root: the recorder is asked about changes of
     ids too, which the kernel would refuse with an errno that has users' programs wonder."""
-    asked = (*OWNERSHIP, *ATTRIBUTES, *REMOVALS, *GROUPS, *CREDENTIALS)
+    asked = (*OWNERSHIP, *ATTRIBUTES, *REMOVALS, *GROUPS, *MOVES, *CREDENTIALS)
     return _compiled(machine, _rule(_RECORD, asked), *(_devices(_RECORD) if nodes else ()))
 
 

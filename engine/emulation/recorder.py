@@ -23,12 +23,14 @@ from engine.emulation.calls import (
     Variant,
     become,
     ids,
+    move,
     node,
     packed_groups,
     place,
     signed,
     variants,
 )
+from engine.emulation.moves import Moves, Recorded, no_directories
 from engine.emulation.notes import Key, Note, Notes, chowned, mode_after_chown
 from engine.emulation.notifications import Call, Gone, Listener
 from engine.emulation.target import Target, read_text, umask
@@ -69,8 +71,9 @@ class OwnershipRecorder:
     `listener` becomes its own and is closed by `close`, `notes` stays the caller's.
 
     `base` tells the owners of files that the container has not touched yet, `naming` their
-    keys in `notes`, `fresh` which are new. `caller` is who asks. `replacing` are new files,
-    with the time they were made, that are to have the owner of what they replace.
+    keys in `notes`, `fresh` which are new, `recorded` what has a record below a directory.
+    `caller` is who asks. `replacing` are new files, with the time they were made, that are to
+    have the owner of what they replace.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class OwnershipRecorder:
         *,
         caller: Caller = ROOT,
         fresh: Fresh = never_fresh,
+        recorded: Recorded = no_directories,
     ) -> None:
         self._listener = Listener(listener)
         self._notes = notes
@@ -89,6 +93,7 @@ class OwnershipRecorder:
         self._naming = naming
         self._caller = caller
         self._fresh = fresh
+        self._moves = Moves(self._listener, base, self._note_moved, recorded)
         self.replacing: set[tuple[Key, int]] = set()
         self._variants = variants(os.uname().machine)
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
@@ -172,6 +177,9 @@ class OwnershipRecorder:
                 if not self._caller.may_become(kind, taken):
                     raise error(errno.EPERM)
                 return False
+            case Kind.MOVE:
+                self._moves.prepare(call, move(variant, call.args))
+                return False
             case Kind.CHOWN:
                 where = place(variant, call.args)
                 fd = self._open(call, where)
@@ -235,6 +243,13 @@ class OwnershipRecorder:
             owner = self._caller.owner if new else self._base(path) or _ROOT
             note = Note(owner=owner, born=birth)
         return key, note
+
+    def _note_moved(self, fd: int, target: Target) -> None:
+        """Note whose the file `fd` is before it gets another name, unless it is to have the
+        owner of what it replaces there."""
+        key, note = self._noted(fd, target)
+        if (key, note.born) not in self.replacing:
+            self._notes.set(key, note)
 
     def _is_copying(self, fd: int, pid: int) -> bool:
         """Whether fchown(2) of `fd` to itself is what a program does that replaces a file by a

@@ -35,6 +35,10 @@ FILES = {
     "var/lib/dpkg/available": (b"", 0o644, 0, 0),
     "srv/mine": (b"mine\n", 0o600, 33, 33),
     "srv/old": (b"old\n", 0o644, 33, 33),
+    "srv/name": (b"name\n", 0o644, 33, 42),
+    "srv/both": (b"both\n", 0o640, 33, 33),
+    "srv/given": (b"given\n", 0o644, 33, 33),
+    "srv/roots": (b"roots\n", 0o644, 0, 0),
 }
 SCRIPT = """
 set -eu
@@ -53,10 +57,11 @@ chown 33 /etc/passwd && chown 0 /etc/passwd
 chmod 600 /srv/mine && chgrp shadow /srv/mine
 rm /srv/old && echo new > /srv/old
 sed -i s/root/toor/ /etc/gshadow
+mv /srv/name /srv/named && ln /srv/both /srv/linked && mv /srv/roots /srv/given
 ln -s nowhere /srv/link && chown -h 7:8 /srv/link
 ln /srv/data/file /srv/data/hard
 mkfifo /srv/fifo && chmod 620 /srv/fifo && chown 9:10 /srv/fifo
-if mknod /srv/node c 1 3 2>/dev/null; then echo made; else echo refused; fi
+if mknod /srv/node c 1 3 2>/dev/null; then chmod 620 /srv/node; echo made; else echo refused; fi
 setcap cap_net_raw+ep /opt/tool/suid
 cp -p /opt/tool/suid /opt/tool/copy && rm /opt/tool/copy
 touch /tmp/moved && chown 12:12 /tmp/moved && mv /tmp/moved /var/spool/moved
@@ -84,6 +89,9 @@ OWNERS = {
     "var/spool/mail": (33, 33, 0o700),
     "srv/mine": (33, 42, 0o600),
     "srv/old": (0, 0, 0o644),
+    "srv/named": (33, 42, 0o644),
+    "srv/linked": (33, 33, 0o640),
+    "srv/given": (0, 0, 0o644),
     "srv/link": (7, 8, 0o777),
     "srv/fifo": (9, 10, 0o620),
     "var/spool/moved": (12, 12, 0o644),

@@ -92,6 +92,33 @@ def test_e81_owners_with_a_single_id(ladder: Ladder) -> None:
     assert len({each["layer"] for each in found.values()}) == 1
 
 
+BELOW = """
+mkdir /d; for n in a b c e f g; do echo $n >/d/$n; done; chown 5:6 /d/a /d/b /d/e; chown 7:8 /d/c
+ln /d/e /d/linked; cp /bin/busybox /d/tool; chown 9:9 /d/tool
+"""
+CHANGES = """
+mv /d/a /d/moved; ln /d/b /d/again; mv /d/f /d/c; chmod 600 /d/linked; echo >>/d/e
+mv /d/g /d/a; rm /d/tool; echo >/d/tool; mv /d/b /tmp/b; mv /tmp/b /d/b
+"""
+
+
+def test_owners_of_layers_below_go_with_their_files(ladder: Ladder) -> None:
+    """A name that changes, a second one, and the parting of two, on disk and in records."""
+    text = f"FROM oci-archive:{ladder.base(ladder.directory / 'small.tar')}\n"
+    for script in (BELOW, CHANGES):
+        text += f"RUN <<END\nset -e\n{script}END\n"
+    (ladder.directory / "below").write_text(text)
+    outputs = []
+    for where in (rig.ROOT, rig.UNGRANTED, rig.POD):
+        done = ladder.imgtools(
+            where, "build", "-q", "-f", f"{ladder.directory}/below", "--network=none",
+            "--timestamp=0", f"{ladder.directory}/context",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        outputs.append(done.out)
+    assert len(set(outputs)) == 1
+
+
 PROGRAMS = """
 cat </bin/busybox >/once; chmod 711 /once; mv /once /bin/unreadable; chown 0:0 /bin/unreadable
 ln -s unreadable /bin/x; sh -c 'exec sh -c "echo $0"' ; echo a | cat | cat
