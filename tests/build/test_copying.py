@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -479,6 +479,26 @@ def test_e57_file_that_changes_meanwhile(site: Site) -> None:
             change()
             with pytest.raises(Conflict, match="dir/one in context changed while it was copied"):
                 write_copy(plan, lambda data: None, task=Task())
+
+
+def test_e57_file_that_changes_and_has_its_time_set_back(site: Site) -> None:
+    """In place and to the same size: only the change time tells, and a key would be of another
+    content than its layer."""
+    path = site.context / "dir/one"
+    os.utime(path, ns=(1, 1))
+    with opened(site.context) as context:
+        tree = replace(context, identity="a directory")
+        request = CopyRequest(
+            sources=(TreeFiles(tree=tree, patterns=("dir",)),), destination="/d", base=None
+        )
+        plan = plan_copy(request, task=Task())
+        before = path.stat().st_ctime_ns
+        while path.stat().st_ctime_ns == before:
+            with path.open("r+") as file:
+                file.write("DIR")
+            os.utime(path, ns=(1, 1))
+        with pytest.raises(Conflict, match="dir/one in context changed while it was copied"):
+            write_copy(plan, lambda data: None, task=Task())
 
 
 def test_e57_large_file_that_grows_meanwhile(site: Site) -> None:

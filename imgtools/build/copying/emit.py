@@ -17,6 +17,7 @@ from imgtools.blob.tar.short import PADDING, bare_block, file_block, is_short, o
 from imgtools.build.copying.model import CopyRequest, HostOrigin, Member, TreeOrigin
 from imgtools.build.copying.sniffing import DescriptorReader
 from imgtools.build.tree import Tree
+from imgtools.build.trees import Node
 from imgtools.build.trees.beneath import open_beneath
 from imgtools.errors import Conflict, SizeMismatch
 from imgtools.task import CancelToken
@@ -206,9 +207,16 @@ def check_unchanged(fd: int, member: Member, origin: TreeOrigin | HostOrigin) ->
         st.st_size != node.size
         or st.st_mtime_ns != node.mtime_ns
         or st.st_ino != node.ino
+        or (isinstance(origin, TreeOrigin) and _rewritten(origin.tree, st, node))
         or st.st_mode & 0o170000 != 0o100000
     ):
         raise changed(origin.shown(member))
+
+
+def _rewritten(tree: Tree, st: os.stat_result, node: Node) -> bool:
+    """Whether a file of a directory that others write to was written to, which its times may
+    not say: they can be set back, all but this one. Layers are linked to, and nothing else."""
+    return bool(tree.identity) and st.st_ctime_ns != node.ctime_ns
 
 
 def _text(raw: bytes) -> str:
